@@ -1,0 +1,38 @@
+//! Every message that crosses a process boundary, and the reasons that failures are mapped to.
+//!
+//! The sources are `doorward/<service>/v1/*.proto`; the code below `generated/` is committed and
+//! compared with them by a test. Wire types stop at each program's edge.
+
+mod reason;
+mod redact;
+
+pub use reason::Reason;
+#[cfg(feature = "grpc")]
+pub use reason::Unstated;
+
+/// The descriptors of all services, encoded (google.protobuf.FileDescriptorSet).
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+
+/// The largest packet between authd and the PAM worker, in bytes.
+pub const PAM_PACKET_MAX: usize = 4096;
+
+/// The largest packet on authd's peer socket, in bytes.
+pub const PEER_PACKET_MAX: usize = 512;
+
+/// authd's services.
+pub mod authd {
+    /// Version 1.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all)]
+        include!("generated/doorward.authd.v1.rs");
+    }
+}
+
+/// Messages between authd and the PAM worker.
+pub mod pam {
+    /// Version 1.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all)]
+        include!("generated/doorward.pam.v1.rs");
+    }
+}
