@@ -1,0 +1,51 @@
+# doorward: `make demo` shows it, `make test` tests it. Both install the system packages they miss.
+
+CARGO = cargo
+HOST != rustc -vV | sed -n 's/^host: //p'
+
+help:
+	@echo "make demo       build, start everything on loopback, log in for real, stop, leave nothing"
+	@echo "make test       every check and every test, short counts"
+	@echo "make test-long  the same with full counts (races, kill rounds, replays)"
+	@echo "make build      the programs, optimised, in target/release (pam-guard static)"
+	@echo "make dev        start everything on loopback until Ctrl-C"
+	@echo "make proto      generate proto/src/generated anew from the .proto files"
+
+build:
+	$(CARGO) build --release --locked --workspace --bins
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked -p doorward-pam-guard \
+		--target $(HOST) --target-dir target/static
+	install -m 0755 target/static/$(HOST)/release/doorward-pam-guard target/release/doorward-pam-guard
+
+demo:
+	scripts/need-packages build demo
+	$(CARGO) build --locked --workspace --bins
+	demo/demo.sh target/debug
+
+dev:
+	scripts/need-packages build
+	$(CARGO) build --locked --workspace --bins
+	target/debug/doorward dev
+
+test:
+	scripts/need-packages build test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p doorward-pam-guard -p doorward-pam-worker --all-targets \
+		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper \
+		--target-dir target/pam-wrapper -- -D warnings
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p doorward-pam-guard -p doorward-pam-worker \
+		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper \
+		--target-dir target/pam-wrapper
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) test --locked -p doorward-pam-guard \
+		--target $(HOST) --target-dir target/static
+
+test-long:
+	DOORWARD_LONG=1 $(MAKE) test
+
+proto:
+	UPDATE_PROTO=1 $(CARGO) test -p doorward-proto --test generated
+
+.PHONY: help build demo dev test test-long proto
