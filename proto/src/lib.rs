@@ -28,6 +28,15 @@ pub mod authd {
     }
 }
 
+/// certd's services.
+pub mod certd {
+    /// Version 1.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all)]
+        include!("generated/doorward.certd.v1.rs");
+    }
+}
+
 /// Messages between authd and the PAM worker.
 pub mod pam {
     /// Version 1.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{authd::v1 as authd, pam::v1 as pam};
+use crate::{authd::v1 as authd, certd::v1 as certd, pam::v1 as pam};
 
 macro_rules! redacted {
     ($($message:ty),* $(,)?) => {$(
@@ -30,5 +30,11 @@ redacted!(
     authd::peer_answer::Kind,
     authd::RespondRequest,
     authd::Token,
+    certd::ListRequest,
+    certd::RegisterChallengeRequest,
+    certd::ChallengeReply,
+    certd::RegisterRequest,
+    certd::RevokeRequest,
+    certd::VerifyRequest,
     pam::Answers,
 );

@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 2] = ["doorward/authd/v1/authd.proto", "doorward/pam/v1/pam.proto"];
+const FILES: [&str; 3] =
+    ["doorward/authd/v1/authd.proto", "doorward/certd/v1/certd.proto", "doorward/pam/v1/pam.proto"];
 
 #[test]
 fn generated_code_is_current() {
@@ -42,7 +43,7 @@ fn generated_code_is_current() {
 }
 
 /// Messages that carry secrets; the list in `src/redact.rs` is the same.
-const REDACTED: [&str; 14] = [
+const REDACTED: [&str; 20] = [
     ".doorward.authd.v1.Activity",
     ".doorward.authd.v1.AssertRequest",
     ".doorward.authd.v1.Assertion",
@@ -55,6 +56,12 @@ const REDACTED: [&str; 14] = [
     ".doorward.authd.v1.PeerAnswer.kind",
     ".doorward.authd.v1.RespondRequest",
     ".doorward.authd.v1.Token",
-    ".doorward.pam.v1.Answers",
     ".doorward.authd.v1.ActivityReport",
+    ".doorward.certd.v1.ListRequest",
+    ".doorward.certd.v1.RegisterChallengeRequest",
+    ".doorward.certd.v1.ChallengeReply",
+    ".doorward.certd.v1.RegisterRequest",
+    ".doorward.certd.v1.RevokeRequest",
+    ".doorward.certd.v1.VerifyRequest",
+    ".doorward.pam.v1.Answers",
 ];
