@@ -1,1 +1,30 @@
-//! launch
+//! From exec() to serve(): what every doorward daemon does before its first request.
+//!
+//! A daemon says what is its own by the trait [`Daemon`] and calls [`run`] in `main`. The order is
+//! fixed here, once: arguments, configuration, log, (background,) sockets and key files, privileges
+//! dropped for good, and only then a runtime and the first thread.
+//!
+//! The modules stand in reading order; each uses only those below it.
+
+mod daemon;
+#[cfg(feature = "grpc")]
+pub mod grpc;
+
+mod background;
+mod config;
+mod control;
+mod options;
+mod privilege;
+
+pub mod file;
+pub mod socket;
+
+pub mod account;
+mod directory;
+mod error;
+pub mod log;
+
+pub use account::Identity;
+pub use control::Control;
+pub use daemon::{Daemon, run};
+pub use error::{Misconfigured, StartError};

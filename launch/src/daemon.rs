@@ -1,0 +1,222 @@
+//! The fixed order in which a daemon starts, and its end.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::config::{self, Loaded};
+use crate::control::{Control, tell_manager};
+use crate::error::chain;
+use crate::options::Options;
+use crate::{Identity, Misconfigured, StartError, account, background, log, privilege};
+
+/// How long a daemon may take to end what is under way.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long blocking work may hold up the exit after that.
+const BLOCKING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is a daemon's own in its start.
+pub trait Daemon: 'static {
+    /// The program, as it is called in the log.
+    const NAME: &'static str;
+    /// The configuration file if none is named. It may be missing: every key has a default.
+    const CONFIG_PATH: &'static str;
+    /// The configuration file's content; every table denies unknown fields and has defaults.
+    type Config: DeserializeOwned + Send + 'static;
+    /// What must be had before privileges are dropped: sockets, key files.
+    type Parts: Send + 'static;
+
+    /// The user to run as, by name or number. As root there must be one.
+    fn user(config: &Self::Config) -> Option<&str>;
+
+    /// The `[log]` table.
+    fn log(config: &Self::Config) -> &log::Settings;
+
+    /// What a configuration must fulfil beyond its syntax. Touches nothing: `--check-config` runs it.
+    fn check(config: &Self::Config) -> Result<(), Misconfigured>;
+
+    /// Binds sockets and opens files, still as root if the program was started by root. There is
+    /// one thread and no runtime. `service` is who the daemon will be.
+    fn bind(config: &Self::Config, service: &Identity) -> Result<Self::Parts, StartError>;
+
+    /// Listens and serves until `control.shutdown`; calls `control.ready()` once it can answer.
+    fn serve(
+        config: Self::Config,
+        parts: Self::Parts,
+        control: Control,
+    ) -> impl Future<Output = Result<(), StartError>> + Send;
+}
+
+/// A daemon's whole `main`. Exit codes: 0 stopped on request, 1 failed, 2 wrong usage.
+pub fn run<D: Daemon>() -> ExitCode {
+    // Before the first file: nothing this process makes is open to others by accident.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let options = match Options::parse_for(D::NAME, D::CONFIG_PATH, std::env::args_os()) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        }
+    };
+    let loaded = match configuration::<D>(&options) {
+        Ok(loaded) => loaded,
+        Err(sentence) => return refuse::<D>(&sentence),
+    };
+    if options.check_config {
+        println!("{}: ok", log::printable(&loaded.path().to_string_lossy()));
+        return ExitCode::SUCCESS;
+    }
+    if !options.foreground && !options.detached {
+        if D::log(&loaded.config).file.is_none() {
+            return refuse::<D>("stay in the foreground (-f) or name a log file");
+        }
+        return match background::start(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse::<D>(&chain(&error)),
+        };
+    }
+    match start::<D>(&options, loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stopped::BeforeTheLog(error)) => refuse::<D>(&error),
+        Err(Stopped::Logged) => ExitCode::FAILURE,
+    }
+}
+
+fn refuse<D: Daemon>(sentence: &str) -> ExitCode {
+    eprintln!("{}: {}", D::NAME, log::printable(sentence));
+    ExitCode::FAILURE
+}
+
+fn configuration<D: Daemon>(options: &Options) -> Result<Loaded<D::Config>, String> {
+    let loaded = config::load::<D::Config>(options.config_file.as_deref(), Path::new(D::CONFIG_PATH))
+        .map_err(|error| chain(&error))?;
+    D::check(&loaded.config).map_err(|wrong| chain(&loaded.locate(&wrong)))?;
+    Ok(loaded)
+}
+
+/// Where the reason for a failed start was said.
+enum Stopped {
+    BeforeTheLog(String),
+    Logged,
+}
+
+fn start<D: Daemon>(options: &Options, loaded: Loaded<D::Config>) -> Result<(), Stopped> {
+    let told = |error: &StartError| match error {
+        StartError::Misconfigured(wrong) => chain(&loaded.locate(wrong)),
+        error => chain(error),
+    };
+    let log = D::log(&loaded.config);
+    log::init(D::NAME, log, options.level()).map_err(|error| Stopped::BeforeTheLog(chain(&error)))?;
+    let result = prepare::<D>(options, &loaded).map_err(|error| {
+        let why = told(&error);
+        // In the background, whoever waits in the foreground reads stderr, not the log.
+        if log.file.is_some() {
+            eprintln!("{}: {}", D::NAME, log::printable(&why));
+        }
+        crate::critical!(why, "cannot start");
+        Stopped::Logged
+    });
+    let parts = result?;
+    let Loaded { config, .. } = loaded;
+    serve::<D>(config, parts, options.detached).map_err(|error| {
+        crate::critical!(why = chain(&error), "stopped");
+        Stopped::Logged
+    })
+}
+
+/// Everything that needs root, and the end of being root.
+fn prepare<D: Daemon>(options: &Options, loaded: &Loaded<D::Config>) -> Result<D::Parts, StartError> {
+    if options.detached {
+        background::detach()?;
+    }
+    if !loaded.from_file {
+        tracing::info!(file = %loaded.path().display(), "no configuration file, every key has its default");
+    }
+    let configured = D::user(&loaded.config);
+    let root = rustix::process::geteuid().is_root();
+    let service = match root {
+        true => service_of_root(options.user.as_deref().or(configured))?,
+        false => service_of_user(options.user.as_deref(), configured)?,
+    };
+    let parts = D::bind(&loaded.config, &service)?;
+    if root {
+        privilege::drop_to(&service)?;
+    }
+    privilege::confine()?;
+    tracing::debug!(uid = service.uid, gid = service.gid, "privileges dropped");
+    Ok(parts)
+}
+
+/// Root must say who to become, and it must be somebody else.
+fn service_of_root(user: Option<&str>) -> Result<Identity, StartError> {
+    let user =
+        user.ok_or_else(|| Misconfigured::at("user", "started by root, so a user to run as is needed"))?;
+    let service = account::resolve(user)?;
+    if service.uid == 0 || service.gid == 0 {
+        let sentence = format!("'{user}' is root or in root's group: name a user of the service's own");
+        return Err(Misconfigured::at("user", sentence).into());
+    }
+    Ok(service)
+}
+
+/// Anybody else stays who they are.
+fn service_of_user(asked: Option<&str>, configured: Option<&str>) -> Result<Identity, StartError> {
+    let own = Identity::current();
+    if let Some(user) = asked
+        && account::resolve(user)?.uid != own.uid
+    {
+        return Err(Misconfigured::new(format!("only root can run this as '{user}'")).into());
+    }
+    if let Some(user) = configured
+        && account::resolve(user).map_or(true, |service| service.uid != own.uid)
+    {
+        tracing::info!(uid = own.uid, configured = user, "not root: no separation of privileges");
+    }
+    Ok(own)
+}
+
+fn serve<D: Daemon>(config: D::Config, parts: D::Parts, detached: bool) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name(D::NAME)
+        .build()
+        .map_err(|error| StartError::failed("cannot start the runtime", error))?;
+    let result = runtime.block_on(serve_until_stopped::<D>(config, parts, detached));
+    runtime.shutdown_timeout(BLOCKING_PATIENCE);
+    result
+}
+
+async fn serve_until_stopped<D: Daemon>(
+    config: D::Config,
+    parts: D::Parts,
+    detached: bool,
+) -> Result<(), StartError> {
+    let control = Control::announcing(Some(Box::new(move || {
+        tell_manager(&[sd_notify::NotifyState::Ready]);
+        if detached && let Err(error) = background::ready() {
+            tracing::warn!(%error, "cannot tell the process in the foreground");
+        }
+    })));
+    let signals =
+        control.listen_to_signals().map_err(|error| StartError::failed("cannot listen to signals", error))?;
+    let signals = tokio::spawn(signals);
+    let shutdown = control.shutdown.clone();
+    let mut serving = tokio::spawn(D::serve(config, parts, control));
+    let ended = tokio::select! {
+        ended = &mut serving => Some(ended),
+        () = shutdown.cancelled() => tokio::time::timeout(STOP_PATIENCE, &mut serving).await.ok(),
+    };
+    signals.abort();
+    match ended {
+        Some(Ok(Ok(()))) if shutdown.is_cancelled() => Ok(()),
+        Some(Ok(Ok(()))) => Err(StartError::failed("the service ended", "nobody asked it to")),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(StartError::failed("the service broke off", error)),
+        None => {
+            serving.abort();
+            Err(StartError::failed("the service did not stop", "20 s are over"))
+        }
+    }
+}

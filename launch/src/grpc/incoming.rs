@@ -1,0 +1,175 @@
+//! Connections for tonic: strangers dropped unread, errors waited out, no uid with too many.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, sleep};
+
+use super::Connection;
+
+/// Bounds of [`incoming()`].
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections of one uid at a time.
+    pub per_uid: usize,
+    /// Connections of all uids together.
+    pub total: usize,
+    /// How long a peer may take to send its HTTP/2 preface.
+    pub preface: Duration,
+    /// How long to wait after accept() failed.
+    pub back_off: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            per_uid: 64,
+            total: 256,
+            preface: Duration::from_secs(5),
+            back_off: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Where connections come from: a listening socket, or a test.
+pub trait Accept: Send {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection and its peer's uid.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, u32)>> + Send;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&mut self) -> io::Result<(UnixStream, u32)> {
+        let (stream, _) = UnixListener::accept(self).await?;
+        let uid = stream.peer_cred()?.uid();
+        Ok((stream, uid))
+    }
+}
+
+/// The connections that tonic may serve: `serve_with_incoming_shutdown(incoming(..), ..)`.
+///
+/// Whoever `allow` refuses is dropped before a byte is read. An accept error is never yielded (tonic
+/// would ask again at once, for ever): it is logged and waited out.
+pub fn incoming(
+    listener: std::os::unix::net::UnixListener,
+    allow: impl Fn(u32) -> bool + Send + 'static,
+    limits: Limits,
+) -> io::Result<impl Stream<Item = io::Result<Connection<UnixStream>>> + Send> {
+    listener.set_nonblocking(true)?;
+    Ok(incoming_from(UnixListener::from_std(listener)?, allow, limits))
+}
+
+/// The same over any [`Accept`].
+pub fn incoming_from<A: Accept>(
+    acceptor: A,
+    allow: impl Fn(u32) -> bool + Send + 'static,
+    limits: Limits,
+) -> impl Stream<Item = io::Result<Connection<A::Stream>>> + Send {
+    let door = Door { acceptor, allow, limits, seats: Seats::default(), refused: Sparingly::default() };
+    unfold(door, |mut door| async move {
+        let connection = door.next().await;
+        Some((Ok(connection), door))
+    })
+}
+
+struct Door<A, F> {
+    acceptor: A,
+    allow: F,
+    limits: Limits,
+    seats: Seats,
+    refused: Sparingly,
+}
+
+impl<A: Accept, F: Fn(u32) -> bool> Door<A, F> {
+    async fn next(&mut self) -> Connection<A::Stream> {
+        loop {
+            let (stream, uid) = match self.acceptor.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if let Some(unsaid) = self.refused.now() {
+                        tracing::error!(%error, unsaid, "cannot accept connections");
+                    }
+                    sleep(self.limits.back_off).await;
+                    continue;
+                }
+            };
+            // u32::MAX is "nobody known", not a user.
+            let reason = if uid == u32::MAX || !(self.allow)(uid) {
+                "a stranger"
+            } else if let Some(slot) = self.seats.take(uid, &self.limits) {
+                return Connection::new(stream, uid, sleep(self.limits.preface), slot);
+            } else {
+                "too many connections"
+            };
+            if let Some(unsaid) = self.refused.now() {
+                tracing::warn!(uid, unsaid, "refused a connection: {reason}");
+            }
+        }
+    }
+}
+
+/// Who holds how many connections.
+#[derive(Clone, Default)]
+struct Seats(Arc<Mutex<HashMap<u32, usize>>>);
+
+impl Seats {
+    fn take(&self, uid: u32, limits: &Limits) -> Option<Slot> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Bounded by the sum, so no uid is in the table for nothing.
+        let total: usize = taken.values().sum();
+        let of_uid = taken.get(&uid).copied().unwrap_or(0);
+        if total >= limits.total || of_uid >= limits.per_uid {
+            return None;
+        }
+        taken.insert(uid, of_uid + 1);
+        Some(Slot { seats: self.clone(), uid })
+    }
+}
+
+/// One connection's place, given back when it is dropped.
+pub(super) struct Slot {
+    seats: Seats,
+    uid: u32,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// At most one line a second about refusals, or refused peers could fill the disk.
+#[derive(Default)]
+struct Sparingly {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Sparingly {
+    /// How many were passed over since the last line, if a line may be written now.
+    fn now(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        if self.said.is_some_and(|said| now.duration_since(said) < Duration::from_secs(1)) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}

@@ -1,0 +1,30 @@
+//! FreeBSD: LOCAL_PEERCRED.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::net::{SocketAddrUnix, getsockname};
+
+use crate::passed::failed;
+use crate::{Uid, Unfit};
+
+pub(crate) fn uid_of_peer(socket: BorrowedFd<'_>) -> io::Result<Uid> {
+    let (uid, _) = nix::unistd::getpeereid(socket)?;
+    Uid::from_kernel(uid.as_raw())
+}
+
+/// An accepted socket has its listener's address. Listeners are bound under a temporary name and
+/// renamed, so the name itself says nothing; the directory does: nobody but its owner can bind there,
+/// and there are no mount namespaces in which another directory could pass for it.
+pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path) -> Result<(), Unfit> {
+    let address = getsockname(socket).map_err(failed("cannot ask for its address"))?;
+    let address = SocketAddrUnix::try_from(address).map_err(failed("cannot read its address"))?;
+    let bound = address.path_bytes().map(|path| Path::new(OsStr::from_bytes(path)));
+    match (bound.and_then(Path::parent), listener.parent()) {
+        (Some(bound), Some(directory)) if directory.is_absolute() && bound == directory => Ok(()),
+        _ => Err(Unfit::NotAccepted),
+    }
+}

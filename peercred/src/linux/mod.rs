@@ -1,0 +1,18 @@
+//! Linux: SO_PEERCRED, and the socket diagnosis of netlink.
+
+mod diag;
+pub(crate) mod tcp;
+mod unix;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use crate::Uid;
+
+pub(crate) use unix::check_accepted;
+
+pub(crate) fn uid_of_peer(socket: BorrowedFd<'_>) -> io::Result<Uid> {
+    Uid::from_kernel(getsockopt(&socket, PeerCredentials)?.uid())
+}

@@ -1,0 +1,110 @@
+//! Who owns the far end of a TCP connection within this host, by inet_diag.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::diag::{Reader, ask, malformed};
+use crate::Uid;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const TCP: u8 = 6;
+
+/// The socket at the far end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Its user.
+    pub uid: Uid,
+    /// Its inode, never 0: a socket without one has no owner, and shows uid 0.
+    pub inode: u32,
+    /// Names the socket for as long as the machine runs.
+    pub cookie: u64,
+    /// Its state.
+    pub state: TcpState,
+}
+
+/// The state of a TCP socket that somebody owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcpState {
+    /// Both ways are open.
+    Established,
+    /// On its way to or from that.
+    Other(u8),
+}
+
+/// The owner of the far end of a connection, of which `local` and `peer` are the addresses as this
+/// process sees them. `None` if nobody on this host has it, or nobody has it any more.
+///
+/// One answer alone must not authorise: the client may close, and another user take its port,
+/// between accept() and this question.
+pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Owner>> {
+    // Seen from the far end, whose socket is looked for.
+    let (source, destination) = (canonical(peer), canonical(local));
+    match ask(&question(source, destination)?)? {
+        Some(answer) => read(&answer, source, destination),
+        None => Ok(None),
+    }
+}
+
+fn canonical(address: SocketAddr) -> (IpAddr, u16) {
+    (address.ip().to_canonical(), address.port())
+}
+
+fn question(source: (IpAddr, u16), destination: (IpAddr, u16)) -> io::Result<Vec<u8>> {
+    let (family, from, to) = match (source.0, destination.0) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => (AF_INET, padded(from), padded(to)),
+        (IpAddr::V6(from), IpAddr::V6(to)) => (AF_INET6, from.octets(), to.octets()),
+        _ => return Err(io::Error::new(ErrorKind::InvalidInput, "addresses of two families")),
+    };
+    let mut question = vec![family, TCP, 0, 0];
+    question.extend(u32::MAX.to_ne_bytes());
+    question.extend(source.1.to_be_bytes());
+    question.extend(destination.1.to_be_bytes());
+    question.extend(from);
+    question.extend(to);
+    // Any interface, any cookie.
+    question.extend(0_u32.to_ne_bytes());
+    question.extend([0xff; 8]);
+    Ok(question)
+}
+
+fn padded(address: Ipv4Addr) -> [u8; 16] {
+    let [a, b, c, d] = address.octets();
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+fn read(answer: &[u8], source: (IpAddr, u16), destination: (IpAddr, u16)) -> io::Result<Option<Owner>> {
+    let mut rest = Reader(answer);
+    let (family, state, _timer, _retransmits) = (rest.u8()?, rest.u8()?, rest.u8()?, rest.u8()?);
+    let ports: [u16; 2] = [u16::from_be_bytes(rest.take()?), u16::from_be_bytes(rest.take()?)];
+    let addresses: [[u8; 16]; 2] = [rest.take()?, rest.take()?];
+    let _interface = rest.u32()?;
+    let cookie = rest.u64_halves()?;
+    let (_expires, _receive_queue, _write_queue) = (rest.u32()?, rest.u32()?, rest.u32()?);
+    let (uid, inode) = (rest.u32()?, rest.u32()?);
+
+    let [from, to] = addresses;
+    let found = ((address(family, from)?, ports[0]), (address(family, to)?, ports[1]));
+    // Where there is no connection the kernel answers with a listener on that port.
+    if found != (source, destination) {
+        return Ok(None);
+    }
+    // Connections that ended, or are not accepted yet, have no owner: their uid field says 0.
+    if inode == 0 {
+        return Ok(None);
+    }
+    let state = if state == 1 { TcpState::Established } else { TcpState::Other(state) };
+    Ok(Some(Owner { uid: Uid::from_kernel(uid)?, inode, cookie, state }))
+}
+
+/// Addresses are compared in one form: an IPv4 client may have an IPv6 socket.
+fn address(family: u8, octets: [u8; 16]) -> io::Result<IpAddr> {
+    match family {
+        AF_INET => {
+            let [a, b, c, d, ..] = octets;
+            Ok(Ipv4Addr::new(a, b, c, d).into())
+        }
+        AF_INET6 => Ok(IpAddr::from(Ipv6Addr::from(octets)).to_canonical()),
+        _ => Err(malformed()),
+    }
+}
