@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! doorward-pam-guard: see doorward-pam-guard(8).
+
+fn main() -> std::process::ExitCode {
+    doorward_pam_guard::run()
+}
