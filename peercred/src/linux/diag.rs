@@ -105,3 +105,78 @@ impl Reader<'_> {
         Ok(u64::from(high) << 32 | u64::from(low))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Numbers that look random and are the same each time.
+    pub(crate) fn noise(seed: u64) -> impl Iterator<Item = u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        std::iter::repeat_with(move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+    }
+
+    fn message(kind: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let mut message = ((HEADER + payload.len()) as u32).to_ne_bytes().to_vec();
+        message.extend(kind.to_ne_bytes());
+        message.extend([0, 0]);
+        message.extend(sequence.to_ne_bytes());
+        message.extend([0; 4]);
+        message.extend(payload);
+        message
+    }
+
+    #[test]
+    fn a_request_has_its_own_length() {
+        let request = request(&[9; 56]).expect("fits");
+        assert_eq!(request.len(), 72);
+        assert_eq!(&request[..4], 72_u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn an_answer_is_its_payload_alone() {
+        let mut answer = message(BY_FAMILY, SEQUENCE, b"payload");
+        answer.extend(b"and the next message");
+        assert_eq!(read(&answer).expect("an answer").as_deref(), Some(&b"payload"[..]));
+    }
+
+    #[test]
+    fn an_error_of_the_kernel_is_an_error_and_enoent_is_none() {
+        let error = |number: i32| read(&message(NLMSG_ERROR, SEQUENCE, &number.to_ne_bytes()));
+        assert_eq!(error(-2).expect("nothing"), None);
+        assert_eq!(error(-1).expect_err("EPERM").raw_os_error(), Some(1));
+        assert!(error(i32::MIN).is_err());
+        // An acknowledgement answers no question.
+        assert!(error(0).is_err());
+        assert!(error(7).is_err());
+    }
+
+    #[test]
+    fn what_is_cut_short_or_answers_another_is_refused() {
+        let whole = message(BY_FAMILY, SEQUENCE, b"payload");
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "{length}");
+        }
+        assert!(read(&message(BY_FAMILY, SEQUENCE + 1, b"payload")).is_err());
+        assert!(read(&message(3, SEQUENCE, b"payload")).is_err());
+        assert!(read(&message(NLMSG_ERROR, SEQUENCE, b"abc")).is_err());
+        for length in [0_u32, 15, 24, u32::MAX] {
+            let mut wrong = whole.clone();
+            wrong[..4].copy_from_slice(&length.to_ne_bytes());
+            assert!(read(&wrong).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn noise_is_refused() {
+        for seed in 0..2_000 {
+            let bytes: Vec<u8> = noise(seed).take(seed as usize % 130).collect();
+            assert!(read(&bytes).is_err());
+        }
+    }
+}

@@ -108,3 +108,87 @@ fn address(family: u8, octets: [u8; 16]) -> io::Result<IpAddr> {
         _ => Err(malformed()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::diag::tests::noise;
+
+    const FROM: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
+    const TO: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 12_150);
+
+    fn answer(family: u8, addresses: [[u8; 16]; 2], ports: [u16; 2], uid: u32, inode: u32) -> Vec<u8> {
+        let mut answer = vec![family, 1, 0, 0];
+        answer.extend(ports.iter().flat_map(|port| port.to_be_bytes()));
+        answer.extend(addresses.iter().flatten());
+        answer.extend([0; 4]);
+        answer.extend([5, 0, 0, 0, 0, 0, 0, 0]);
+        answer.extend([0; 12]);
+        answer.extend(uid.to_ne_bytes());
+        answer.extend(inode.to_ne_bytes());
+        answer
+    }
+
+    fn good() -> Vec<u8> {
+        answer(AF_INET, [padded(Ipv4Addr::LOCALHOST); 2], [40_000, 12_150], 1000, 77)
+    }
+
+    #[test]
+    fn a_question_has_the_kernels_size() {
+        assert_eq!(question(FROM, TO).expect("one family").len(), 56);
+    }
+
+    #[test]
+    fn the_owner_is_read_in_either_form_of_the_address() {
+        let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets();
+        for answer in [good(), answer(AF_INET6, [mapped; 2], [40_000, 12_150], 1000, 77)] {
+            let owner = read(&answer, FROM, TO).expect("well formed").expect("an owner");
+            assert_eq!((owner.uid.as_raw(), owner.inode), (1000, 77));
+            assert_eq!(owner.state, TcpState::Established);
+        }
+    }
+
+    #[test]
+    fn another_connection_is_nobodys() {
+        let home = padded(Ipv4Addr::LOCALHOST);
+        for (addresses, ports) in [
+            ([home, home], [40_000, 12_151]),
+            ([home, home], [40_001, 12_150]),
+            ([home, home], [12_150, 40_000]),
+            ([home, [0; 16]], [40_000, 0]),
+            ([padded(Ipv4Addr::new(127, 0, 0, 2)), home], [40_000, 12_150]),
+        ] {
+            let answer = answer(AF_INET, addresses, ports, 0, 77);
+            assert_eq!(read(&answer, FROM, TO).expect("well formed"), None);
+        }
+    }
+
+    #[test]
+    fn a_socket_without_an_inode_is_nobodys() {
+        let answer = answer(AF_INET, [padded(Ipv4Addr::LOCALHOST); 2], [40_000, 12_150], 0, 0);
+        assert_eq!(read(&answer, FROM, TO).expect("well formed"), None);
+    }
+
+    #[test]
+    fn no_user_is_not_a_user() {
+        let answer = answer(AF_INET, [padded(Ipv4Addr::LOCALHOST); 2], [40_000, 12_150], u32::MAX, 77);
+        assert!(read(&answer, FROM, TO).is_err());
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused() {
+        let whole = good();
+        assert_eq!(whole.len(), 72);
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length], FROM, TO).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn noise_names_nobody() {
+        for seed in 0..2_000 {
+            let bytes: Vec<u8> = noise(seed).take(64 + seed as usize % 40).collect();
+            assert_eq!(read(&bytes, FROM, TO).ok().flatten(), None);
+        }
+    }
+}

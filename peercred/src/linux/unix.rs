@@ -86,3 +86,78 @@ fn read(answer: &[u8], inode: u32, cookie: u64) -> io::Result<Option<BoundTo>> {
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::diag::tests::noise;
+
+    const COOKIE: u64 = 0x1_0000_0002;
+
+    fn answer(inode: u32, state: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut answer = vec![AF_UNIX, 1, state, 0];
+        answer.extend(inode.to_ne_bytes());
+        answer.extend(2_u32.to_ne_bytes());
+        answer.extend(1_u32.to_ne_bytes());
+        for (kind, content) in attributes {
+            answer.extend(((4 + content.len()) as u16).to_ne_bytes());
+            answer.extend(kind.to_ne_bytes());
+            answer.extend(*content);
+            answer.resize(answer.len().next_multiple_of(4), 0);
+        }
+        answer
+    }
+
+    const FILE: &[u8] = &[1, 1, 1, 1, 2, 2, 2, 2];
+
+    fn bound() -> Option<BoundTo> {
+        Some(BoundTo { inode: 0x0101_0101, device: 0x0202_0202 })
+    }
+
+    #[test]
+    fn the_file_is_found_wherever_it_stands() {
+        for attributes in [vec![(VFS, FILE)], vec![(0, b"odd".as_slice()), (9, b""), (VFS, FILE)]] {
+            let answer = answer(7, ESTABLISHED, &attributes);
+            assert_eq!(read(&answer, 7, COOKIE).expect("well formed"), bound());
+        }
+    }
+
+    #[test]
+    fn a_socket_without_a_file_has_none() {
+        assert_eq!(read(&answer(7, ESTABLISHED, &[]), 7, COOKIE).expect("well formed"), None);
+        assert_eq!(read(&answer(7, ESTABLISHED, &[(0, b"name")]), 7, COOKIE).expect("well formed"), None);
+        // Not connected any more, or listening.
+        assert_eq!(read(&answer(7, 7, &[(VFS, FILE)]), 7, COOKIE).expect("well formed"), None);
+        assert_eq!(read(&answer(7, 10, &[(VFS, FILE)]), 7, COOKIE).expect("well formed"), None);
+    }
+
+    #[test]
+    fn an_answer_about_another_socket_is_refused() {
+        let answer = answer(7, ESTABLISHED, &[(VFS, FILE)]);
+        assert!(read(&answer, 8, COOKIE).is_err());
+        assert!(read(&answer, 7, COOKIE + 1).is_err());
+    }
+
+    #[test]
+    fn attributes_with_wrong_lengths_are_refused() {
+        for length in [0_u16, 1, 3, 13, u16::MAX] {
+            let mut wrong = answer(7, ESTABLISHED, &[(VFS, FILE)]);
+            wrong[16..18].copy_from_slice(&length.to_ne_bytes());
+            assert!(read(&wrong, 7, COOKIE).is_err(), "{length}");
+        }
+        assert!(read(&answer(7, ESTABLISHED, &[(VFS, b"short")]), 7, COOKIE).is_err());
+    }
+
+    #[test]
+    fn nothing_but_the_whole_answer_names_the_file() {
+        let whole = answer(7, ESTABLISHED, &[(VFS, FILE)]);
+        for length in 0..whole.len() {
+            assert_ne!(read(&whole[..length], 7, COOKIE).ok().flatten(), bound(), "{length}");
+        }
+        for seed in 0..2_000 {
+            let mut bytes = whole[..16].to_vec();
+            bytes.extend(noise(seed).take(seed as usize % 60));
+            assert_ne!(read(&bytes, 7, COOKIE).ok().flatten(), bound());
+        }
+    }
+}
