@@ -213,7 +213,8 @@ async fn serve_until_stopped<D: Daemon>(
         Some(Ok(Ok(()))) if shutdown.is_cancelled() => Ok(()),
         Some(Ok(Ok(()))) => Err(StartError::failed("the service ended", "nobody asked it to")),
         Some(Ok(Err(error))) => Err(error),
-        Some(Err(error)) => Err(StartError::failed("the service broke off", error)),
+        // The text of the panic is not repeated: it may be made from a secret. The log has its place.
+        Some(Err(_)) => Err(StartError::failed("the service broke off", "a defect in this program")),
         None => {
             serving.abort();
             Err(StartError::failed("the service did not stop", "20 s are over"))

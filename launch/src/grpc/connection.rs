@@ -33,6 +33,12 @@ impl<S> Connection<S> {
     }
 }
 
+impl<S> std::fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("uid", &self.uid).finish_non_exhaustive()
+    }
+}
+
 impl<S> Connected for Connection<S> {
     type ConnectInfo = PeerUid;
 

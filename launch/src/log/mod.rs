@@ -64,3 +64,6 @@ macro_rules! critical {
 
 #[doc(hidden)]
 pub use ::tracing;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,551 @@
+//! A whole daemon, from exec() to its end, as the service manager and the operator see it.
+//!
+//! This program is both the test and the daemon: started with `DOORWARD_TEST_DAEMON` it is the
+//! latter, so that going into the background, which runs the same program again, works as in a real
+//! one. Hence it has no test harness and lists its tests itself.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::time::Duration;
+
+use doorward_launch::socket::{Bound, bind_stream};
+use doorward_launch::{Control, Daemon, Identity, Misconfigured, StartError, log};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+/// As long as any of this may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SERVICE: u32 = 41_003;
+
+// ---- the daemon
+
+struct Fixture;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    user: Option<String>,
+    socket: PathBuf,
+    log: log::Settings,
+    fault: Fault,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Fault {
+    check: bool,
+    bind: bool,
+    serve: bool,
+    panic: bool,
+    end: bool,
+}
+
+impl Daemon for Fixture {
+    const NAME: &'static str = "doorward-fixture";
+    const CONFIG_PATH: &'static str = "/nonexistent/doorward/fixture.toml";
+    type Config = Config;
+    type Parts = Bound;
+
+    fn user(config: &Config) -> Option<&str> {
+        config.user.as_deref()
+    }
+
+    fn log(config: &Config) -> &log::Settings {
+        &config.log
+    }
+
+    fn check(config: &Config) -> Result<(), Misconfigured> {
+        match config.fault.check {
+            true => Err(Misconfigured::at("fault.check", "must not be true")),
+            false => Ok(()),
+        }
+    }
+
+    fn bind(config: &Config, service: &Identity) -> Result<Bound, StartError> {
+        match config.fault.bind {
+            true => Err(Misconfigured::at("fault.bind", "cannot be bound\nlike this").into()),
+            false => Ok(bind_stream(&config.socket, 0o666, (*service).into())?),
+        }
+    }
+
+    async fn serve(config: Config, parts: Bound, control: Control) -> Result<(), StartError> {
+        if config.fault.serve {
+            return Err(StartError::failed("cannot serve", "it is broken"));
+        }
+        if config.fault.panic {
+            let secret = std::hint::black_box("hunter2").to_owned();
+            panic!("{secret}");
+        }
+        let listener = tokio::net::UnixListener::from_std(parts.listen_unix(16)?);
+        let listener = listener.map_err(|error| StartError::failed("cannot listen", error))?;
+        let mut reloads = control.reload();
+        control.ready();
+        control.ready();
+        if config.fault.end {
+            return Ok(());
+        }
+        tracing::info!(target: "doorward_fixture", fault = "line\nbreak", "serving");
+        loop {
+            tokio::select! {
+                () = control.shutdown.cancelled() => return Ok(()),
+                changed = reloads.changed() => {
+                    assert!(changed.is_ok());
+                    tracing::info!(target: "doorward_fixture", count = *reloads.borrow_and_update(), "reload");
+                    doorward_tell("RELOADED");
+                }
+                accepted = listener.accept() => {
+                    let (stream, _) = accepted.map_err(|error| StartError::failed("cannot accept", error))?;
+                    let mut stream = stream.into_std().expect("a stream");
+                    stream.set_nonblocking(false).expect("blocking");
+                    let status = std::fs::read("/proc/self/status").expect("own status");
+                    stream.write_all(&status).expect("written");
+                }
+            }
+        }
+    }
+}
+
+/// Tells the test that something happened, by the way that the daemon has anyway.
+fn doorward_tell(word: &str) {
+    let path = std::env::var_os("NOTIFY_SOCKET").expect("a test");
+    UnixDatagram::unbound().expect("a socket").send_to(word.as_bytes(), path).expect("told");
+}
+
+// ---- the tests
+
+const TESTS: &[(&str, fn())] = &[
+    ("version_and_help_exit_with_0_and_usage_errors_with_2", version_and_help),
+    ("check_config_says_ok", check_config_says_ok),
+    ("a_wrong_configuration_is_refused_with_file_and_line", wrong_configurations),
+    ("a_configuration_that_others_can_write_is_refused", writable_configuration),
+    ("a_named_configuration_must_exist", missing_configuration),
+    ("without_a_log_file_it_stays_in_the_foreground_or_not_at_all", background_needs_a_log),
+    ("it_is_ready_reloads_and_stops_on_request", foreground),
+    ("interrupt_stops_it_too", interrupt),
+    ("it_goes_into_the_background_once_it_is_ready", background),
+    ("what_fails_in_the_background_is_told_in_the_foreground", background_fails),
+    ("a_service_that_fails_breaks_or_ends_exits_with_1", faults),
+    ("it_cannot_dump_core_or_gain_privileges", confined),
+    ("another_user_takes_root", another_user_takes_root),
+    ("root_must_name_another_user", root_must_name_a_user),
+    ("root_is_given_up_for_good_before_listening", root_is_given_up),
+];
+
+fn main() -> ExitCode {
+    if std::env::var_os("DOORWARD_TEST_DAEMON").is_some() {
+        return doorward_launch::run::<Fixture>();
+    }
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let wanted = arguments.next().unwrap_or_default();
+    if std::env::args().any(|argument| argument == "--list") {
+        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let mut failed = 0;
+    for (name, test) in TESTS.iter().filter(|(name, _)| name.contains(&wanted)) {
+        let passed = std::panic::catch_unwind(test).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A place for one daemon, and what it says there.
+struct Place {
+    directory: tempfile::TempDir,
+    notify: UnixDatagram,
+}
+
+impl Place {
+    fn new() -> Place {
+        let directory = tempfile::tempdir().expect("a directory");
+        // The service may have another uid.
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("open");
+        let path = directory.path().join("notify");
+        let notify = UnixDatagram::bind(&path).expect("bound");
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).expect("open");
+        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Place { directory, notify }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes the configuration: a user that root may become, a socket, and what is added.
+    fn configure(&self, more: &str) -> PathBuf {
+        let user = if is_root() { SERVICE } else { rustix::process::geteuid().as_raw() };
+        let text = format!("user = \"{user}\"\nsocket = {:?}\n{more}\n", self.path("socket"));
+        self.write(&text)
+    }
+
+    fn write(&self, text: &str) -> PathBuf {
+        let path = self.path("fixture.toml");
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
+        path
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command
+            .args(arguments)
+            .env("DOORWARD_TEST_DAEMON", "1")
+            .env("NOTIFY_SOCKET", self.path("notify"))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs to the end.
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let Output { status, stdout, stderr } = self.command(arguments).output().expect("ran");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (status.code(), text(stdout), text(stderr))
+    }
+
+    /// Starts in the foreground and waits until it is ready.
+    fn start(&self, arguments: &[&str]) -> Running {
+        let config = self.path("fixture.toml");
+        let mut all = vec!["-f", "-c", config.to_str().expect("text")];
+        all.extend(arguments);
+        let child = self.command(&all).spawn().expect("started");
+        let running = Running(Some(child));
+        assert_eq!(self.told(), "READY=1\n");
+        running
+    }
+
+    /// The next thing that the daemon tells its manager.
+    fn told(&self) -> String {
+        let mut buffer = [0; 256];
+        let length = self.notify.recv(&mut buffer).expect("told in time");
+        String::from_utf8(buffer[..length].to_vec()).expect("text")
+    }
+
+    /// What the daemon knows about itself, and its uid as its client sees it.
+    fn status(&self) -> (Status, u32) {
+        let mut stream = UnixStream::connect(self.path("socket")).expect("connected");
+        let mut text = String::new();
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.read_to_string(&mut text).expect("read");
+        let uid = rustix::net::sockopt::socket_peercred(&stream).expect("the kernel answers").uid;
+        (Status(text), uid.as_raw())
+    }
+}
+
+struct Status(String);
+
+impl Status {
+    fn line(&self, key: &str) -> String {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.expect("the kernel tells").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.line("Pid").parse().expect("a number")).expect("a process")
+    }
+}
+
+/// A daemon in the foreground; killed if the test forgets it.
+struct Running(Option<Child>);
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        let child = self.0.as_ref().expect("running");
+        kill_process(Pid::from_child(child), signal).expect("sent");
+    }
+
+    /// Waits for its end: exit code and log.
+    fn end(mut self) -> (Option<i32>, String) {
+        let child = self.0.take().expect("running");
+        let output = child.wait_with_output().expect("ended");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+fn version_and_help() {
+    let place = Place::new();
+    let (code, stdout, _) = place.run(&["--version"]);
+    assert_eq!(
+        (code, stdout.as_str()),
+        (Some(0), concat!("doorward-fixture ", env!("CARGO_PKG_VERSION"), "\n"))
+    );
+    let (code, stdout, _) = place.run(&["--help"]);
+    assert_eq!(code, Some(0));
+    for option in [
+        "-c, --config-file",
+        "-u, --user",
+        "-d, --debug",
+        "-f, --foreground",
+        "-l, --log-level",
+        "--check-config",
+    ] {
+        assert!(stdout.contains(option), "{option} in {stdout}");
+    }
+    assert!(!stdout.contains("detached"));
+    for wrong in [vec!["--what"], vec!["-l", "loud"], vec!["word"]] {
+        assert_eq!(place.run(&wrong).0, Some(2), "{wrong:?}");
+    }
+}
+
+fn check_config_says_ok() {
+    let place = Place::new();
+    for content in ["", "[log]\nlevel = \"debug\"\n", "[log]\nfile = \"/nonexistent/log\"\n"] {
+        let path = place.write(content);
+        let (code, stdout, stderr) = place.run(&["--check-config", "-c", text(&path)]);
+        assert_eq!((code, stdout, stderr), (Some(0), format!("{}: ok\n", path.display()), String::new()));
+    }
+    // Nothing was touched.
+    assert!(!place.path("socket").exists());
+}
+
+fn wrong_configurations() {
+    let place = Place::new();
+    for (content, line, word) in [
+        ("\n\nsokcet = \"/x\"\n", 3, "sokcet"),
+        ("[log]\nlevel = \"info\"\n[lgo]\n", 3, "lgo"),
+        ("[log]\nlevel = \"loud\"\n", 2, "loud"),
+        ("user = \"x\"\nsocket = 7\n", 2, "integer"),
+        ("user = \"x\nsocket = 7\n", 1, "string"),
+        ("user = \"x\"\nuser = \"y\"\n", 2, "duplicate"),
+        ("# here\n[fault]\nserve = false\ncheck = true\n", 4, "fault.check: must not be true"),
+        ("fault.check = true", 1, "fault.check: must not be true"),
+    ] {
+        let path = place.write(content);
+        for arguments in [vec!["--check-config"], vec!["-f"]] {
+            let mut arguments = arguments;
+            arguments.extend(["-c", text(&path)]);
+            let (code, stdout, stderr) = place.run(&arguments);
+            let start = format!("doorward-fixture: {}:{line}: ", path.display());
+            assert!(stderr.starts_with(&start) && stderr.contains(word), "{content:?} gives {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        }
+    }
+    std::fs::write(place.path("fixture.toml"), b"user = \"\xff\"").expect("written");
+    let (code, _, stderr) = place.run(&["--check-config", "-c", text(&place.path("fixture.toml"))]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("UTF-8"), "{stderr}");
+}
+
+fn writable_configuration() {
+    let place = Place::new();
+    let path = place.write("");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).expect("set");
+    let (code, _, stderr) = place.run(&["--check-config", "-c", text(&path)]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains(&format!("chmod go-w {}", path.display())), "{stderr}");
+}
+
+fn missing_configuration() {
+    let place = Place::new();
+    let (code, _, stderr) = place.run(&["--check-config", "-c", "nowhere.toml"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("nowhere.toml: cannot open: No such file"), "{stderr}");
+    // The one that is not named may be missing: every key has a default.
+    let (code, stdout, _) = place.run(&["--check-config"]);
+    assert_eq!((code, stdout), (Some(0), format!("{}: ok\n", Fixture::CONFIG_PATH)));
+}
+
+fn background_needs_a_log() {
+    let place = Place::new();
+    let path = place.configure("");
+    let (code, _, stderr) = place.run(&["-c", text(&path)]);
+    assert_eq!(code, Some(1));
+    assert_eq!(stderr, "doorward-fixture: stay in the foreground (-f) or name a log file\n");
+}
+
+fn foreground() {
+    let place = Place::new();
+    place.configure("");
+    let daemon = place.start(&[]);
+    for _ in 0..2 {
+        daemon.signal(Signal::HUP);
+        assert_eq!(place.told(), "RELOADED");
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(place.told(), "STOPPING=1\n");
+    let (code, log) = daemon.end();
+    assert_eq!(code, Some(0), "{log}");
+    // One event, one line, and the ready state told once.
+    assert!(log.contains(" info doorward-fixture: serving fault=\"line\\u{a}break\"\n"), "{log}");
+    assert!(log.contains("reload count=1\n") && log.contains("reload count=2\n"), "{log}");
+    assert!(log.lines().all(|line| line.contains(" doorward-fixture: ")), "{log}");
+}
+
+fn interrupt() {
+    let place = Place::new();
+    place.configure("");
+    let daemon = place.start(&["-d"]);
+    daemon.signal(Signal::INT);
+    let (code, log) = daemon.end();
+    assert_eq!(code, Some(0));
+    assert!(log.contains(" debug doorward-fixture: "), "{log}");
+}
+
+fn background() {
+    let place = Place::new();
+    let log = place.path("log");
+    place.configure(&format!("[log]\nfile = {log:?}"));
+    // A relative path: the background process has another directory.
+    let mut child = place.command(&["-c", "fixture.toml"]).spawn().expect("started");
+    // Both are closed when nobody has them any more, so the daemon has let go of the terminal.
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("read");
+    child.stdout.take().expect("piped").read_to_string(&mut said).expect("read");
+    assert!(child.wait().expect("ended").success(), "{said}");
+    assert_eq!(said, "");
+
+    let (status, _) = place.status();
+    let pid = status.pid();
+    assert_ne!(pid, Pid::from_child(&child));
+    assert_eq!(rustix::process::getsid(Some(pid)).expect("a session"), pid);
+    assert_eq!(place.told(), "READY=1\n");
+    kill_process(pid, Signal::TERM).expect("sent");
+    assert_eq!(place.told(), "STOPPING=1\n");
+    // Its socket refuses once the process is gone.
+    let gone = std::time::Instant::now() + PATIENCE;
+    while UnixStream::connect(place.path("socket")).is_ok() {
+        assert!(std::time::Instant::now() < gone, "it does not end");
+        std::thread::yield_now();
+    }
+    let said = std::fs::read_to_string(&log).expect("a log");
+    assert!(said.contains("serving"), "{said}");
+    assert_eq!(std::fs::metadata(&log).expect("a log").permissions().mode() & 0o777, 0o600);
+}
+
+fn background_fails() {
+    let place = Place::new();
+    let log = place.path("log");
+    for (fault, word) in [
+        ("bind = true", "fixture.toml:6: fault.bind: cannot be bound\\u{a}like this"),
+        ("serve = true", "the background process did not start"),
+        ("panic = true", "the background process did not start"),
+    ] {
+        let path = place.configure(&format!("[log]\nfile = {log:?}\n[fault]\n{fault}"));
+        let (code, stdout, stderr) = place.run(&["-c", text(&path)]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{fault}");
+        assert!(stderr.contains(word), "{fault}: {stderr}");
+        assert!(std::fs::read_to_string(&log).expect("a log").contains(" critical doorward-fixture: "));
+    }
+}
+
+fn faults() {
+    let place = Place::new();
+    for (fault, word) in [
+        ("bind", "cannot start why=\""),
+        ("serve", "stopped why=\"cannot serve: it is broken\""),
+        ("panic", "stopped why=\"the service broke off: "),
+        ("end", "stopped why=\"the service ended: nobody asked it to\""),
+    ] {
+        let path = place.configure(&format!("[fault]\n{fault} = true"));
+        let (code, _, stderr) = place.run(&["-f", "-c", text(&path)]);
+        assert_eq!(code, Some(1), "{fault}: {stderr}");
+        assert!(stderr.contains(word) && stderr.contains(" critical "), "{fault}: {stderr}");
+        assert!(stderr.lines().all(|line| line.contains(" doorward-fixture: ")), "{fault}: {stderr}");
+        // What a panic was made of may be a secret.
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+    }
+}
+
+fn confined() {
+    let place = Place::new();
+    place.configure("");
+    let daemon = place.start(&[]);
+    let (status, _) = place.status();
+    assert_eq!(status.line("NoNewPrivs"), "1");
+    for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(status.line(capabilities), "0000000000000000", "{capabilities}");
+    }
+    assert_eq!(status.line("Umask"), "0077");
+    // What is undumpable belongs to root, whoever runs it.
+    let own = format!("/proc/{}", status.line("Pid"));
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(own + "/maps").expect("there")), 0);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().0, Some(0));
+}
+
+fn another_user_takes_root() {
+    if is_root() {
+        return eprintln!("SKIP another_user_takes_root: this test takes another user than root");
+    }
+    let place = Place::new();
+    let path = place.configure("");
+    let (code, _, stderr) = place.run(&["-f", "-c", text(&path), "-u", "41004"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("only root can run this as"), "{stderr}");
+}
+
+fn root_must_name_a_user() {
+    if !is_root() {
+        return eprintln!("SKIP root_must_name_another_user: this test takes root");
+    }
+    let place = Place::new();
+    for (config, arguments, word) in [
+        ("", vec![], "a user to run as is needed"),
+        ("user = \"root\"", vec![], "fixture.toml:1: user: 'root' is root"),
+        ("user = \"0\"", vec![], "fixture.toml:1: user: '0' is root"),
+        ("user = \"41003\"", vec!["-u", "root"], "'root' is root"),
+        ("user = \"no-such-user-here\"", vec![], "there is no user 'no-such-user-here'"),
+        ("user = \"4294967295\"", vec![], "is not a user id"),
+    ] {
+        let path = place.write(&format!("{config}\nsocket = {:?}\n", place.path("socket")));
+        let mut all = vec!["-f", "-c", text(&path)];
+        all.extend(arguments);
+        let (code, _, stderr) = place.run(&all);
+        assert_eq!(code, Some(1), "{config}");
+        assert!(stderr.contains(word), "{config}: {stderr}");
+        assert!(!place.path("socket").exists());
+    }
+}
+
+fn root_is_given_up() {
+    if !is_root() {
+        return eprintln!("SKIP root_is_given_up_for_good_before_listening: this test takes root");
+    }
+    let place = Place::new();
+    place.configure("");
+    let daemon = place.start(&["--user", "41004"]);
+    let (status, seen) = place.status();
+    assert_eq!(seen, 41_004, "a client sees the uid that called listen()");
+    assert_eq!(status.line("Uid"), "41004 41004 41004 41004");
+    assert_eq!(status.line("Gid"), "41004 41004 41004 41004");
+    assert_eq!(status.line("Groups"), "");
+    // Each thread has its own ids; none was left behind.
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", status.line("Pid"))).expect("threads");
+    let mut threads = 0;
+    for task in tasks {
+        let file = std::fs::File::open(task.expect("a thread").path().join("status")).expect("open");
+        let uid = BufReader::new(file)
+            .lines()
+            .map(|line| line.expect("text"))
+            .find(|line| line.starts_with("Uid:"));
+        assert_eq!(uid.expect("there"), "Uid:\t41004\t41004\t41004\t41004");
+        threads += 1;
+    }
+    assert!(threads > 1);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().0, Some(0));
+}
