@@ -1,2 +1,168 @@
-//! x
-fn main() {}
+//! The `doorward` command: a client of the gateway like any other, and `dev`, which starts everything on
+//! loopback to look at.
+
+mod call;
+mod client;
+mod dev;
+mod error;
+mod login;
+mod output;
+mod prompt;
+mod status;
+mod token_file;
+
+use std::{future::Future, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    client::{Endpoint, Fingerprint, Trust},
+    error::Error,
+    output::Output,
+};
+
+const DEFAULT_SOCKET: &str = "/run/doorward/gateway.sock";
+
+/// Log in to a doorward gateway and call what is behind it
+#[derive(Debug, Parser)]
+#[command(name = "doorward", version, after_help = "Exit codes: 0 done, 1 refused, 2 usage, 3 unreachable.")]
+struct Options {
+    #[command(flatten)]
+    gateway: GatewayOptions,
+    /// Print one JSON document, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct GatewayOptions {
+    /// The gateway's Unix socket [default: $DOORWARD_SOCKET, else /run/doorward/gateway.sock]
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "url")]
+    socket: Option<PathBuf>,
+    /// The gateway's TLS address, wss://HOST:PORT; needs --fingerprint or --cacert
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// The server holds exactly this key: SHA256:BASE64, as the gateway's log says when it starts
+    #[arg(long, global = true, value_name = "SHA256:...", conflicts_with = "cacert")]
+    fingerprint: Option<Fingerprint>,
+    /// The server's certificate is good by one of the certificates in this PEM file
+    #[arg(long, global = true, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Open a session and keep its token for the next commands
+    Login {
+        /// Who to log in as; absent, on the Unix socket: yourself, without a password
+        user: Option<String>,
+        /// Read the password from stdin, one line, and each further answer from a line of its own
+        #[arg(long, requires = "user")]
+        password_stdin: bool,
+    },
+    /// End the session
+    Logout,
+    /// Send one request and print the reply
+    Call {
+        /// What to call, for example rpc/query
+        #[arg(value_name = "NAMESPACE/NAME")]
+        target: call::Target,
+        /// Its arguments; `-` reads them from stdin
+        #[arg(value_name = "JSON")]
+        args: Option<String>,
+        /// Log in as yourself, without a password, for this one request
+        #[arg(long)]
+        local: bool,
+    },
+    /// Show who answers and whether the session is valid
+    Status,
+    /// Start everything in the foreground on loopback, until Ctrl-C
+    Dev(dev::Options),
+}
+
+impl GatewayOptions {
+    fn endpoint(&self) -> Result<Endpoint, Error> {
+        let Some(url) = &self.url else {
+            if self.fingerprint.is_some() || self.cacert.is_some() {
+                return Err(Error::Usage("--fingerprint and --cacert go with --url".to_owned()));
+            }
+            let named =
+                self.socket.clone().or_else(|| std::env::var_os("DOORWARD_SOCKET").map(PathBuf::from));
+            return Ok(Endpoint::Unix(named.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))));
+        };
+        let trust = match (&self.fingerprint, &self.cacert) {
+            (Some(fingerprint), _) => Trust::Key(fingerprint.clone()),
+            (None, Some(path)) => Trust::from_file(path)?,
+            (None, None) => {
+                return Err(Error::Usage(
+                    "--url needs --fingerprint or --cacert. The gateway logs the fingerprint of its key when it \
+                     starts and keeps it in listening.json in its state directory: read it there, on the server"
+                        .to_owned(),
+                ));
+            }
+        };
+        Endpoint::tls(url, trust)
+    }
+}
+
+fn main() -> ExitCode {
+    // What we make is ours alone unless it says otherwise; dev sets the modes of what others must reach.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let options = Options::parse();
+    let output = Output { json: options.json };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.error(&Error::Failed(format!("cannot start: {error}")));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(options, output));
+    // A thread may still wait for a line of stdin that nobody wants any more.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+async fn run(options: Options, output: Output) -> Result<(), Error> {
+    let gateway = &options.gateway;
+    match options.command {
+        Command::Login { user, password_stdin } => {
+            let endpoint = gateway.endpoint()?;
+            until_signal(login::login(&endpoint, user.as_deref(), password_stdin, output)).await
+        }
+        Command::Logout => until_signal(login::logout(&gateway.endpoint()?, output)).await,
+        Command::Call { target, args, local } => {
+            let endpoint = gateway.endpoint()?;
+            until_signal(call::call(&endpoint, &target, args.as_deref(), local, output)).await
+        }
+        Command::Status => until_signal(status::status(&gateway.endpoint()?, output)).await,
+        Command::Dev(dev) => dev::run(dev, output).await,
+    }
+}
+
+/// Drops the command on a signal that would have ended the process, so that a terminal that does not
+/// echo is given back as it was.
+async fn until_signal(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Error::Failed(format!("cannot wait for signals: {error}")));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut quit = listen(SignalKind::quit())?;
+    tokio::select! {
+        result = command => result,
+        _ = interrupt.recv() => Err(Error::Interrupted),
+        _ = terminate.recv() => Err(Error::Interrupted),
+        _ = hangup.recv() => Err(Error::Interrupted),
+        _ = quit.recv() => Err(Error::Interrupted),
+    }
+}

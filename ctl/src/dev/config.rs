@@ -1,0 +1,164 @@
+//! The configuration files of authd and the gateway.
+
+use std::{fmt::Write, path::Path};
+
+use crate::dev::plan::Plan;
+
+/// Groups with limited access where authd's file names none.
+const LIMITED_GROUPS: &str = "operator";
+
+/// authd.toml.
+pub(super) fn authd(plan: &Plan) -> String {
+    let layout = &plan.layout;
+    let mut text = head(plan, plan.accounts.authd.uid, &layout.authd_state());
+    text.push_str("\n[socket]\n");
+    path(&mut text, "path", &layout.authd_socket());
+    path(&mut text, "peer_path", &layout.peer_socket());
+    path(&mut text, "assertion_key", &layout.assertion_key());
+    text.push_str("\n[peers]\n");
+    entry(&mut text, "gateway", &quoted(&plan.accounts.gateway.uid.to_string()));
+    text.push_str("\n[pam]\n");
+    path(&mut text, "socket", &layout.pam_socket());
+    if let Some(delay) = plan.refusal_delay_ms {
+        entry(&mut text, "refusal_delay_ms", &delay.to_string());
+    }
+    if let Some(group) = &plan.access_group {
+        text.push_str("\n[access]\n");
+        entry(&mut text, "limited_groups", &format!("[{}, {}]", quoted(LIMITED_GROUPS), quoted(group)));
+    }
+    text
+}
+
+/// gateway.toml.
+pub(super) fn gateway(plan: &Plan) -> String {
+    let layout = &plan.layout;
+    let mut text = head(plan, plan.accounts.gateway.uid, &layout.gateway_state());
+    text.push_str("\n[listen]\n");
+    entry(&mut text, "tls", &format!("[{}]", quoted(&format!("127.0.0.1:{}", plan.port))));
+    path(&mut text, "unix", &layout.gateway_socket());
+    text.push_str("\n[authd]\n");
+    path(&mut text, "socket", &layout.authd_socket());
+    path(&mut text, "peer_socket", &layout.peer_socket());
+    entry(&mut text, "user", &quoted(&plan.accounts.authd.uid.to_string()));
+    text
+}
+
+fn head(plan: &Plan, uid: u32, state: &Path) -> String {
+    let mut text = "# Written by `doorward dev`, and again at its next start.\n".to_owned();
+    // Without root a service stays who it is.
+    if plan.accounts.separated() {
+        entry(&mut text, "user", &quoted(&uid.to_string()));
+    }
+    path(&mut text, "state_dir", state);
+    text
+}
+
+fn path(text: &mut String, key: &str, path: &Path) {
+    entry(text, key, &quoted(&path.to_string_lossy()));
+}
+
+fn entry(text: &mut String, key: &str, value: &str) {
+    text.push_str(key);
+    text.push_str(" = ");
+    text.push_str(value);
+    text.push('\n');
+}
+
+/// A TOML string: a name may hold anything.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                // Writing to a String does not fail.
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dev::{accounts::Accounts, plan::tests::plan};
+
+    fn keys(text: &str) -> Vec<String> {
+        let table: toml::Table = text.parse().expect(text);
+        let mut keys = Vec::new();
+        for (name, value) in &table {
+            match value {
+                toml::Value::Table(inner) => keys.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+                _ => keys.push(name.clone()),
+            }
+        }
+        keys.sort();
+        keys
+    }
+
+    fn list(value: &toml::Value) -> Vec<&str> {
+        value.as_array().expect("a list").iter().map(|item| item.as_str().expect("a string")).collect()
+    }
+
+    #[test]
+    fn authd_gets_the_keys_it_knows() {
+        let mut plan = plan();
+        let always = [
+            "pam.socket",
+            "peers.gateway",
+            "socket.assertion_key",
+            "socket.path",
+            "socket.peer_path",
+            "state_dir",
+            "user",
+        ];
+        assert_eq!(keys(&authd(&plan)), always);
+        plan.access_group = Some("friends".to_owned());
+        plan.refusal_delay_ms = Some(5);
+        let table: toml::Table = authd(&plan).parse().expect("TOML");
+        assert_eq!(list(&table["access"]["limited_groups"]), ["operator", "friends"]);
+        assert_eq!(table["pam"]["refusal_delay_ms"].as_integer(), Some(5));
+        assert_eq!(table["user"].as_str(), Some("61200"));
+        assert_eq!(table["peers"]["gateway"].as_str(), Some("61300"));
+    }
+
+    #[test]
+    fn the_gateway_gets_the_keys_it_knows_and_stays_on_loopback() {
+        let mut plan = plan();
+        plan.port = 4711;
+        let text = gateway(&plan);
+        let expected = [
+            "authd.peer_socket",
+            "authd.socket",
+            "authd.user",
+            "listen.tls",
+            "listen.unix",
+            "state_dir",
+            "user",
+        ];
+        assert_eq!(keys(&text), expected);
+        let table: toml::Table = text.parse().expect("TOML");
+        assert_eq!(list(&table["listen"]["tls"]), ["127.0.0.1:4711"]);
+        assert_eq!(table["authd"]["user"].as_str(), Some("61200"));
+    }
+
+    #[test]
+    fn without_separation_no_user_is_named() {
+        let mut plan = plan();
+        let me = plan.accounts.authd.clone();
+        plan.accounts = Accounts { guard: me.clone(), authd: me.clone(), gateway: me };
+        assert!(!keys(&authd(&plan)).contains(&"user".to_owned()));
+        assert!(!keys(&gateway(&plan)).contains(&"user".to_owned()));
+    }
+
+    #[test]
+    fn any_name_is_quoted() {
+        for name in ["plain", "a \"b\" \\ c", "line\nbreak\u{7f}\u{85}", "Grüße", ""] {
+            let table: toml::Table = format!("x = {}", quoted(name)).parse().expect(name);
+            assert_eq!(table["x"].as_str(), Some(name));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A gateway for client authors: it speaks the envelopes of the login rows, knows three users, and
+//! keeps what it was asked.
+//!
+//! | who | gets in by |
+//! | --- | --- |
+//! | the peer itself, no password | only if `local` is set |
+//! | alice | password `right` |
+//! | bob | password `right`, then a text, a hidden and a visible question: `new secret`, `4711` |
+//! | mallory | password `right`, then texts that try to command the terminal |
+
+use std::{
+    collections::HashSet,
+    os::unix::net::UnixListener as StdUnixListener,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    runtime::Runtime,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::{
+    accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{Request, Response},
+    },
+};
+
+/// A text that would retitle a terminal's window.
+pub(crate) const HOSTILE: &str = "\u{1b}]0;gotcha\u{7}\u{9b}2J";
+
+/// A running gateway; ends when dropped.
+pub(crate) struct FakeGateway {
+    /// `--socket` for it.
+    pub(crate) socket: PathBuf,
+    /// `--url` for it.
+    pub(crate) url: String,
+    /// `--fingerprint` for it.
+    pub(crate) fingerprint: String,
+    /// `--cacert` for it.
+    pub(crate) certificate: PathBuf,
+    state: Arc<Mutex<State>>,
+    _runtime: Runtime,
+}
+
+#[derive(Default)]
+struct State {
+    local: bool,
+    tokens: HashSet<String>,
+    given: usize,
+    requests: Vec<Value>,
+    origins: usize,
+}
+
+impl FakeGateway {
+    /// Listens before it returns.
+    pub(crate) fn start(directory: &Path) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let socket = directory.join("gateway.sock");
+        let listener = StdUnixListener::bind(&socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let url = format!("wss://{}", tcp.local_addr().unwrap());
+
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let certificate = directory.join("gateway.pem");
+        std::fs::write(&certificate, cert.pem()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+
+        let shared = state.clone();
+        runtime.spawn(async move {
+            let listener = UnixListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, shared.clone()));
+            }
+        });
+        let shared = state.clone();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(tcp).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, shared) = (acceptor.clone(), shared.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream, shared).await;
+                    }
+                });
+            }
+        });
+        let fingerprint = fingerprint(cert.der());
+        Self { socket, url, fingerprint, certificate, state, _runtime: runtime }
+    }
+
+    /// From now on the kernel's word is enough.
+    pub(crate) fn allow_local(&self) {
+        self.state.lock().unwrap().local = true;
+    }
+
+    /// The sessions that are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.state.lock().unwrap().tokens.len()
+    }
+
+    /// Ends every session, as idling does.
+    pub(crate) fn end_sessions(&self) {
+        self.state.lock().unwrap().tokens.clear();
+    }
+
+    /// Every request so far, and none of them again.
+    pub(crate) fn take_requests(&self) -> Vec<Value> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
+    }
+
+    /// How many upgrades carried an `Origin`.
+    pub(crate) fn origins(&self) -> usize {
+        self.state.lock().unwrap().origins
+    }
+}
+
+/// SHA-256 of the certificate's SubjectPublicKeyInfo, as the gateway prints it.
+pub(crate) fn fingerprint(certificate: &[u8]) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.public_key().raw);
+    format!("SHA256:{}", STANDARD.encode(sum))
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
+    let shared = state.clone();
+    #[allow(clippy::result_large_err)]
+    let upgrade = move |request: &Request, response: Response| {
+        shared.lock().unwrap().origins += usize::from(request.headers().contains_key("origin"));
+        Ok(response)
+    };
+    let Ok(mut websocket) = accept_hdr_async(stream, upgrade).await else { return };
+    let mut session = None;
+    while let Some(Ok(message)) = websocket.next().await {
+        let Ok(text) = message.to_text() else { return };
+        let Ok(request) = serde_json::from_str::<Value>(text) else { continue };
+        let replies = reply(&request, &mut session, &mut state.lock().unwrap());
+        for reply in replies {
+            if websocket.send(Message::text(reply.to_string())).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn reply(request: &Value, session: &mut Option<String>, state: &mut State) -> Vec<Value> {
+    state.requests.push(request.clone());
+    let args = &request["args"];
+    let (namespace, name) = (request["namespace"].as_str().unwrap(), request["name"].as_str().unwrap());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let outcome = match (namespace, name) {
+        ("rpc", "identify") => Ok(json!({"type": "server", "hostname": "fake"})),
+        ("rpc", "auth") => match (&*text(&args["username"]), &*text(&args["password"])) {
+            (_, "") if state.local => Ok(grant(session, state)),
+            ("alice", "right") => Ok(grant(session, state)),
+            ("bob", "right") => Ok(json!({"conversation": "c-1", "prompts": [
+                {"style": "info", "text": "Your password has expired"},
+                {"style": "hidden", "text": "New password:"},
+                {"style": "visible", "text": "Code:"},
+            ]})),
+            ("mallory", "right") => Ok(json!({"conversation": "c-2", "prompts": [
+                {"style": "info", "text": HOSTILE},
+                {"style": "error", "text": HOSTILE},
+            ]})),
+            _ => Err((401, "Unauthorized")),
+        },
+        ("rpc", "auth_respond") => match (&*text(&args["conversation"]), &args["answers"]) {
+            ("c-1", answers) if *answers == json!(["new secret", "4711"]) => Ok(grant(session, state)),
+            ("c-2", answers) if *answers == json!([]) => Ok(grant(session, state)),
+            _ => Err((401, "Unauthorized")),
+        },
+        ("rpc", "auth_token") if state.tokens.contains(&text(&args["token"])) => {
+            *session = Some(text(&args["token"]));
+            Ok(json!([args["token"], 300]))
+        }
+        ("rpc", "auth_token") => Err((401, "Unauthorized")),
+        ("rpc", "auth_clear") => {
+            if let Some(token) = session.take() {
+                state.tokens.remove(&token);
+            }
+            if args["reply"] != true {
+                return Vec::new();
+            }
+            Ok(json!({}))
+        }
+        _ if session.is_none() => Err((401, "Unauthorized")),
+        ("rpc", "query") => Ok(json!({"rpc/settings": "read/write"})),
+        ("test", "echo") => Ok(args.clone()),
+        ("test", "away") => Err((503, "Service Unavailable")),
+        ("test", "hostile") => Err((403, HOSTILE)),
+        _ => Err((404, "Not Found")),
+    };
+    let reply = match outcome {
+        Ok(args) => json!({"namespace": namespace, "name": "response", "id": request["id"], "args": args}),
+        Err((code, message)) => json!({"namespace": namespace, "name": "error", "id": request["id"],
+            "args": {"code": code, "message": message}}),
+    };
+    // Events may come at any time, also between a request and its reply.
+    let event = json!({"namespace": "events", "name": "auth", "id": "", "args": {"reason": "expiring", "seconds": 9}});
+    vec![event, reply]
+}
+
+fn grant(session: &mut Option<String>, state: &mut State) -> Value {
+    state.given += 1;
+    let token = format!("0000aaaa-0000-4000-8000-{:012}", state.given);
+    state.tokens.insert(token.clone());
+    *session = Some(token.clone());
+    json!([token, 300])
+}
