@@ -1,0 +1,57 @@
+"""A WebSocket client without anything of its own: the package `websockets`, as it comes.
+
+relay.py ADDRESS | relay.py /path/of/a.sock
+
+Each line on stdin is {"text": T} or {"binary": T}, a frame to send, or {"close": true}; each line on
+stdout is {"text": T}, a frame that came, or {"closed": CODE} at the end. The server's certificate is
+not checked: the tests do that elsewhere, and here nobody is in between.
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+
+import websockets
+
+
+def connect(address):
+    if address.startswith("/"):
+        return websockets.unix_connect(address, "ws://localhost/")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return websockets.connect(f"wss://{address}/", ssl=context)
+
+
+def tell(what):
+    print(json.dumps(what), flush=True)
+
+
+async def send_lines(socket):
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        frame = json.loads(line)
+        try:
+            if "text" in frame:
+                await socket.send(frame["text"])
+            elif "binary" in frame:
+                await socket.send(frame["binary"].encode())
+            else:
+                await socket.close()
+        except websockets.ConnectionClosed:
+            pass
+
+
+async def main():
+    async with connect(sys.argv[1]) as socket:
+        sender = asyncio.create_task(send_lines(socket))
+        try:
+            while True:
+                tell({"text": await socket.recv()})
+        except websockets.ConnectionClosed as end:
+            tell({"closed": end.rcvd.code if end.rcvd else None})
+        sender.cancel()
+
+
+asyncio.run(main())

@@ -1,0 +1,44 @@
+//! Connects to a Unix socket under its own uid and hands the connection over on its stdin.
+//!
+//! `connect-as stream|seqpacket PATH`. The kernel fixes who a peer is when it connects, so a test can
+//! go on with the descriptor as if it were that user.
+
+use std::io::{IoSlice, stdin};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, sendmsg, socket_with,
+};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("connect-as {arguments:?}: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let [kind, path] = arguments else { return Err("usage: connect-as stream|seqpacket PATH".into()) };
+    let kind = match kind.as_str() {
+        "stream" => SocketType::STREAM,
+        "seqpacket" => SocketType::SEQPACKET,
+        _ => return Err("stream or seqpacket".into()),
+    };
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    connect(&socket, &SocketAddrUnix::new(path.as_str())?)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [socket.as_fd()];
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err("no room for a descriptor".into());
+    }
+    sendmsg(stdin(), &[IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
+    Ok(())
+}

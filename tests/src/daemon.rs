@@ -1,0 +1,168 @@
+//! One running program of a stack: started, waited for until it is ready, stopped, killed.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long a program may take to get ready or to stop; far more than it needs.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What is needed to start it, also again.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    /// The uid (and gid) to start it under, when it is not that of the tests.
+    pub(crate) uid: Option<u32>,
+    pub(crate) log: PathBuf,
+    /// The directory for the socket on which it says that it is ready.
+    pub(crate) notify: PathBuf,
+}
+
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    plan: Plan,
+    child: Child,
+    killed: bool,
+}
+
+impl Daemon {
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) fn start(plan: Plan) -> Self {
+        let path = plan.notify.join(format!("{}.notify", plan.name));
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).expect("a socket to be notified on");
+        // The program has dropped its privileges by the time it writes here.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod of the socket");
+        let mut daemon = Self { child: spawn(&plan, &path), plan, killed: false };
+        daemon.await_ready(&socket);
+        fs::remove_file(&path).expect("the socket is still there");
+        daemon
+    }
+
+    fn await_ready(&mut self, socket: &UnixDatagram) {
+        let deadline = Instant::now() + DEADLINE;
+        // Short waits, only to notice when the program dies before it is ready.
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let mut buffer = [0_u8; 1024];
+        loop {
+            match socket.recv(&mut buffer) {
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                    if text.lines().any(|line| line == "READY=1") {
+                        return;
+                    }
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(e) => panic!("waiting for {}: {e}", self.plan.name),
+            }
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                panic!("{} ended before it was ready: {status}\n{}", self.plan.name, self.log_text());
+            }
+            assert!(Instant::now() < deadline, "{} did not get ready:\n{}", self.plan.name, self.log_text());
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.plan.name
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.plan.log
+    }
+
+    pub(crate) fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.plan.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_none()
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.killed = true;
+        self.child.kill().expect("a child of ours");
+        self.child.wait().expect("a child of ours");
+    }
+
+    /// Asks it to stop; the exit status, or what went wrong.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        if !self.killed && self.runs() {
+            let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+            kill(pid, Signal::SIGTERM).map_err(|e| format!("{}: {e}", self.plan.name))?;
+        }
+        match wait(&mut self.child, DEADLINE) {
+            Some(status) if status.success() || self.killed => Ok(()),
+            Some(status) => Err(format!("{} ended with {status}\n{}", self.plan.name, self.log_text())),
+            None => {
+                self.kill();
+                Err(format!("{} did not stop when asked to\n{}", self.plan.name, self.log_text()))
+            }
+        }
+    }
+
+    /// Starts it again after it was stopped or killed.
+    pub(crate) fn start_again(&mut self) {
+        assert!(!self.runs(), "{} still runs", self.plan.name);
+        *self = Self::start(self.plan.clone());
+    }
+}
+
+fn spawn(plan: &Plan, notify: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(&plan.log).expect("a log file");
+    let mut command = Command::new(&plan.program);
+    command
+        .args(&plan.arguments)
+        .env_clear()
+        .envs(plan.environment.iter().map(|(name, value)| (name, value)))
+        .env("NOTIFY_SOCKET", notify)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second descriptor"))
+        .stderr(log);
+    if let Some(uid) = plan.uid {
+        // With a uid, std also drops the supplementary groups.
+        command.uid(uid).gid(uid);
+    }
+    command.spawn().unwrap_or_else(|e| panic!("{}: {e}", plan.program.display()))
+}
+
+/// Waits for a child, at most so long.
+pub(crate) fn wait(child: &mut Child, most: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + most;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child of ours") {
+            return Some(status);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

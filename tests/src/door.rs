@@ -1,0 +1,64 @@
+//! Connections to Unix sockets under any uid.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
+    socketpair,
+};
+
+use crate::programs::{for_any_uid, programs};
+
+/// The kind of socket to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// SOCK_STREAM.
+    Stream,
+    /// SOCK_SEQPACKET.
+    Packets,
+}
+
+/// Connects as `uid` (group the same number); the kernel will name that uid as the peer.
+///
+/// # Errors
+/// What the helper that connects says on its stderr; most often that it may not.
+///
+/// # Panics
+/// When the helper cannot be run at all, as for another uid without root.
+pub fn connect_as(uid: u32, kind: Kind, path: &Path) -> io::Result<OwnedFd> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let copies = tempfile::Builder::new().prefix("dwtbin").permissions(open_directory()).tempdir()?;
+    let program = for_any_uid(&programs().connect_as, copies.path());
+    let mut command = Command::new(program);
+    command.arg(if kind == Kind::Stream { "stream" } else { "seqpacket" }).arg(path);
+    command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/");
+    if uid != rustix::process::geteuid().as_raw() {
+        command.uid(uid).gid(uid);
+    }
+    let output = command.output().expect("the helper connect-as runs");
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    receive(&ours)
+}
+
+fn open_directory() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o755)
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0_u8; 1];
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    descriptor.ok_or_else(|| io::Error::other("the helper sent no descriptor"))
+}

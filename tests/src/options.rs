@@ -1,0 +1,72 @@
+//! How a stack is to differ from the default one.
+
+/// Which PAM is behind the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pam {
+    /// libpam-wrapper and libnss-wrapper: no root, no real account.
+    Wrapper,
+    /// The system's PAM with real accounts; needs root.
+    Real,
+}
+
+/// Settings on top of those that every stack gets.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(crate) pam: Pam,
+    pub(crate) authd: toml::Table,
+    pub(crate) gateway: toml::Table,
+    pub(crate) guard: Vec<String>,
+}
+
+impl Options {
+    /// The default stack: quick refusals, everything else as shipped.
+    pub fn new(pam: Pam) -> Self {
+        let options = Self { pam, authd: toml::Table::new(), gateway: toml::Table::new(), guard: Vec::new() };
+        options.authd("pam.refusal_delay_ms", 50)
+    }
+
+    /// Sets a key of authd.toml, `section.key` or `key`.
+    #[must_use]
+    pub fn authd(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
+        set(&mut self.authd, key, value.into());
+        self
+    }
+
+    /// Sets a key of gateway.toml.
+    #[must_use]
+    pub fn gateway(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
+        set(&mut self.gateway, key, value.into());
+        self
+    }
+
+    /// Adds arguments to the guard's command line.
+    #[must_use]
+    pub fn guard(mut self, arguments: &[&str]) -> Self {
+        self.guard.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+}
+
+/// Sets `section.key` unless it is there already.
+pub(crate) fn set_default(table: &mut toml::Table, key: &str, value: impl Into<toml::Value>) {
+    let (section, name) = key.split_once('.').unwrap_or(("", key));
+    let there = match section {
+        "" => table.contains_key(name),
+        section => table.get(section).and_then(toml::Value::as_table).is_some_and(|t| t.contains_key(name)),
+    };
+    if !there {
+        set(table, key, value.into());
+    }
+}
+
+fn set(table: &mut toml::Table, key: &str, value: toml::Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, name)) => {
+            let inner = table.entry(section).or_insert_with(|| toml::Table::new().into());
+            inner.as_table_mut().expect("a section").insert(name.to_owned(), value);
+        }
+    }
+}

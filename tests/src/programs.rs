@@ -1,0 +1,109 @@
+//! The programs under test: built once for each run of the tests, found where cargo puts them.
+
+use std::env;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where the programs are.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) authd: PathBuf,
+    pub(crate) gateway: PathBuf,
+    pub(crate) guard: PathBuf,
+    pub(crate) worker: PathBuf,
+    /// Guard and worker for libpam-wrapper (their feature `pam-wrapper`).
+    pub(crate) wrapped_guard: PathBuf,
+    pub(crate) wrapped_worker: PathBuf,
+    /// Connects to a socket under its uid and hands the connection over.
+    pub(crate) connect_as: PathBuf,
+}
+
+/// The directory that holds this run's build output, and the profile's name.
+///
+/// # Panics
+/// When the test binary does not lie where cargo puts test binaries.
+pub fn cargo_target() -> (PathBuf, String) {
+    let exe = env::current_exe().expect("the test binary has a path");
+    // <target>/<profile>/deps/<binary>
+    let profile = exe.parent().and_then(Path::parent).expect("a test binary lies in <profile>/deps");
+    let name = profile.file_name().expect("a profile has a name").to_string_lossy().into_owned();
+    (profile.parent().expect("a target directory").to_path_buf(), name)
+}
+
+/// The programs; builds them at the first call.
+pub(crate) fn programs() -> &'static Programs {
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let (target, profile) = cargo_target();
+        let built = target.join(&profile);
+        let (plain, wrapped) = match env::var_os("DOORWARD_BIN_DIR") {
+            Some(dir) => (PathBuf::from(&dir), Path::new(&dir).join("pam-wrapper")),
+            None => {
+                // One call for each set of features: built together, the worker would get the gateway's.
+                build(&target, &profile, &["doorward-authd", "doorward-gateway"], None);
+                build(&target, &profile, &["doorward-pam-guard", "doorward-pam-worker"], None);
+                let wrapped = target.join("pam-wrapper");
+                let features = "doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper";
+                build(&wrapped, &profile, &["doorward-pam-guard", "doorward-pam-worker"], Some(features));
+                (built.clone(), wrapped.join(&profile))
+            }
+        };
+        let found = Programs {
+            authd: plain.join("doorward-authd"),
+            gateway: plain.join("doorward-gateway"),
+            guard: plain.join("doorward-pam-guard"),
+            worker: plain.join("doorward-pam-worker"),
+            wrapped_guard: wrapped.join("doorward-pam-guard"),
+            wrapped_worker: wrapped.join("doorward-pam-worker"),
+            connect_as: built.join("connect-as"),
+        };
+        for path in [&found.authd, &found.gateway, &found.guard, &found.worker, &found.connect_as] {
+            assert!(path.is_file(), "{} is missing", path.display());
+        }
+        found
+    })
+}
+
+fn build(target: &Path, profile: &str, packages: &[&str], features: Option<&str>) {
+    // The cargo that runs the tests, when there is one.
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args(["build", "--locked", "--quiet", "--bins"]);
+    command.arg("--target-dir").arg(target);
+    if profile != "debug" {
+        command.args(["--profile", profile]);
+    }
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    if let Some(features) = features {
+        command.args(["--features", features]);
+    }
+    let output = command.output().expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "cargo build of {packages:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A path under which any uid can execute a program: its own, or a copy in `dir`.
+pub(crate) fn for_any_uid(program: &Path, dir: &Path) -> PathBuf {
+    let open = program.ancestors().all(|part| {
+        std::fs::metadata(part).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+            || part.as_os_str().is_empty()
+    });
+    if open {
+        return program.to_path_buf();
+    }
+    let copy = dir.join(program.file_name().expect("a program has a name"));
+    if !copy.exists() {
+        std::fs::copy(program, &copy)
+            .unwrap_or_else(|e| panic!("copy {} to {}: {e}", program.display(), copy.display()));
+    }
+    copy
+}

@@ -1,0 +1,72 @@
+//! A client that is not ours: the Python package `websockets`, unmodified.
+
+use std::process::Stdio;
+use std::{env, io};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::client::{PATIENCE, Received};
+
+/// One connection, held by a Python process.
+#[derive(Debug)]
+pub(crate) struct PythonClient {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+/// A Python that has the package; `None`: there is none.
+pub fn interpreter() -> Option<String> {
+    let named = env::var("DOORWARD_PYTHON").ok();
+    let candidates = named.into_iter().chain(["/usr/bin/python3", "python3"].map(str::to_owned));
+    candidates.into_iter().find(|python| {
+        let import = std::process::Command::new(python)
+            .args(["-c", "import websockets"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        import.is_ok_and(|status| status.success())
+    })
+}
+
+impl PythonClient {
+    /// Connects to `host:port` over TLS, or to a Unix socket by its path.
+    pub(crate) fn connect(python: &str, address: &str) -> io::Result<Self> {
+        let mut child = Command::new(python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/relay.py"))
+            .arg(address)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Self { child, input, output: BufReader::new(output).lines() })
+    }
+
+    pub(crate) async fn send(&mut self, kind: &str, text: &str) -> io::Result<()> {
+        let line = format!("{}\n", json!({ kind: text }));
+        self.input.write_all(line.as_bytes()).await
+    }
+
+    pub(crate) async fn receive(&mut self) -> Received {
+        let line = timeout(PATIENCE, self.output.next_line()).await.expect("something from Python in time");
+        let line = line.expect("Python's output").expect("Python says how a connection ends");
+        let value: Value = serde_json::from_str(&line).expect("Python prints JSON");
+        match value["text"].as_str() {
+            Some(text) => Received::Json(serde_json::from_str(text).expect("the gateway sends JSON")),
+            None => Received::Closed(value["closed"].as_u64().and_then(|code| code.try_into().ok())),
+        }
+    }
+
+    pub(crate) async fn close(mut self) {
+        let _ = self.input.write_all(b"{\"close\": true}\n").await;
+        while let Received::Json(_) = self.receive().await {}
+        drop(self.input);
+        let ended = timeout(PATIENCE, self.child.wait()).await.expect("Python ends in time");
+        assert!(ended.is_ok_and(|status| status.success()), "Python failed");
+    }
+}

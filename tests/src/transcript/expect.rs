@@ -1,0 +1,77 @@
+//! What a transcript expects of a reply, compared with what came.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::client::is_uuid4;
+use crate::secrets;
+
+/// Whether `seen` is what was expected. `"<NAME>"` matches a text and remembers it: what is called
+/// token... must be a UUIDv4 and is a secret. `"<any>"` matches everything, `"<number>"` a number.
+pub(super) fn matches(
+    expected: &Value,
+    seen: &Value,
+    known: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    match (expected, seen) {
+        (Value::String(text), _) if text == "<any>" => Ok(()),
+        (Value::String(text), seen) if text == "<number>" => {
+            seen.is_number().then_some(()).ok_or_else(|| format!("{seen}, not a number"))
+        }
+        (Value::String(text), Value::String(seen)) => {
+            let Some(name) = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')) else {
+                return (text == seen).then_some(()).ok_or_else(|| format!("{seen:?}, not {text:?}"));
+            };
+            if name.starts_with("token") {
+                secrets::register(seen);
+                if !is_uuid4(seen) {
+                    return Err(format!("{name} is no UUIDv4"));
+                }
+            }
+            let before = known.entry(name.to_owned()).or_insert_with(|| seen.clone());
+            (before == seen).then_some(()).ok_or_else(|| format!("{name} differs from before"))
+        }
+        (Value::Array(expected), Value::Array(seen)) => {
+            if expected.len() != seen.len() {
+                return Err(format!("{} elements, not {}", seen.len(), expected.len()));
+            }
+            expected.iter().zip(seen).try_for_each(|(e, s)| matches(e, s, known))
+        }
+        (Value::Object(expected), Value::Object(seen)) => {
+            if let Some(extra) = seen.keys().find(|key| !expected.contains_key(*key)) {
+                return Err(format!("a member {extra:?} that is not expected"));
+            }
+            for (key, value) in expected {
+                let seen = seen.get(key).ok_or_else(|| format!("no member {key:?}"))?;
+                matches(value, seen, known).map_err(|e| format!("{key}: {e}"))?;
+            }
+            Ok(())
+        }
+        (expected, seen) => (expected == seen).then_some(()).ok_or_else(|| format!("{seen}, not {expected}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_differs_is_told() {
+        let mut known = BTreeMap::new();
+        let mut check = |expected: Value, seen: Value| matches(&expected, &seen, &mut known);
+        let token = "0f9d5f2c-1b7e-4c55-9a0e-2a6a4f0c9b11";
+        assert_eq!(check(json!(["<token>", "<number>"]), json!([token, 300])), Ok(()));
+        assert_eq!(check(json!("<token>"), json!(token)), Ok(()));
+        assert!(check(json!("<token>"), json!("0f9d5f2c-1b7e-4c55-9a0e-2a6a4f0c9b12")).is_err());
+        assert!(check(json!("<token2>"), json!("no token at all")).is_err());
+        assert!(check(json!({"a": 1}), json!({"a": 1, "b": 2})).is_err());
+        assert!(check(json!({"a": 1, "b": 2}), json!({"a": 1})).is_err());
+        assert!(check(json!([1]), json!([1, 2])).is_err());
+        assert!(check(json!("<number>"), json!("300")).is_err());
+        assert!(check(json!(401), json!("401")).is_err());
+        assert_eq!(check(json!("<any>"), json!({"x": []})), Ok(()));
+    }
+}

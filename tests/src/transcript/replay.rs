@@ -1,0 +1,174 @@
+//! A transcript played against a running stack.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde_json::Value;
+
+use super::expect::matches;
+use super::{Deed, Line, Transcript, Transport};
+use crate::client::{Client, Received};
+use crate::python::PythonClient;
+use crate::secrets;
+use crate::stack::Stack;
+
+impl Transcript {
+    /// Replays it.
+    ///
+    /// # Errors
+    /// What differed, with the line's number.
+    pub async fn replay(&self, stack: &mut Stack, over: &Transport) -> Result<(), String> {
+        let mut connections: BTreeMap<&str, Peer> = BTreeMap::new();
+        stack.forget_changed_passwords();
+        let mut known: BTreeMap<String, String> = BTreeMap::new();
+        let mut on = "";
+        for (number, line) in &self.lines {
+            let at = |what: String| format!("{}.txt line {number} over {over:?}: {what}", self.name);
+            match line {
+                Line::On(name) => {
+                    on = name;
+                    continue;
+                }
+                Line::Do(deed, program) => {
+                    match deed {
+                        Deed::Start => stack.start_again(*program),
+                        Deed::Stop => stack.stop(*program),
+                        Deed::Kill => stack.kill(*program),
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            if !connections.contains_key(on) {
+                connections.insert(on, Peer::open(stack, over).await);
+            }
+            let client = connections.get_mut(on).expect("it was just opened");
+            match line {
+                Line::Send(text) => {
+                    client
+                        .send(&filled_in(text, stack, &known).map_err(&at)?)
+                        .await
+                        .map_err(|e| at(e.to_string()))?;
+                }
+                Line::SendBinary(text) => {
+                    let text = filled_in(text, stack, &known).map_err(&at)?;
+                    client.send_binary(&text).await.map_err(|e| at(e.to_string()))?;
+                }
+                Line::SendFilled(length, text) => {
+                    let text = filled_in(text, stack, &known).map_err(&at)?;
+                    // A peer that closes early on what is too long is fine: what it says counts.
+                    let _ = client.send(&format!("{text:<length$}")).await;
+                }
+                Line::Expect(text) => {
+                    let Received::Json(seen) = client.receive().await else {
+                        return Err(at(format!("closed, not {text}")));
+                    };
+                    let expected = text_with_people(text, stack);
+                    let expected: Value = serde_json::from_str(&expected).map_err(|e| at(e.to_string()))?;
+                    matches(&expected, &seen, &mut known).map_err(|e| at(format!("{e}\nin {seen}")))?;
+                }
+                Line::Close(code) => {
+                    let seen = client.receive().await;
+                    if seen != Received::Closed(*code) {
+                        return Err(at(format!("{seen:?}, not the end")));
+                    }
+                    connections.remove(on);
+                }
+                Line::On(_) | Line::Do(..) => {}
+            }
+        }
+        for (_, client) in connections {
+            client.close().await;
+        }
+        Ok(())
+    }
+}
+
+/// Our own client, or one that is not ours.
+enum Peer {
+    Ours(Box<Client>),
+    Python(Box<PythonClient>),
+}
+
+impl Peer {
+    async fn open(stack: &Stack, over: &Transport) -> Self {
+        match over {
+            Transport::Tls => Self::Ours(Box::new(Client::tls(stack).await)),
+            Transport::Unix => Self::Ours(Box::new(Client::unix(stack).await)),
+            Transport::UnixAs(name) => {
+                let person = stack.cast().called(name).unwrap_or_else(|| panic!("nobody is called {name}"));
+                Self::Ours(Box::new(Client::unix_as(stack, person.uid).await))
+            }
+            Transport::Python { interpreter, unix } => {
+                let socket = stack.path("run/gateway.sock");
+                let address = if *unix { socket.to_str().expect("UTF-8") } else { stack.tls_address() };
+                let client = PythonClient::connect(interpreter, address).expect("Python starts");
+                Self::Python(Box::new(client))
+            }
+        }
+    }
+
+    async fn send(&mut self, text: &str) -> io::Result<()> {
+        match self {
+            Self::Ours(client) => client.try_send(text).await,
+            Self::Python(client) => client.send("text", text).await,
+        }
+    }
+
+    async fn send_binary(&mut self, text: &str) -> io::Result<()> {
+        match self {
+            Self::Ours(client) => client.try_send_binary(text.as_bytes()).await,
+            Self::Python(client) => client.send("binary", text).await,
+        }
+    }
+
+    async fn receive(&mut self) -> Received {
+        match self {
+            Self::Ours(client) => client.receive().await,
+            Self::Python(client) => client.receive().await,
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Ours(client) => client.close().await,
+            Self::Python(client) => client.close().await,
+        }
+    }
+}
+
+fn text_with_people(text: &str, stack: &Stack) -> String {
+    let mut text = text.to_owned();
+    while let Some((whole, name)) = placeholder(&text, "user:") {
+        let person = stack.cast().called(&name).unwrap_or_else(|| panic!("nobody is called {name}"));
+        text = text.replace(&whole, &person.name);
+    }
+    text
+}
+
+/// The text with `<user:NAME>`, `<password:NAME>`, `<new:NAME>`, `<colour>`, `<code>` and what earlier
+/// replies held filled in.
+fn filled_in(text: &str, stack: &Stack, known: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut text = text_with_people(text, stack);
+    while let Some((whole, name)) = placeholder(&text, "password:") {
+        let person = stack.cast().called(&name).ok_or_else(|| format!("nobody is called {name}"))?;
+        text = text.replace(&whole, &person.password);
+    }
+    while let Some((whole, name)) = placeholder(&text, "secret:") {
+        secrets::register(&name);
+        text = text.replace(&whole, &name);
+    }
+    text = text.replace("<colour>", crate::cast::COLOUR).replace("<code>", crate::cast::CODE);
+    for (name, value) in known {
+        text = text.replace(&format!("<{name}>"), value);
+    }
+    Ok(text)
+}
+
+/// The first `<KIND:NAME>` of a text, whole and its name.
+fn placeholder(text: &str, kind: &str) -> Option<(String, String)> {
+    let at = text.find(&format!("<{kind}"))?;
+    let whole = &text[at..=at + text[at..].find('>')?];
+    let name = whole.trim_start_matches('<').trim_end_matches('>').strip_prefix(kind)?;
+    Some((whole.to_owned(), name.to_owned()))
+}

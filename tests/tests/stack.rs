@@ -1,0 +1,27 @@
+//! All services together: the real programs, real sockets and uids, a real PAM.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+#[path = "stack/support.rs"]
+mod support;
+
+#[path = "stack/evil_gateway.rs"]
+mod evil_gateway;
+#[path = "stack/kill.rs"]
+mod kill;
+#[path = "stack/limits.rs"]
+mod limits;
+#[path = "stack/local_login.rs"]
+mod local_login;
+#[path = "stack/modules.rs"]
+mod modules;
+#[path = "stack/noise.rs"]
+mod noise;
+#[path = "stack/stranger.rs"]
+mod stranger;
+#[path = "stack/timers.rs"]
+mod timers;
+#[path = "stack/transcripts.rs"]
+mod transcripts;
+#[path = "stack/web.rs"]
+mod web;

@@ -1,0 +1,179 @@
+//! Login without a password: for whom the kernel's word is enough, and for whom it is not.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use doorward_proto::authd::v1::{
+    BeginRequest, Dialect, LocalPeer, Outcome, Source, begin_request::Method, outcome::Kind,
+};
+use doorward_tests::grpc::{Authd, ask_peer};
+use doorward_tests::{Client, Options, Pam, Role, Stack, skip};
+use serde_json::json;
+
+use crate::support::accepted_from;
+
+async fn who_may(pam: Pam) {
+    let Some(stack) = Stack::start(&Options::new(pam)) else { return };
+    if !skip::root("connections of other users") {
+        return;
+    }
+    let name = |role| stack.person(role).name.clone();
+    let uid = |role| stack.person(role).uid;
+    let (alice, bob, carol) = (name(Role::Full), name(Role::Limited), name(Role::Nobody));
+    let rows: Vec<(u32, Option<&str>, bool, &str)> = vec![
+        (uid(Role::Full), Some(&alice), true, "the own user"),
+        (uid(Role::Full), None, true, "whoever it is"),
+        (uid(Role::Limited), Some(&bob), true, "the own user, limited access"),
+        (uid(Role::Full), Some(&bob), false, "another user"),
+        (uid(Role::Limited), Some(&alice), false, "another user with more access"),
+        (uid(Role::Full), Some("root"), false, "root's name"),
+        (uid(Role::Full), Some("nosuchuser"), false, "nobody's name"),
+        (0, None, false, "root"),
+        (0, Some("root"), false, "root by name"),
+        (0, Some(&alice), false, "root as another user"),
+        (65_534, None, false, "nobody"),
+        (stack.gateway_uid(), None, false, "the gateway's uid"),
+        (stack.authd_uid(), None, false, "authd's uid"),
+        (uid(Role::Nobody), Some(&carol), false, "a user in no access group"),
+        (64_999, None, false, "a uid without an account"),
+    ];
+    for (uid, user, expected, what) in rows {
+        let mut client = Client::unix_as(&stack, uid).await;
+        let args = user.map_or_else(|| json!({}), |user| json!({"username": user, "password": ""}));
+        let reply = client.ask("rpc/auth", args).await;
+        match &reply {
+            Ok(args) if expected => drop(doorward_tests::client::token_of(args)),
+            Err(401) if !expected => {}
+            other => panic!("{what} (uid {uid}, {user:?}): {other:?}"),
+        }
+        assert_eq!(client.logged_in().await, expected, "{what}");
+        client.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_log_in_without_a_password_under_libpam_wrapper() {
+    who_may(Pam::Wrapper).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_log_in_without_a_password_with_real_accounts() {
+    who_may(Pam::Real).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_root_nobody_but_the_services_connects_and_they_may_not() {
+    let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let mut client = Client::unix_as(&stack, stack.gateway_uid()).await;
+    assert_eq!(client.ask("rpc/auth", json!({})).await, Err(401));
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switched_off_it_is_refused_to_everybody() {
+    if !skip::root("a connection of another user") {
+        return;
+    }
+    let options = Options::new(Pam::Wrapper).authd("local_login.mode", "off");
+    let Some(stack) = Stack::start(&options) else { return };
+    let mut client = Client::unix_as(&stack, stack.person(Role::Full).uid).await;
+    assert_eq!(client.ask("rpc/auth", json!({})).await, Err(401));
+    client.login(stack.person(Role::Full)).await.expect("with the password it works");
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_that_prove_nothing_are_refused() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let mut authd = Authd::as_gateway(&stack).await;
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let listening = UnixListener::bind(stack.path("notify/listening")).expect("a listener");
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let far = std::net::TcpStream::connect(tcp.local_addr().expect("an address")).expect("a connection");
+    let (near, _) = tcp.accept().expect("a connection");
+    let file = File::open("/dev/null").expect("/dev/null");
+    let directory = File::open("/").expect("the root directory");
+    let datagram = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+    let (packets, _far) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("a pair of sockets");
+    let descriptors = [
+        ("none", vec![]),
+        ("two", vec![ours.as_fd(), theirs.as_fd()]),
+        ("sixteen", vec![ours.as_fd(); 16]),
+        ("a listening socket", vec![listening.as_fd()]),
+        ("a listening TCP socket", vec![tcp.as_fd()]),
+        ("a TCP connection", vec![near.as_fd()]),
+        ("a file", vec![file.as_fd()]),
+        ("a directory", vec![directory.as_fd()]),
+        ("a datagram socket", vec![datagram.as_fd()]),
+        ("a SEQPACKET socket", vec![packets.as_fd()]),
+    ];
+    for (what, descriptors) in &descriptors {
+        let answer = ask_peer(&stack, "c1", descriptors);
+        assert!(answer.is_err(), "{what}: {answer:?}");
+    }
+    drop(far);
+    // A pair that the gateway made itself is a fine socket, whose far end is the maker's: no user.
+    if let Ok(handle) = ask_peer(&stack, "c1", &[ours.as_fd()]) {
+        refused(&mut authd, "c1", &handle, "").await;
+    }
+    assert!(stack.runs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_is_good_once_for_its_connection_and_its_user() {
+    if !skip::root("a connection of another user") {
+        return;
+    }
+    let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let mut authd = Authd::as_gateway(&stack).await;
+    let alice = stack.person(Role::Full).clone();
+    let (near, _far) = accepted_from(alice.uid).expect("a connection from alice");
+    let handle = || ask_peer(&stack, "c1", &[near.as_fd()]).expect("alice is at the far end");
+    // For another connection, another user, root: refused, and used up.
+    for (connection, user) in [("c2", ""), ("c1", stack.person(Role::Limited).name.as_str()), ("c1", "root")]
+    {
+        let handle = handle();
+        refused(&mut authd, connection, &handle, user).await;
+        refused(&mut authd, "c1", &handle, &alice.name).await;
+    }
+    // As it is meant: granted, once.
+    let handle = handle();
+    let outcome = begin(&mut authd, "c1", &handle, &alice.name).await.expect("an outcome");
+    let Some(Kind::Granted(granted)) = outcome.kind else { panic!("alice is not let in") };
+    doorward_tests::secrets::register(&granted.token);
+    let session = granted.session.expect("a session");
+    assert_eq!((session.user.as_str(), session.uid), (alice.name.as_str(), Some(alice.uid)));
+    refused(&mut authd, "c1", &handle, &alice.name).await;
+    for forged in [&[][..], &[0; 16], &[0; 15], &[0; 17], &[0; 4096]] {
+        refused(&mut authd, "c1", forged, &alice.name).await;
+    }
+}
+
+async fn begin(
+    authd: &mut Authd,
+    connection: &str,
+    handle: &[u8],
+    user: &str,
+) -> Result<Outcome, tonic::Status> {
+    let request = BeginRequest {
+        connection: connection.to_owned(),
+        source: Some(Source::default()),
+        dialect: Dialect::Sysadm.into(),
+        method: Some(Method::LocalPeer(LocalPeer { handle: handle.to_vec(), username: user.to_owned() })),
+    };
+    authd.login.begin(request).await.map(tonic::Response::into_inner)
+}
+
+async fn refused(authd: &mut Authd, connection: &str, handle: &[u8], user: &str) {
+    match begin(authd, connection, handle, user).await {
+        Ok(Outcome { kind: Some(Kind::Denied(_)) }) | Err(_) => {}
+        Ok(other) => panic!("{connection} as {user:?}: {other:?}"),
+    }
+}

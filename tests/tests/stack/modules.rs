@@ -1,0 +1,99 @@
+//! PAM modules that behave badly, end to end: answered in time, nothing remains, others go on.
+
+use std::time::{Duration, Instant};
+
+use doorward_tests::{Client, Options, Pam, Program, Role, Stack};
+
+/// The budget for a module that says nothing, as configured here.
+const SILENT: Duration = Duration::from_secs(3);
+/// What an answer may take beyond its budget on a busy machine: ending the processes, the way back.
+const SLACK: Duration = Duration::from_secs(4);
+
+async fn bad_modules(pam: Pam) {
+    let options = Options::new(pam).authd("pam.silent_seconds", 3);
+    let Some(mut stack) = Stack::start(&options) else { return };
+    a_hanging_login_stops_nobody(&stack).await;
+    for (role, expected) in [
+        // Neither a crash nor another user's name, nor more questions than fit, is a success.
+        (Role::Crash, Err(401)),
+        (Role::Changer, Err(401)),
+        (Role::Flood, Err(401)),
+        // What a module prints, forks or leaves behind does not reach the answer.
+        (Role::Stdout, Ok(())),
+        (Role::Fork, Ok(())),
+        (Role::Daemon, Ok(())),
+        (Role::Clean, Ok(())),
+    ] {
+        let mut client = Client::tls(&stack).await;
+        let seen = client.login(stack.person(role)).await.map(drop);
+        assert_eq!(seen, expected, "{role:?}");
+        assert_eq!(client.logged_in().await, expected.is_ok(), "{role:?}");
+        stack.await_no_conversations(SLACK);
+        client.close().await;
+    }
+    assert!(stack.runs());
+}
+
+async fn a_hanging_login_stops_nobody(stack: &Stack) {
+    let mut hanging = Client::tls(stack).await;
+    let started = Instant::now();
+    let person = stack.person(Role::Hang);
+    hanging
+        .request("rpc/auth", serde_json::json!({"username": person.name, "password": person.password}))
+        .await;
+    // Its worker and the orphan are there while the others log in.
+    stack.await_conversations(3);
+    let mut others = 0;
+    while started.elapsed() < SILENT / 2 {
+        let mut other = Client::unix(stack).await;
+        let asked = Instant::now();
+        other.login(stack.person(Role::Full)).await.expect("others log in meanwhile");
+        assert!(asked.elapsed() < SILENT, "another login waited for the hanging one");
+        other.close().await;
+        others += 1;
+    }
+    assert!(others > 0);
+    assert!(stack.conversations().len() >= 3, "the hanging conversation was over before its time");
+    let reply = hanging.json().await;
+    assert_eq!(reply["args"]["code"], 408, "{reply}");
+    assert!(started.elapsed() >= SILENT, "{:?}", started.elapsed());
+    assert!(started.elapsed() < SILENT + SLACK, "{:?}", started.elapsed());
+    // Worker, guard, and the double-forked child that ignores every signal.
+    stack.await_no_conversations(SLACK);
+    // The connection is usable as before.
+    hanging.login(stack.person(Role::Limited)).await.expect("a login after the hanging one");
+    hanging.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_modules_under_libpam_wrapper() {
+    bad_modules(Pam::Wrapper).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_modules_with_real_accounts() {
+    bad_modules(Pam::Real).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_ends_its_conversations() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    for role in [Role::Code, Role::Hang] {
+        let mut client = Client::tls(&stack).await;
+        let person = stack.person(role).clone();
+        let args = serde_json::json!({"username": person.name, "password": person.password});
+        client.request("rpc/auth", args).await;
+        stack.await_conversations(2);
+        drop(client);
+        stack.await_no_conversations(Duration::from_secs(10));
+    }
+    // And so does a gateway that dies.
+    let mut client = Client::tls(&stack).await;
+    let person = stack.person(Role::Code).clone();
+    client.login_prompts(&person).await;
+    stack.kill(Program::Authd);
+    stack.await_no_conversations(Duration::from_secs(10));
+    stack.start_again(Program::Authd);
+    let mut client = Client::tls(&stack).await;
+    client.login(stack.person(Role::Full)).await.expect("a login after the restart");
+}

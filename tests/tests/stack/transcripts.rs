@@ -1,0 +1,56 @@
+//! Every transcript, over every transport, with both kinds of PAM; and by a client that is not ours.
+
+use doorward_tests::transcript::{Transport, all};
+use doorward_tests::{Options, Pam, Stack, python, skip};
+
+/// Short, so that the transcript of a module that hangs takes no longer.
+fn options(pam: Pam) -> Options {
+    Options::new(pam).authd("pam.silent_seconds", 2)
+}
+
+/// Replays all that suit the stack; `over` says what for a transcript's own transport.
+async fn replay_all(pam: Pam, over: impl Fn(&Transport) -> Option<Transport>) {
+    let Some(mut stack) = Stack::start(&options(pam)) else { return };
+    let mut differences = Vec::new();
+    let mut played = 0;
+    for transcript in all().iter().filter(|transcript| transcript.suits(pam)) {
+        for transport in transcript.over().iter().filter_map(&over) {
+            differences.extend(transcript.replay(&mut stack, &transport).await.err());
+            played += 1;
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+    assert!(played >= 20, "only {played} transcripts were replayed");
+}
+
+/// What this run can: another user's connection needs root.
+fn possible(transport: &Transport) -> Option<Transport> {
+    if matches!(transport, Transport::UnixAs(_)) && !skip::root("a connection as another user") {
+        return None;
+    }
+    Some(transport.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transcript_is_answered_under_libpam_wrapper() {
+    replay_all(Pam::Wrapper, possible).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transcript_is_answered_with_real_accounts() {
+    replay_all(Pam::Real, possible).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unmodified_python_client_gets_every_reply() {
+    let Some(interpreter) = python::interpreter() else {
+        skip::skipped("no Python with the package websockets (python3-websockets, or DOORWARD_PYTHON)");
+        return;
+    };
+    let python = |transport: &Transport| match transport {
+        Transport::Tls => Some(Transport::Python { interpreter: interpreter.clone(), unix: false }),
+        Transport::Unix => Some(Transport::Python { interpreter: interpreter.clone(), unix: true }),
+        Transport::UnixAs(_) | Transport::Python { .. } => None,
+    };
+    replay_all(Pam::Wrapper, python).await;
+}
