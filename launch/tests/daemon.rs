@@ -4,6 +4,8 @@
 //! latter, so that going into the background, which runs the same program again, works as in a real
 //! one. Hence it has no test harness and lists its tests itself.
 
+#![allow(clippy::indexing_slicing)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};

@@ -41,13 +41,8 @@ pub enum SocketError {
     #[error("{} is too long for a socket", .0.display())]
     TooLong(PathBuf),
     /// The socket was open to others right after bind, which must not be.
-    #[error("{} was born with mode {mode:o}: this system cannot make a closed socket", path.display())]
-    BornOpen {
-        /// The socket.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    #[error("{} was open to others right after bind: this system cannot make a closed socket", .0.display())]
+    BornOpen(PathBuf),
     /// The directory it should be in.
     #[error(transparent)]
     Directory(#[from] DirectoryError),

@@ -22,3 +22,41 @@ pub fn bind_tcp(address: SocketAddr) -> Result<Bound, SocketError> {
     let bound = SocketAddr::try_from(bound).map_err(failed(address, "cannot read the address"))?;
     Ok(Bound { fd, place: Place::Address(bound) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn the_port_is_known_and_nobody_connects_before_it_listens() {
+        let bound = bind_tcp("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let address = bound.address().expect("TCP");
+        assert_ne!(address.port(), 0);
+        assert_eq!(bound.path(), None);
+        let error = TcpStream::connect(address).expect_err("nobody listens");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        let listener = bound.listen_tcp(4).expect("listening");
+        let _client = TcpStream::connect(address).expect("connected");
+        assert_eq!(listener.local_addr().expect("an address"), address);
+    }
+
+    #[test]
+    fn both_families_may_have_the_same_port() {
+        let four = bind_tcp("0.0.0.0:0".parse().expect("an address")).expect("bound");
+        let port = four.address().expect("TCP").port();
+        let six = match bind_tcp(format!("[::]:{port}").parse().expect("an address")) {
+            Ok(six) => six,
+            Err(error) => return eprintln!("SKIP both_families_may_have_the_same_port: no IPv6: {error}"),
+        };
+        let _both = (four.listen_tcp(1).expect("listening"), six.listen_tcp(1).expect("listening"));
+    }
+
+    #[test]
+    fn a_port_that_is_served_is_refused_with_its_address() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = taken.local_addr().expect("an address");
+        let error = bind_tcp(address).expect_err("taken");
+        assert!(error.to_string().starts_with(&address.to_string()), "{error}");
+    }
+}

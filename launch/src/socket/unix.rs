@@ -63,9 +63,9 @@ fn bind(
         before_the_name(&temporary_path);
         let stat = statat(&directory, &temporary, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(failed(&at, "cannot examine the socket"))?;
-        let born = stat.st_mode & 0o7777;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || born != 0 {
-            return Err(SocketError::BornOpen { path: path.to_owned(), mode: born.into() });
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || !directory::mode_of(&stat).is_empty()
+        {
+            return Err(SocketError::BornOpen(path.to_owned()));
         }
         // The mode first: once the owner is another, it needs a capability that may be missing.
         chmodat(&directory, &temporary, Mode::from_raw_mode(mode as _), AtFlags::empty())
@@ -147,5 +147,165 @@ mod system {
         let result = bind(fd, address);
         umask(before);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn own() -> Owner {
+        Identity::current().into()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).expect("it exists").mode() & 0o7777
+    }
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a directory")
+    }
+
+    #[test]
+    fn it_has_no_mode_before_it_has_its_name() {
+        let directory = directory();
+        let path = directory.path().join("x.sock");
+        for kind in [SocketType::STREAM, SocketType::SEQPACKET] {
+            let seen = Cell::new(false);
+            let bound = bind(kind, &path, 0o660, own(), &|temporary| {
+                assert_eq!(mode(temporary), 0);
+                assert_ne!(temporary, path);
+                seen.set(true);
+            });
+            assert_eq!(bound.expect("bound").path(), Some(path.as_path()));
+            assert!(seen.get());
+            assert_eq!(mode(&path), 0o660);
+        }
+        // Nothing but the socket remains.
+        assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn nobody_connects_before_it_listens() {
+        let directory = directory();
+        let path = directory.path().join("x.sock");
+        let bound = bind_stream(&path, 0o666, own()).expect("bound");
+        let error = UnixStream::connect(&path).expect_err("nobody listens");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        let listener = bound.listen_unix(4).expect("listening");
+        let _client = UnixStream::connect(&path).expect("connected");
+        listener.accept().expect("accepted");
+        assert_eq!(listener.accept().expect_err("non-blocking").kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn packets_keep_their_bounds() {
+        let directory = directory();
+        let path = directory.path().join("x.sock");
+        let listener = bind_seqpacket(&path, 0o600, own()).expect("bound").listen(4).expect("listening");
+        let client = socket(SocketType::SEQPACKET).expect("a socket");
+        connect(&client, &SocketAddrUnix::new(&path).expect("short")).expect("connected");
+        let accepted = rustix::net::accept(&listener).expect("accepted");
+        for packet in [b"one".as_slice(), b"three"] {
+            rustix::net::send(&client, packet, rustix::net::SendFlags::empty()).expect("sent");
+        }
+        let mut buffer = [0; 16];
+        let receive =
+            |buffer: &mut [u8; 16]| rustix::net::recv(&accepted, buffer, rustix::net::RecvFlags::empty());
+        assert_eq!(receive(&mut buffer).expect("received").0, 3);
+        assert_eq!(receive(&mut buffer).expect("received").0, 5);
+    }
+
+    #[test]
+    fn a_socket_that_nobody_serves_is_replaced() {
+        let directory = directory();
+        let path = directory.path().join("x.sock");
+        drop(UnixListener::bind(&path).expect("bound"));
+        let _listener =
+            bind_stream(&path, 0o600, own()).expect("replaced").listen_unix(1).expect("listening");
+        UnixStream::connect(&path).expect("served by us");
+    }
+
+    #[test]
+    fn a_socket_that_somebody_serves_is_left_alone() {
+        let directory = directory();
+        let path = directory.path().join("x.sock");
+        let listener = UnixListener::bind(&path).expect("bound");
+        let inode = std::fs::metadata(&path).expect("it exists").ino();
+        for bound in [bind_stream(&path, 0o600, own()), bind_seqpacket(&path, 0o600, own())] {
+            assert!(matches!(bound, Err(SocketError::InUse(_))));
+        }
+        assert_eq!(std::fs::metadata(&path).expect("it exists").ino(), inode);
+        drop(listener);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let directory = directory();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "precious").expect("written");
+        let link = directory.path().join("link");
+        symlink(&file, &link).expect("linked");
+        let inner = directory.path().join("directory");
+        std::fs::create_dir(&inner).expect("made");
+        for path in [&file, &link, &inner] {
+            assert!(matches!(bind_stream(path, 0o600, own()), Err(SocketError::Occupied(_))), "{path:?}");
+        }
+        assert_eq!(std::fs::read_to_string(&file).expect("read"), "precious");
+    }
+
+    #[test]
+    fn directories_are_made_and_checked() {
+        let directory = directory();
+        let path = directory.path().join("a/b/x.sock");
+        bind_stream(&path, 0o600, own()).expect("bound");
+        for made in ["a", "a/b"] {
+            assert_eq!(mode(&directory.path().join(made)), 0o755, "{made}");
+        }
+        for open in [0o775, 0o757, 0o777, 0o1777] {
+            let inner = directory.path().join("a/b");
+            std::fs::set_permissions(&inner, PermissionsExt::from_mode(open)).expect("set");
+            let error = bind_stream(&path, 0o600, own()).expect_err("refused");
+            assert!(error.to_string().contains(&format!("chmod go-w {}", inner.display())), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_directory_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIP a_strangers_directory_is_refused: this test takes root");
+        }
+        let directory = directory();
+        std::os::unix::fs::chown(directory.path(), Some(41_005), None).expect("given away");
+        let error = bind_stream(&directory.path().join("x.sock"), 0o600, own()).expect_err("refused");
+        assert!(error.to_string().contains("belongs to uid 41005: chown 0 "), "{error}");
+    }
+
+    #[test]
+    fn it_is_given_to_its_owner() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIP it_is_given_to_its_owner: this test takes root");
+        }
+        let directory = directory();
+        let path = directory.path().join("x.sock");
+        bind_stream(&path, 0o660, Owner { uid: 41_006, gid: 41_007 }).expect("bound");
+        let stat = std::fs::metadata(&path).expect("it exists");
+        assert_eq!((stat.uid(), stat.gid(), mode(&path)), (41_006, 41_007, 0o660));
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        let directory = directory();
+        let long = directory.path().join("x".repeat(108));
+        assert!(matches!(bind_stream(&long, 0o600, own()), Err(SocketError::TooLong(_))));
+        for path in ["/", "..", ""] {
+            assert!(
+                matches!(bind_stream(Path::new(path), 0o600, own()), Err(SocketError::Directory(_))),
+                "{path}"
+            );
+        }
     }
 }

@@ -242,3 +242,6 @@ pub fn state_directory(path: &Path, service: &Identity) -> Result<(), FileError>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
