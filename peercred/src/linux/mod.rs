@@ -1,5 +1,6 @@
 //! Linux: SO_PEERCRED, and the socket diagnosis of netlink.
 
+mod device;
 mod diag;
 pub(crate) mod tcp;
 mod unix;

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{FileType, fstat, stat};
 use rustix::net::sockopt;
 
+use super::device;
 use super::diag::{Reader, ask, malformed};
 use crate::Unfit;
 use crate::passed::failed;
@@ -34,15 +35,18 @@ pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path) -> Result<(), Un
     if FileType::from_raw_mode(file.st_mode) != FileType::Socket {
         return Err(Unfit::NotAccepted);
     }
-    let (major, minor) = (rustix::fs::major(file.st_dev), rustix::fs::minor(file.st_dev));
-    // The kernel's own form of a device number (20 bits of minor), and half of the inode's number.
-    let expected = BoundTo { device: major << 20 | minor, inode: low_half(file.st_ino) };
-
     let inode = fstat(socket).map_err(failed("cannot examine it"))?.st_ino;
     let cookie = sockopt::socket_cookie(socket).map_err(failed("cannot ask for its cookie"))?;
     let found =
         ask_kernel(low_half(inode), cookie).map_err(failed("cannot ask which file it is bound to"))?;
-    if found == Some(expected) { Ok(()) } else { Err(Unfit::NotAccepted) }
+    // Half of the inode's number is all that the kernel tells.
+    let Some(found) = found.filter(|found| found.inode == low_half(file.st_ino)) else {
+        return Err(Unfit::NotAccepted);
+    };
+    let same = found.device == device::shown(&file)
+        || device::of_superblock(listener).map_err(failed("cannot ask for the listener's device"))?
+            == Some(found.device);
+    if same { Ok(()) } else { Err(Unfit::NotAccepted) }
 }
 
 fn low_half(number: u64) -> u32 {
