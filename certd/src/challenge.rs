@@ -1,0 +1,350 @@
+//! Challenges that are open: random strings to be signed, each for one connection, purpose and server
+//! key, once, for 30 seconds. Pure: time and random bytes come in as arguments.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::proof::Asked;
+
+/// How long a challenge can be answered.
+pub const VALID: Duration = Duration::from_secs(30);
+
+/// Letters and digits in a challenge. Deployed clients copy an RSA result of 256 bytes into a buffer of
+/// twice that length.
+pub const TEXT_LENGTH: usize = 128;
+
+/// At most open for one connection; one more displaces the oldest.
+pub const PER_CONNECTION: usize = 4;
+
+/// What an answer is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// `auth_ssl`.
+    Login,
+    /// `register_ssl_cert`, in the session that asked.
+    Registration {
+        /// The session's id.
+        session: String,
+    },
+}
+
+impl Purpose {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Login => "auth_ssl",
+            Self::Registration { .. } => "register",
+        }
+    }
+}
+
+/// SHA-256 of the TLS public key that the client sees, or the Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKey {
+    /// Of the server's SubjectPublicKeyInfo.
+    Tls([u8; 32]),
+    /// No TLS.
+    Local,
+}
+
+impl ServerKey {
+    /// From the wire: 32 bytes, or none for the Unix socket.
+    pub fn from_wire(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [] => Some(Self::Local),
+            _ => bytes.try_into().ok().map(Self::Tls),
+        }
+    }
+}
+
+/// The context that is signed together with a challenge.
+pub fn context(purpose: &Purpose, server: ServerKey) -> String {
+    let server = match server {
+        ServerKey::Tls(hash) => STANDARD.encode(hash),
+        ServerKey::Local => "local".to_owned(),
+    };
+    format!("doorward {} v1 {server}", purpose.label())
+}
+
+/// A new random string; `random` fills a buffer.
+///
+/// # Errors
+/// Those of `random`.
+pub fn text<E>(mut random: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<String, E> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(TEXT_LENGTH);
+    let mut bytes = [0; TEXT_LENGTH];
+    while text.len() < TEXT_LENGTH {
+        random(&mut bytes)?;
+        // 248 = 4 x 62: larger values would make the first letters likelier.
+        let letters = bytes.iter().filter(|b| **b < 248).filter_map(|b| ALPHABET.get(usize::from(b % 62)));
+        text.extend(letters.take(TEXT_LENGTH - text.len()).map(|b| char::from(*b)));
+    }
+    Ok(text)
+}
+
+/// As many challenges are open as the table takes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many challenges are open")]
+pub struct Full;
+
+#[derive(Debug)]
+struct Open {
+    purpose: Purpose,
+    asked: Asked,
+    until: Instant,
+}
+
+/// What one attempt to answer took out of the table.
+#[derive(Debug, Default)]
+pub struct Taken(Vec<Open>);
+
+impl Taken {
+    /// What may have been signed.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.0.iter().map(|open| open.asked.clone()).collect()
+    }
+
+    /// Without the one that was answered.
+    #[must_use]
+    pub fn without(mut self, answered: usize) -> Self {
+        if answered < self.0.len() {
+            self.0.remove(answered);
+        }
+        self
+    }
+}
+
+/// Every open challenge.
+#[derive(Debug)]
+pub struct Challenges {
+    limit: usize,
+    open: HashMap<String, VecDeque<Open>>,
+    count: usize,
+    /// When the challenges of a connection end, oldest first. Those that were answered stay until then.
+    ends: VecDeque<(Instant, String)>,
+}
+
+impl Challenges {
+    /// A table for `limit` challenges.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, open: HashMap::new(), count: 0, ends: VecDeque::new() }
+    }
+
+    /// Opens one for `connection`. Its oldest gives way when it has four.
+    ///
+    /// # Errors
+    /// [`Full`] when the table is.
+    pub fn open(
+        &mut self,
+        connection: &str,
+        purpose: Purpose,
+        server: ServerKey,
+        text: String,
+        now: Instant,
+    ) -> Result<Asked, Full> {
+        self.expire(now);
+        let held = self.open.get(connection).map_or(0, VecDeque::len);
+        // `ends` keeps answered ones too: without its own bound, answering at once would let it grow.
+        if (self.count >= self.limit && held < PER_CONNECTION)
+            || self.ends.len() >= self.limit.saturating_mul(2)
+        {
+            return Err(Full);
+        }
+        let asked = Asked { context: context(&purpose, server), text };
+        let queue = self.open.entry(connection.to_owned()).or_default();
+        queue.push_back(Open { purpose, asked: asked.clone(), until: now + VALID });
+        if queue.len() > PER_CONNECTION {
+            queue.pop_front();
+        } else {
+            self.count += 1;
+        }
+        self.ends.push_back((now + VALID, connection.to_owned()));
+        Ok(asked)
+    }
+
+    /// Takes what `connection` has open for `purpose`. An attempt that fails uses all of it up; after one
+    /// that succeeds the others are given back.
+    pub fn take(&mut self, connection: &str, purpose: &Purpose, now: Instant) -> Taken {
+        self.expire(now);
+        let Some(queue) = self.open.get_mut(connection) else {
+            return Taken::default();
+        };
+        let (taken, kept): (Vec<_>, Vec<_>) = queue.drain(..).partition(|open| open.purpose == *purpose);
+        queue.extend(kept);
+        if queue.is_empty() {
+            self.open.remove(connection);
+        }
+        self.count -= taken.len();
+        Taken(taken)
+    }
+
+    /// Opens again what a successful attempt did not answer, as far as there is room.
+    pub fn give_back(&mut self, connection: &str, taken: Taken, now: Instant) {
+        self.expire(now);
+        for open in taken.0.into_iter().rev().filter(|open| open.until > now) {
+            let held = self.open.get(connection).map_or(0, VecDeque::len);
+            if held < PER_CONNECTION && self.count < self.limit {
+                // They are older than whatever was opened meanwhile.
+                self.open.entry(connection.to_owned()).or_default().push_front(open);
+                self.count += 1;
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while self.ends.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, connection)) = self.ends.pop_front() else { return };
+            let Some(queue) = self.open.get_mut(&connection) else { continue };
+            while queue.front().is_some_and(|open| open.until <= now) {
+                queue.pop_front();
+                self.count -= 1;
+            }
+            if queue.is_empty() {
+                self.open.remove(&connection);
+            }
+        }
+    }
+}
+
+/// SHA-256 of a server key in DER, as `server_key` carries it.
+pub fn server_key(spki: &[u8]) -> ServerKey {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, spki).as_ref());
+    ServerKey::Tls(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(
+        table: &mut Challenges,
+        connection: &str,
+        purpose: Purpose,
+        name: &str,
+        now: Instant,
+    ) -> Result<Asked, Full> {
+        table.open(connection, purpose, ServerKey::Local, name.to_owned(), now)
+    }
+
+    fn taken(table: &mut Challenges, connection: &str, purpose: &Purpose, now: Instant) -> Vec<String> {
+        table.take(connection, purpose, now).asked().into_iter().map(|asked| asked.text).collect()
+    }
+
+    fn registration(session: &str) -> Purpose {
+        Purpose::Registration { session: session.to_owned() }
+    }
+
+    #[test]
+    fn a_challenge_serves_its_connection_and_purpose_once() {
+        let (mut table, now) = (Challenges::new(10), Instant::now());
+        open(&mut table, "a", Purpose::Login, "1", now).expect("room");
+        open(&mut table, "a", registration("s"), "2", now).expect("room");
+        assert!(taken(&mut table, "b", &Purpose::Login, now).is_empty());
+        assert!(taken(&mut table, "a", &registration("other"), now).is_empty());
+        assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["1"]);
+        assert!(taken(&mut table, "a", &Purpose::Login, now).is_empty());
+        assert_eq!(taken(&mut table, "a", &registration("s"), now), ["2"]);
+        assert_eq!((table.count, table.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn it_ends_after_thirty_seconds() {
+        let (mut table, now) = (Challenges::new(10), Instant::now());
+        open(&mut table, "a", Purpose::Login, "1", now).expect("room");
+        let later = now + VALID - Duration::from_millis(1);
+        open(&mut table, "a", Purpose::Login, "2", later).expect("room");
+        assert_eq!(taken(&mut table, "a", &Purpose::Login, now + VALID), ["2"]);
+        open(&mut table, "a", Purpose::Login, "3", now + VALID).expect("room");
+        assert!(taken(&mut table, "a", &Purpose::Login, now + 2 * VALID).is_empty());
+        assert_eq!((table.count, table.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_fifth_displaces_the_oldest() {
+        let (mut table, now) = (Challenges::new(4), Instant::now());
+        for name in ["1", "2", "3", "4", "5"] {
+            open(&mut table, "a", Purpose::Login, name, now).expect("its own give way");
+        }
+        assert_eq!(table.count, 4);
+        assert_eq!(open(&mut table, "b", Purpose::Login, "6", now), Err(Full));
+        assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["2", "3", "4", "5"]);
+    }
+
+    #[test]
+    fn a_success_leaves_the_others_open_until_their_own_end() {
+        let (mut table, now) = (Challenges::new(10), Instant::now());
+        for (name, after) in [("1", 0), ("2", 1), ("3", 2)] {
+            open(&mut table, "a", Purpose::Login, name, now + Duration::from_secs(after)).expect("room");
+        }
+        let taken_now = table.take("a", &Purpose::Login, now + Duration::from_secs(2));
+        open(&mut table, "a", Purpose::Login, "4", now + Duration::from_secs(3)).expect("room");
+        table.give_back("a", taken_now.without(1), now + VALID);
+        assert_eq!(taken(&mut table, "a", &Purpose::Login, now + VALID), ["3", "4"]);
+        assert_eq!((table.count, table.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_given_back_displaces_nothing() {
+        let (mut table, now) = (Challenges::new(10), Instant::now());
+        open(&mut table, "a", Purpose::Login, "1", now).expect("room");
+        open(&mut table, "a", Purpose::Login, "2", now).expect("room");
+        let taken_now = table.take("a", &Purpose::Login, now);
+        for name in ["3", "4", "5"] {
+            open(&mut table, "a", Purpose::Login, name, now).expect("room");
+        }
+        table.give_back("a", taken_now, now);
+        assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["2", "3", "4", "5"]);
+        assert_eq!((table.count, table.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_empties_itself() {
+        let (mut table, now) = (Challenges::new(3), Instant::now());
+        for connection in ["a", "b", "c"] {
+            open(&mut table, connection, Purpose::Login, "x", now).expect("room");
+        }
+        assert_eq!(open(&mut table, "d", Purpose::Login, "x", now), Err(Full));
+        open(&mut table, "d", Purpose::Login, "x", now + VALID).expect("the others ended");
+        assert_eq!((table.count, table.open.len(), table.ends.len()), (1, 1, 1));
+        // Answered ones leave a trace until they would have ended, and that is bounded too.
+        let mut opened = 0;
+        while open(&mut table, "e", Purpose::Login, "x", now + VALID).is_ok() {
+            table.take("e", &Purpose::Login, now + VALID);
+            opened += 1;
+        }
+        assert_eq!((opened, table.ends.len()), (5, 6));
+    }
+
+    #[test]
+    fn a_text_is_128_letters_and_digits_without_bias() {
+        // Bytes from 248 on are skipped: with them alone nothing would come out, so mix them in.
+        let mut next = 0_u8;
+        let text = text(|buffer: &mut [u8]| {
+            for byte in buffer {
+                *byte = next;
+                next = next.wrapping_add(1);
+            }
+            Ok::<_, ()>(())
+        })
+        .expect("random bytes");
+        assert_eq!(text.len(), TEXT_LENGTH);
+        assert!(text.bytes().all(|b| b.is_ascii_alphanumeric()));
+        assert!(text.starts_with("ABC") && text.contains("789ABC"));
+    }
+
+    #[test]
+    fn a_context_names_purpose_and_server() {
+        assert_eq!(context(&Purpose::Login, ServerKey::Local), "doorward auth_ssl v1 local");
+        assert_eq!(
+            context(&registration("s"), server_key(b"")),
+            "doorward register v1 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+        );
+        assert_eq!(ServerKey::from_wire(&[0; 31]), None);
+    }
+}

@@ -1,0 +1,93 @@
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::*;
+use crate::openssl::Key;
+
+/// As QSettings writes a name: letters, digits, `-`, `_`, `.` plain, the rest in %XX.
+fn escaped(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    name.encode_utf16()
+        .map(|unit| match char::from_u32(u32::from(unit)) {
+            Some(c) if plain(c) => c.to_string(),
+            _ if unit < 256 => format!("%{unit:02X}"),
+            _ => format!("%U{unit:04X}"),
+        })
+        .collect()
+}
+
+fn imported(text: &str) -> Vec<(usize, Result<Imported, Refused>)> {
+    parse(text).collect()
+}
+
+#[test]
+fn the_originals_file_is_read() {
+    let key = Key::rsa(2048);
+    let name = escaped(&STANDARD.encode(key.pem()));
+    assert!(name.contains("%3D") || name.contains("%2B") || !name.is_empty());
+    let text = format!(
+        "[General]\nRegisteredCerts=no\n\n[RegisteredCerts]\n\
+         peer_oper\\{name}=\"Nickname: nick \\\"one\\\"\\nEmail: one@example.org\\nDate Registered: 2026-11-22T03:47:02\"\n\
+         j\u{f6}rg\\{name}=Nickname: \\x416\\nEmail: \\nDate Registered: x\n\
+         {}\\{name}=\"Nickname: \\x6a\\xf6, Email\"\n\
+         [blacklist]\nalice\\{name}=x\n",
+        escaped("na\u{ef}ve\u{20ac}")
+    );
+    let found: Vec<_> =
+        imported(&text).into_iter().map(|(line, entry)| (line, entry.expect("taken"))).collect();
+    let expected = PublicKey::parse(&key.pem()).expect("a key");
+    assert!(found.iter().all(|(_, entry)| entry.key == expected));
+    let told: Vec<_> = found
+        .iter()
+        .map(|(line, e)| (*line, e.user.as_str(), e.nickname.as_str(), e.email.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (5, "peer_oper", "nick \"one\"", "one@example.org"),
+            (6, "j\u{f6}rg", "\u{416}", ""),
+            (7, "na\u{ef}ve\u{20ac}", "j\u{f6}, Email", ""),
+        ]
+    );
+    assert_eq!(found[0].1.registered, "2026-11-22T03:47:02");
+}
+
+#[test]
+fn lines_that_are_no_key_are_refused_one_by_one() {
+    let name = escaped(&STANDARD.encode(Key::ed25519().pem()));
+    for (line, why) in [
+        ("alice".to_owned(), Refused::Form),
+        ("alice=x".to_owned(), Refused::Name),
+        (format!("\\{name}=x"), Refused::User),
+        (format!("-rf\\{name}=x"), Refused::User),
+        (format!("%2Fetc\\{name}=x"), Refused::User),
+        (format!("DOMAIN\\alice\\{name}=x"), Refused::User),
+        (format!("a%0Ab\\{name}=x"), Refused::User),
+        (format!("a%\\{name}=x"), Refused::Escape),
+        (format!("a%+1\\{name}=x"), Refused::Escape),
+        (format!("a%UD800\\{name}=x"), Refused::Escape),
+        (format!("a\\{name}=\"\\q\""), Refused::Escape),
+        (format!("a\\{name}=tail\\"), Refused::Escape),
+        (format!("a\\{name}=\\xd800"), Refused::Escape),
+        ("alice\\not%20a%20key=x".to_owned(), Refused::Key(key::Refused::Unreadable)),
+    ] {
+        assert_eq!(imported(&format!("[RegisteredCerts]\n{line}\n")), [(2, Err(why))], "{line}");
+    }
+}
+
+#[test]
+fn control_characters_do_not_get_into_names() {
+    let name = escaped(&STANDARD.encode(Key::ed25519().pem()));
+    let text = format!("[registeredcerts]\na\\{name}=Nickname: x\\x1b[31m\\0y\n; comment\n");
+    let found = imported(&text);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1.as_ref().expect("taken").nickname, "x[31my");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text: String) {
+        let _ = imported(&format!("[RegisteredCerts]\n{text}"));
+        let _ = unescape_name(&text);
+        let _ = unescape_value(&text);
+    }
+}

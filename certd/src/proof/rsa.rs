@@ -1,0 +1,56 @@
+//! The public RSA operation and the bare form, which no library offers: the whole block is rebuilt and
+//! compared, nothing of it is parsed (Bleichenbacher 2006, CVE-2014-1568).
+
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm};
+use num_bigint::BigUint;
+use subtle::ConstantTimeEq as _;
+
+/// The block under the signature, as long as the modulus. None when the signature's length is another or
+/// its value is not below the modulus.
+pub(super) fn recover(modulus: &BigUint, exponent: u64, signature: &[u8]) -> Option<Vec<u8>> {
+    let length = usize::try_from(modulus.bits().div_ceil(8)).ok()?;
+    if signature.len() != length {
+        return None;
+    }
+    let value = BigUint::from_bytes_be(signature);
+    if value >= *modulus {
+        return None;
+    }
+    let bytes = power(&value, exponent, modulus).to_bytes_be();
+    let mut block = vec![0; length.checked_sub(bytes.len())?];
+    block.extend(bytes);
+    Some(block)
+}
+
+/// Left to right squaring: 16 squarings and one product for 65,537, and nothing to set up before.
+fn power(base: &BigUint, exponent: u64, modulus: &BigUint) -> BigUint {
+    let mut result = base.clone();
+    for bit in (0..exponent.ilog2()).rev() {
+        result = &result * &result % modulus;
+        if exponent >> bit & 1 == 1 {
+            result = result * base % modulus;
+        }
+    }
+    result
+}
+
+/// 00 01 FF .. FF 00 text: PKCS#1 v1.5 type 1 without a DigestInfo.
+pub(super) fn is_type_1_of(block: &[u8], text: &[u8]) -> bool {
+    let Some(padding @ 8..) = block.len().checked_sub(3 + text.len()) else {
+        return false;
+    };
+    let mut expected = vec![0, 1];
+    expected.resize(2 + padding, 0xff);
+    expected.push(0);
+    expected.extend_from_slice(text);
+    expected.ct_eq(block).into()
+}
+
+/// The hashed form that a block can be: PKCS#1 v1.5 begins with 00 01, PSS ends with BC.
+pub(super) fn hashed_form(block: &[u8]) -> Option<&'static dyn VerificationAlgorithm> {
+    match block {
+        [0, 1, ..] => Some(&RSA_PKCS1_2048_8192_SHA256),
+        [.., 0xbc] => Some(&RSA_PSS_2048_8192_SHA256),
+        _ => None,
+    }
+}

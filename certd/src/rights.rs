@@ -1,0 +1,194 @@
+//! Who may list, register and revoke what. Pure; the caller is what authd's assertion says.
+
+use crate::{acl, assertion::Caller};
+
+/// How long after the login a session may register and revoke.
+const RECENT_SECONDS: i64 = 600;
+
+/// A step of the clock between authd's stamp and our look at it that is no reason to refuse.
+const CLOCK_STEP_SECONDS: i64 = 5;
+
+/// Login methods that show more than the possession of a key: a stolen key must not enrol the next one.
+const STRONG: [&str; 2] = ["password", "local_peer"];
+
+/// What a caller wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// See keys.
+    List,
+    /// Add one, or ask for the challenge to do so.
+    Register,
+    /// Withdraw one.
+    Revoke,
+}
+
+impl Action {
+    /// The ACL that it needs.
+    fn acl(self) -> &'static str {
+        match self {
+            Self::List => "sysadm.rpc.settings.list_ssl_certs",
+            Self::Register => "sysadm.rpc.settings.register_ssl_cert",
+            Self::Revoke => "sysadm.rpc.settings.revoke_ssl_cert",
+        }
+    }
+}
+
+/// Why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The ACL does not grant the action.
+    #[error("this session may not do that")]
+    Acl,
+    /// The session was opened by a method that may not.
+    #[error("log in with a password to do that")]
+    Method,
+    /// The login is too long ago.
+    #[error("the login is more than 10 minutes ago; log in again to do that")]
+    NotRecent,
+    /// Another user's key, without full access.
+    #[error("another user's keys need full access")]
+    Another,
+    /// uid 0, where the configuration does not say so.
+    #[error("keys for root are switched off")]
+    Root,
+}
+
+/// Whose keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// This user's.
+    One(String),
+    /// Everybody's.
+    All,
+}
+
+/// What `caller` sees.
+///
+/// # Errors
+/// [`Denied`] says why nothing.
+pub fn list(caller: &Caller) -> Result<Whose, Denied> {
+    allowed(caller, Action::List)?;
+    Ok(if caller.full { Whose::All } else { Whose::One(caller.user.clone()) })
+}
+
+/// Whether `caller` may register a key of his own.
+///
+/// # Errors
+/// [`Denied`] says why not.
+pub fn register(caller: &Caller, keys_for_root: bool, now: i64) -> Result<(), Denied> {
+    allowed(caller, Action::Register)?;
+    recent(caller, now)?;
+    // A session without a uid is not a local user's: it is not root's either.
+    if (caller.uid == Some(0) || caller.user == "root") && !keys_for_root {
+        return Err(Denied::Root);
+    }
+    Ok(())
+}
+
+/// Whose key `caller` may revoke when he names `user`, or nobody: his own.
+///
+/// # Errors
+/// [`Denied`] says why none.
+pub fn revoke(caller: &Caller, user: &str, now: i64) -> Result<String, Denied> {
+    allowed(caller, Action::Revoke)?;
+    recent(caller, now)?;
+    match user {
+        "" => Ok(caller.user.clone()),
+        own if own == caller.user => Ok(own.to_owned()),
+        other if caller.full => Ok(other.to_owned()),
+        _ => Err(Denied::Another),
+    }
+}
+
+fn allowed(caller: &Caller, action: Action) -> Result<(), Denied> {
+    if acl::granted(&caller.acl, action.acl()) { Ok(()) } else { Err(Denied::Acl) }
+}
+
+fn recent(caller: &Caller, now: i64) -> Result<(), Denied> {
+    if !STRONG.contains(&caller.method.as_str()) {
+        return Err(Denied::Method);
+    }
+    let recent = -CLOCK_STEP_SECONDS..=RECENT_SECONDS;
+    match now.checked_sub(caller.login_time) {
+        Some(age) if recent.contains(&age) => Ok(()),
+        _ => Err(Denied::NotRecent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn caller() -> Caller {
+        Caller {
+            user: "alice".into(),
+            uid: Some(1000),
+            full: false,
+            acl: vec!["sysadm.rpc.settings.#".into()],
+            session: "s".into(),
+            method: "password".into(),
+            login_time: NOW - 5,
+        }
+    }
+
+    fn root() -> Caller {
+        Caller { user: "root".into(), uid: Some(0), full: true, acl: vec!["#".into()], ..caller() }
+    }
+
+    #[test]
+    fn everybody_sees_his_own_and_full_access_sees_all() {
+        assert_eq!(list(&caller()), Ok(Whose::One("alice".into())));
+        assert_eq!(list(&Caller { full: true, ..caller() }), Ok(Whose::All));
+        assert_eq!(list(&Caller { acl: vec![], ..caller() }), Err(Denied::Acl));
+        let old = Caller { method: "certificate_challenge".into(), login_time: 0, ..caller() };
+        assert_eq!(list(&old), Ok(Whose::One("alice".into())));
+    }
+
+    #[test]
+    fn registration_needs_a_recent_login_by_password_or_kernel() {
+        for (method, age, expected) in [
+            ("password", 0, Ok(())),
+            ("local_peer", 600, Ok(())),
+            ("password", 601, Err(Denied::NotRecent)),
+            ("password", -5, Ok(())),
+            ("password", -6, Err(Denied::NotRecent)),
+            ("password", i64::MIN, Err(Denied::NotRecent)),
+            ("certificate_challenge", 0, Err(Denied::Method)),
+            ("tls_certificate", 0, Err(Denied::Method)),
+            ("token", 0, Err(Denied::Method)),
+            ("", 0, Err(Denied::Method)),
+        ] {
+            let caller = Caller { method: method.into(), login_time: NOW.saturating_sub(age), ..caller() };
+            assert_eq!(register(&caller, false, NOW), expected, "{method} {age}");
+            assert_eq!(revoke(&caller, "", NOW).map(drop), expected, "{method} {age}");
+        }
+    }
+
+    #[test]
+    fn root_has_keys_only_where_configured() {
+        assert_eq!(register(&root(), false, NOW), Err(Denied::Root));
+        assert_eq!(register(&root(), true, NOW), Ok(()));
+        let toor = Caller { user: "toor".into(), ..root() };
+        assert_eq!(register(&toor, false, NOW), Err(Denied::Root));
+        let named = Caller { uid: None, ..root() };
+        assert_eq!(register(&named, false, NOW), Err(Denied::Root));
+    }
+
+    #[test]
+    fn another_users_key_needs_full_access() {
+        assert_eq!(revoke(&caller(), "bob", NOW), Err(Denied::Another));
+        assert_eq!(revoke(&caller(), "alice", NOW), Ok("alice".into()));
+        assert_eq!(revoke(&Caller { full: true, ..caller() }, "bob", NOW), Ok("bob".into()));
+        assert_eq!(revoke(&root(), "bob", NOW), Ok("bob".into()));
+    }
+
+    #[test]
+    fn the_acl_of_each_action_counts() {
+        let reader = Caller { acl: vec!["sysadm.rpc.settings.list_*".into()], ..caller() };
+        assert!(list(&reader).is_ok());
+        assert_eq!(register(&reader, true, NOW), Err(Denied::Acl));
+        assert_eq!(revoke(&reader, "", NOW), Err(Denied::Acl));
+    }
+}
