@@ -1,2 +1,39 @@
-//! x
-fn main() {}
+//! `doorward-gateway`: the program around the library.
+
+use std::process::ExitCode;
+
+use doorward_gateway::{Parts, config::Config};
+use doorward_launch::{Control, Daemon, Identity, Misconfigured, StartError, log};
+
+struct Gateway;
+
+impl Daemon for Gateway {
+    const NAME: &'static str = "doorward-gateway";
+    const CONFIG_PATH: &'static str = "/etc/doorward/gateway.toml";
+    type Config = Config;
+    type Parts = Parts;
+
+    fn user(config: &Config) -> Option<&str> {
+        Some(&config.user)
+    }
+
+    fn log(config: &Config) -> &log::Settings {
+        &config.log
+    }
+
+    fn check(config: &Config) -> Result<(), Misconfigured> {
+        config.check()
+    }
+
+    fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
+        doorward_gateway::bind(config, service)
+    }
+
+    async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
+        doorward_gateway::serve(config, parts, control).await
+    }
+}
+
+fn main() -> ExitCode {
+    doorward_launch::run::<Gateway>()
+}

@@ -1,0 +1,40 @@
+//! Calls that go on when nobody waits for them any more: a client that says goodbye closes its
+//! connection at once, and its session must end all the same.
+
+use std::sync::Arc;
+
+use doorward_proto::authd::v1 as proto;
+use tokio::sync::oneshot;
+
+use super::{Backend, Failure};
+use crate::call::{ConnectionId, Error, Token};
+
+impl Backend {
+    /// Ends the session of a token, whether or not the answer is waited for.
+    pub fn end(self: &Arc<Self>, token: Token) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let backend = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let request = proto::EndRequest { token: token.expose().to_owned() };
+            let result = backend.session_call("end", backend.sessions.clone().end(request)).await;
+            if let Err(unheard) = answer.send(result.map(|_| ()))
+                && let Err(failure) = unheard
+            {
+                tracing::warn!(error = %failure.detail, "a session could not be ended");
+            }
+        });
+        async move { answered.await.unwrap_or_else(|_| Err(Failure::new(Error::Fault, "the call was lost"))) }
+    }
+
+    /// Ends every login and conversation of a connection that has closed.
+    pub fn abandon(self: &Arc<Self>, connection: ConnectionId) {
+        let backend = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let request = proto::AbandonRequest { connection: connection.to_string() };
+            // On the connection of the logins, so that it cannot arrive before what it is to end.
+            if let Err(failure) = backend.session_call("abandon", backend.login.clone().abandon(request)).await {
+                tracing::debug!(%connection, error = %failure.detail, "authd was not told that a client is gone");
+            }
+        });
+    }
+}

@@ -1,0 +1,278 @@
+//! The sessions that connections of this gateway hold: who must hear when one ends, and which were
+//! used since the last report.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::call::{EndReason, SessionId, Token};
+
+/// The last ended sessions that are remembered, for grants that are under way while they end.
+const REMEMBERED: usize = 1_024;
+
+/// What the stream of ended sessions had told at some time.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// `None` while it was down, else a number that changes whenever it was down in between.
+    pub watch: Option<u64>,
+    told: u64,
+}
+
+/// All held sessions.
+#[derive(Debug)]
+pub(super) struct Table {
+    start: Instant,
+    /// 0 while the stream is down.
+    watch: AtomicU64,
+    inner: Mutex<Inner>,
+    used: Mutex<Vec<Arc<Held>>>,
+    some_use: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    held: HashMap<SessionId, Entry>,
+    /// The last ended ones, the newest at the back.
+    ended: VecDeque<(SessionId, EndReason)>,
+    /// How many were told of in all.
+    told: u64,
+    /// How often the stream came up.
+    ups: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    held: Arc<Held>,
+    listeners: Vec<Arc<Listener>>,
+}
+
+/// One session, however many connections hold it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) token: Token,
+    /// The last use, in milliseconds since the table's start.
+    used: AtomicU64,
+    unreported: AtomicBool,
+}
+
+impl Held {
+    pub(super) fn last_use(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection's ear.
+#[derive(Debug, Default)]
+struct Listener {
+    /// 0: it lives.
+    reason: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Listener {
+    fn tell(&self, reason: EndReason) {
+        let code = match reason {
+            EndReason::Idle => 1,
+            EndReason::Expired => 2,
+            EndReason::Cleared => 3,
+            EndReason::Revoked => 4,
+        };
+        self.reason.store(code, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn heard(&self) -> Option<EndReason> {
+        match self.reason.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(EndReason::Idle),
+            2 => Some(EndReason::Expired),
+            3 => Some(EndReason::Cleared),
+            _ => Some(EndReason::Revoked),
+        }
+    }
+}
+
+/// A connection's hold on a session.
+#[derive(Debug)]
+pub struct Holding {
+    table: Arc<Table>,
+    session: SessionId,
+    held: Arc<Held>,
+    listener: Arc<Listener>,
+    complete: bool,
+}
+
+impl Holding {
+    /// Everything that ended while the session was granted is known. If not, what authd said of it
+    /// must be asked again before it is used.
+    pub fn complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Ready when the session has ended.
+    pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<EndReason> {
+        if let Some(reason) = self.listener.heard() {
+            return Poll::Ready(reason);
+        }
+        self.listener.waker.register(context.waker());
+        // It may have ended between the look and the registration.
+        self.listener.heard().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Whether the session is known to have ended.
+    pub fn ended(&self) -> Option<EndReason> {
+        self.listener.heard()
+    }
+
+    /// The session was used just now.
+    pub fn used(&self) {
+        self.held.used.store(self.table.now(), Ordering::Relaxed);
+        if !self.held.unreported.swap(true, Ordering::AcqRel) {
+            lock(&self.table.used).push(Arc::clone(&self.held));
+            self.table.some_use.notify_one();
+        }
+    }
+
+    /// How long ago it was used, if authd has not been told.
+    pub fn unreported_use(&self) -> Option<Duration> {
+        self.held.unreported.load(Ordering::Acquire).then(|| self.table.since(self.held.last_use()))
+    }
+
+    /// Gives the session back. True if nobody else holds it.
+    pub(super) fn release(self) -> bool {
+        self.leave()
+    }
+
+    fn leave(&self) -> bool {
+        let mut inner = lock(&self.table.inner);
+        let Some(entry) = inner.held.get_mut(&self.session) else { return false };
+        let before = entry.listeners.len();
+        entry.listeners.retain(|listener| !Arc::ptr_eq(listener, &self.listener));
+        let last = entry.listeners.is_empty() && before > 0;
+        if last {
+            inner.held.remove(&self.session);
+        }
+        last
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            watch: AtomicU64::new(0),
+            inner: Mutex::default(),
+            used: Mutex::default(),
+            some_use: Notify::new(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        super::wire::milliseconds(self.start.elapsed())
+    }
+
+    pub(super) fn since(&self, then: u64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(then))
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        let told = lock(&self.inner).told;
+        Moment { watch: self.watch(), told }
+    }
+
+    pub(super) fn watch(&self) -> Option<u64> {
+        Some(self.watch.load(Ordering::Acquire)).filter(|watch| *watch != 0)
+    }
+
+    /// A connection holds this session, which authd granted when asked at `asked`.
+    pub(super) fn hold(self: &Arc<Self>, session: SessionId, token: Token, asked: Moment) -> Holding {
+        let listener = Arc::new(Listener::default());
+        let mut inner = lock(&self.inner);
+        // Told while the grant was under way, when nobody held it.
+        let missed = usize::try_from(inner.told.saturating_sub(asked.told)).unwrap_or(usize::MAX);
+        let reason = inner.ended.iter().rev().take(missed).find(|(ended, _)| *ended == session);
+        if let Some((_, reason)) = reason {
+            listener.tell(*reason);
+        }
+        let entry = inner.held.entry(session).or_insert_with(|| Entry {
+            held: Arc::new(Held { token, used: AtomicU64::new(0), unreported: AtomicBool::new(false) }),
+            listeners: Vec::new(),
+        });
+        entry.listeners.push(Arc::clone(&listener));
+        let held = Arc::clone(&entry.held);
+        Holding { table: Arc::clone(self), session, held, listener, complete: missed <= REMEMBERED }
+    }
+
+    /// The stream is in place.
+    pub(super) fn up(&self) {
+        let mut inner = lock(&self.inner);
+        inner.ups += 1;
+        self.watch.store(inner.ups, Ordering::Release);
+    }
+
+    /// The stream is gone.
+    pub(super) fn down(&self) {
+        self.watch.store(0, Ordering::Release);
+    }
+
+    /// authd told that this session has ended.
+    pub(super) fn ended(&self, session: SessionId, reason: EndReason) {
+        let mut inner = lock(&self.inner);
+        inner.told += 1;
+        if inner.ended.len() == REMEMBERED {
+            inner.ended.pop_front();
+        }
+        inner.ended.push_back((session, reason));
+        if let Some(entry) = inner.held.get(&session) {
+            for listener in &entry.listeners {
+                listener.tell(reason);
+            }
+        }
+    }
+
+    /// Waits until there is something to report.
+    pub(super) async fn some_use(&self) {
+        while lock(&self.used).is_empty() {
+            self.some_use.notified().await;
+        }
+    }
+
+    /// What was used since the last time.
+    pub(super) fn take_used(&self) -> Vec<Arc<Held>> {
+        let used = std::mem::take(&mut *lock(&self.used));
+        for held in &used {
+            held.unreported.store(false, Ordering::Release);
+        }
+        used
+    }
+
+    /// What could not be reported.
+    pub(super) fn put_back(&self, entries: &[Arc<Held>]) {
+        let mut used = lock(&self.used);
+        for held in entries {
+            if !held.unreported.swap(true, Ordering::AcqRel) {
+                used.push(Arc::clone(held));
+            }
+        }
+    }
+}
+
+/// Nothing that holds these locks can panic half-way through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,127 @@
+//! Our vocabulary to and from authd's messages.
+
+use std::{net::IpAddr, time::Duration};
+
+use doorward_proto::authd::v1::{self as proto, begin_request, outcome};
+use uuid::Uuid;
+
+use super::Failure;
+use crate::call::{
+    Answers, ConnectionId, Credentials, EndReason, Identity, Idle, Prompt, Prompts, Secret, SessionId, Style,
+    Token,
+};
+
+pub(super) enum Outcome {
+    Granted(Identity),
+    Prompts(Prompts),
+    Denied,
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// More than a year is a year: times are added to a clock, which must not overflow.
+fn duration(milliseconds: u64) -> Duration {
+    const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000;
+    Duration::from_millis(milliseconds.min(YEAR))
+}
+
+pub(super) fn begin(
+    connection: ConnectionId,
+    source: Option<IpAddr>,
+    method: begin_request::Method,
+) -> proto::BeginRequest {
+    let address = source.map(|address| address.to_canonical().to_string()).unwrap_or_default();
+    proto::BeginRequest {
+        connection: connection.to_string(),
+        source: Some(proto::Source { address }),
+        dialect: proto::Dialect::Sysadm.into(),
+        method: Some(method),
+    }
+}
+
+pub(super) fn password(credentials: &Credentials) -> begin_request::Method {
+    begin_request::Method::Password(proto::Password {
+        username: credentials.username.clone(),
+        password: credentials.password.expose().to_owned(),
+    })
+}
+
+pub(super) fn local_peer(handle: Vec<u8>, username: String) -> begin_request::Method {
+    begin_request::Method::LocalPeer(proto::LocalPeer { handle, username })
+}
+
+pub(super) fn token(token: &Token) -> begin_request::Method {
+    begin_request::Method::Token(proto::Token { token: token.expose().to_owned() })
+}
+
+pub(super) fn respond(connection: ConnectionId, answers: &Answers) -> proto::RespondRequest {
+    proto::RespondRequest {
+        connection: connection.to_string(),
+        conversation: answers.conversation.clone(),
+        answers: answers.answers.iter().map(|answer| answer.expose().to_owned()).collect(),
+    }
+}
+
+pub(super) fn denied() -> proto::Outcome {
+    proto::Outcome { kind: Some(outcome::Kind::Denied(proto::Denied {})) }
+}
+
+pub(super) fn outcome(outcome: proto::Outcome) -> Result<Outcome, Failure> {
+    match outcome.kind {
+        Some(outcome::Kind::Granted(granted)) => {
+            let token =
+                Token::parse(Secret::new(granted.token)).ok_or_else(|| Failure::contract("no token"))?;
+            let session = granted.session.ok_or_else(|| Failure::contract("no session"))?;
+            Ok(Outcome::Granted(identity(token, session)?))
+        }
+        Some(outcome::Kind::Prompts(prompts)) => Ok(Outcome::Prompts(Prompts {
+            conversation: prompts.conversation,
+            prompts: prompts.prompts.into_iter().map(prompt).collect::<Result<_, _>>()?,
+        })),
+        Some(outcome::Kind::Denied(proto::Denied {})) => Ok(Outcome::Denied),
+        None => Err(Failure::contract("an unknown outcome")),
+    }
+}
+
+fn prompt(prompt: proto::Prompt) -> Result<Prompt, Failure> {
+    let style = match prompt.style() {
+        proto::Style::Unspecified => return Err(Failure::contract("a prompt without style")),
+        proto::Style::Hidden => Style::Hidden,
+        proto::Style::Visible => Style::Visible,
+        proto::Style::Info => Style::Info,
+        proto::Style::Error => Style::Error,
+    };
+    Ok(Prompt { style, text: prompt.text })
+}
+
+fn session_id(text: &str) -> Result<SessionId, Failure> {
+    Uuid::try_parse(text).map(SessionId).map_err(|_| Failure::contract("a session's name"))
+}
+
+pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity, Failure> {
+    let idle = (session.idle_seconds > 0).then(|| Idle {
+        after: Duration::from_secs(session.idle_seconds.into()),
+        left: duration(session.idle_left_ms),
+    });
+    Ok(Identity {
+        session: session_id(&session.session)?,
+        token,
+        acl: session.acl,
+        idle,
+        absolute_left: duration(session.absolute_left_ms),
+        rights: duration(session.rights_ms),
+    })
+}
+
+pub(super) fn ended(ended: &proto::Ended) -> Result<(SessionId, EndReason), Failure> {
+    let reason = match ended.reason() {
+        proto::EndReason::Idle => EndReason::Idle,
+        proto::EndReason::Expired => EndReason::Expired,
+        proto::EndReason::Cleared => EndReason::Cleared,
+        // A reason of a later version: the session has ended all the same.
+        proto::EndReason::Revoked | proto::EndReason::Unspecified => EndReason::Revoked,
+    };
+    Ok((session_id(&ended.session)?, reason))
+}

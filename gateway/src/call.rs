@@ -1,0 +1,346 @@
+//! The vocabulary between the client dialects and everything behind them.
+//!
+//! A dialect turns text into a [`Call`] and a [`Reply`] into text; nothing deeper sees either text.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// The longest password that is passed on, in bytes.
+pub const PASSWORD_MAX: usize = 512;
+/// The longest user name that is passed on, in bytes.
+pub const USERNAME_MAX: usize = 256;
+/// The most answers of one `auth_respond`.
+pub const ANSWERS_MAX: usize = 32;
+
+/// What a client asks for.
+#[derive(Debug)]
+pub enum Call {
+    /// Who are you?
+    Identify,
+    /// Which subsystems are there for me?
+    Query,
+    /// A login by password or, without one, as the local peer.
+    Auth(Credentials),
+    /// The answers to the prompts of an open conversation.
+    AuthRespond(Answers),
+    /// Taking up a live session; nothing where the text given cannot be a token.
+    AuthToken(Option<Token>),
+    /// The end of the connection's session.
+    AuthClear {
+        /// The client wants to hear when it is done.
+        reply: bool,
+    },
+    /// Nothing here answers this: no such row, or nothing behind it yet.
+    Absent,
+}
+
+impl Call {
+    /// Authentication requests are handled in their order, before any later request.
+    pub fn authenticates(&self) -> bool {
+        match self {
+            Self::Auth(_) | Self::AuthRespond(_) | Self::AuthToken(_) | Self::AuthClear { .. } => true,
+            Self::Identify | Self::Query | Self::Absent => false,
+        }
+    }
+}
+
+/// Text that is wiped when it is dropped and never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text over.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The args of `rpc/auth`. An absent member and an empty one mean the same.
+#[derive(Debug)]
+pub struct Credentials {
+    /// Empty: whoever the local peer is.
+    pub username: String,
+    /// Empty: no password, which only a local peer may leave out.
+    pub password: Secret,
+}
+
+impl Credentials {
+    /// Within the limits that every password and user name has.
+    pub fn well_formed(&self) -> bool {
+        let password = self.password.expose();
+        (self.username.is_empty() || username_is_well_formed(&self.username))
+            && password.len() <= PASSWORD_MAX
+            && !password.contains('\0')
+    }
+}
+
+fn username_is_well_formed(name: &str) -> bool {
+    name.len() <= USERNAME_MAX
+        && !name.starts_with('-')
+        && !name.contains(|c: char| c.is_control() || c == '/')
+}
+
+/// The args of `rpc/auth_respond`.
+#[derive(Debug)]
+pub struct Answers {
+    /// As authd named it.
+    pub conversation: String,
+    /// One for each hidden or visible prompt.
+    pub answers: Vec<Secret>,
+}
+
+/// A session's token, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token(Secret);
+
+impl Token {
+    /// A token has the form of a UUID; any other text is no token, and authd is not asked about it.
+    pub fn parse(text: Secret) -> Option<Self> {
+        let form = text.expose();
+        (form.len() == 36 && form.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')).then_some(Self(text))
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+/// The name of a session; not a key to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(pub Uuid);
+
+/// The name of a client's connection, made by the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub Uuid);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who a session is, and what it may do, as authd said at one moment.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The session's name.
+    pub session: SessionId,
+    /// The session's token.
+    pub token: Token,
+    /// ACL entries of the holder.
+    pub acl: Vec<String>,
+    /// The idle clock: its whole length and what was left of it; `None` has no idle clock.
+    pub idle: Option<Idle>,
+    /// What was left of the session's whole life.
+    pub absolute_left: Duration,
+    /// How long this may be relied upon.
+    pub rights: Duration,
+}
+
+/// A session's idle clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idle {
+    /// Without a successful request for this long, the session ends.
+    pub after: Duration,
+    /// What was left when authd said so.
+    pub left: Duration,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// Idle too long.
+    Idle,
+    /// The end of its whole life.
+    Expired,
+    /// Ended by a holder of its token.
+    Cleared,
+    /// Ended by somebody else.
+    Revoked,
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub enum Reply {
+    /// Done.
+    Answer(Answer),
+    /// Not done.
+    Error(Error),
+}
+
+/// The content of a success.
+#[derive(Debug)]
+pub enum Answer {
+    /// Nothing to say: `{}`.
+    Done,
+    /// To `rpc/identify`.
+    Server {
+        /// This host's name.
+        hostname: std::sync::Arc<str>,
+    },
+    /// A login succeeded.
+    Granted {
+        /// The session's token.
+        token: Token,
+        /// Its idle time in seconds.
+        seconds: u64,
+    },
+    /// A login asks more.
+    Prompts(Prompts),
+    /// To `rpc/query`: canonical names of rows, and what this session may do there.
+    Rows(Vec<(&'static str, &'static str, Right)>),
+}
+
+/// What a row lets a session do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Look.
+    Read,
+    /// Look and change.
+    Write,
+}
+
+/// Questions of an open conversation.
+#[derive(Debug)]
+pub struct Prompts {
+    /// Its name, to be given back with the answers.
+    pub conversation: String,
+    /// In the order in which PAM said them.
+    pub prompts: Vec<Prompt>,
+}
+
+/// One question or text.
+#[derive(Debug)]
+pub struct Prompt {
+    /// How to show it, and whether it asks.
+    pub style: Style,
+    /// For people.
+    pub text: String,
+}
+
+/// How a prompt is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Asks; the answer is not shown.
+    Hidden,
+    /// Asks; the answer is shown.
+    Visible,
+    /// Tells.
+    Info,
+    /// Tells of a problem.
+    Error,
+}
+
+/// A failure as the client sees it; the details are in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The request is wrong; says which field and what.
+    BadRequest(Cow<'static, str>),
+    /// Not authenticated. One text for every cause.
+    Unauthorized,
+    /// Authenticated but not allowed.
+    Forbidden,
+    /// No such thing.
+    NotFound,
+    /// A back end did not answer within its deadline.
+    TimedOut,
+    /// Over the size limit.
+    TooLarge,
+    /// A bound is reached; later may work.
+    TooMany,
+    /// A fault of ours.
+    Fault,
+    /// A back end cannot be reached.
+    Unavailable,
+}
+
+impl Error {
+    /// The number that clients are told.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::TimedOut => 408,
+            Self::TooLarge => 413,
+            Self::TooMany => 429,
+            Self::Fault => 500,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// The text for people, without the details of a bad request.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "Bad Request",
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden => "Forbidden",
+            Self::NotFound => "Not Found",
+            Self::TimedOut => "Request Timeout",
+            Self::TooLarge => "Payload Too Large",
+            Self::TooMany => "Too Many Requests",
+            Self::Fault => "Internal Server Error",
+            Self::Unavailable => "Service Unavailable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(username: &str, password: &str, expected: bool) {
+        let credentials = Credentials { username: username.into(), password: Secret::new(password.into()) };
+        assert_eq!(credentials.well_formed(), expected, "{username:?}");
+    }
+
+    #[test]
+    fn credentials_have_limits() {
+        check("alice", "secret", true);
+        check("", "", true);
+        check(&"a".repeat(255), "x", true);
+        check(&"a".repeat(256), "x", true);
+        check(&"a".repeat(257), "x", false);
+        check("a", &"x".repeat(511), true);
+        check("a", &"x".repeat(512), true);
+        check("a", &"x".repeat(513), false);
+        check("a", "x\0", false);
+        check("-a", "x", false);
+        check("a-", "x", true);
+        check("a/b", "x", false);
+        check("a\n", "x", false);
+        check("a\u{85}", "x", false);
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let token = Token::parse(Secret::new("0af6c1a8-9c4d-4f0a-9a53-0123456789ab".into()));
+        assert!(!format!("{token:?}").contains("0af6"));
+        let call = Call::Auth(Credentials { username: "u".into(), password: Secret::new("hunter2".into()) });
+        assert!(!format!("{call:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn only_the_form_of_a_uuid_is_a_token() {
+        let parse = |text: &str| Token::parse(Secret::new(text.into())).is_some();
+        assert!(parse("0af6c1a8-9c4d-4f0a-9a53-0123456789ab"));
+        assert!(!parse(""));
+        assert!(!parse("0af6c1a8-9c4d-4f0a-9a53-0123456789a"));
+        assert!(!parse("0af6c1a8-9c4d-4f0a-9a53-0123456789abc"));
+        assert!(!parse("0af6c1a8-9c4d-4f0a-9a53-0123456789a\n"));
+    }
+}

@@ -1,0 +1,265 @@
+//! `gateway.toml`: every key, its default, and what it becomes.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use doorward_launch::{Misconfigured, account, log};
+use serde::Deserialize;
+
+use crate::{
+    backend,
+    session::Timers as SessionTimers,
+    transport::{self, Rules},
+};
+
+/// A little more than authd gives PAM for a whole conversation.
+const LOGIN: Duration = Duration::from_secs(310);
+/// For every other call to authd.
+const CALL: Duration = Duration::from_secs(5);
+/// For a client that does not read.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Who the gateway runs as.
+    pub user: String,
+    /// Where its own certificate is.
+    pub state_dir: PathBuf,
+    /// `[log]`
+    pub log: log::Settings,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[tls]`
+    pub tls: TlsFiles,
+    /// `[authd]`
+    pub authd: Authd,
+    /// `[http]`
+    pub http: Http,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[timers]`
+    pub timers: Timers,
+    /// Whose connections are not counted: root's. No key; tests run as root want to be counted.
+    #[serde(skip, default = "root")]
+    pub exempt: Option<u32>,
+}
+
+/// `[listen]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Addresses for TLS.
+    pub tls: Vec<SocketAddr>,
+    /// The Unix socket; empty: none.
+    pub unix: PathBuf,
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsFiles {
+    /// The chain, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// `[authd]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Authd {
+    /// Its gRPC socket.
+    pub socket: PathBuf,
+    /// Its socket for descriptors.
+    pub peer_socket: PathBuf,
+    /// Who must listen there.
+    pub user: String,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Further origins.
+    pub origins: Vec<String>,
+    /// Further names of this host on loopback.
+    pub hosts: Vec<String>,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub message_before_login: usize,
+    pub message_after_login: usize,
+    pub json_depth: usize,
+    pub in_flight: usize,
+    pub connections: usize,
+    pub connections_before_login: usize,
+    pub per_source: usize,
+    pub plain_http: usize,
+}
+
+/// `[timers]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Timers {
+    pub handshake_seconds: u64,
+    pub login_seconds: u64,
+    pub connection_idle_seconds: u64,
+    pub keep_alive_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            user: "doorward-gateway".to_owned(),
+            state_dir: "/var/lib/doorward/gateway".into(),
+            log: log::Settings::default(),
+            listen: Listen::default(),
+            tls: TlsFiles::default(),
+            authd: Authd::default(),
+            http: Http::default(),
+            limits: Limits::default(),
+            timers: Timers::default(),
+            exempt: root(),
+        }
+    }
+}
+
+fn root() -> Option<u32> {
+    Some(0)
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        use std::net::{Ipv4Addr, Ipv6Addr};
+        let tls = [12150, 12151]
+            .into_iter()
+            .flat_map(|port| [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()])
+            .collect();
+        Self { tls, unix: "/run/doorward/gateway.sock".into() }
+    }
+}
+
+impl Default for Authd {
+    fn default() -> Self {
+        Self {
+            socket: "/run/doorward/authd/authd.sock".into(),
+            peer_socket: "/run/doorward/authd/peer.sock".into(),
+            user: "doorward-authd".to_owned(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_before_login: 8 << 10,
+            message_after_login: 128 << 10,
+            json_depth: 32,
+            in_flight: 32,
+            connections: 16_384,
+            connections_before_login: 256,
+            per_source: 8,
+            plain_http: 1_024,
+        }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            handshake_seconds: 10,
+            login_seconds: 30,
+            connection_idle_seconds: 600,
+            keep_alive_seconds: 60,
+        }
+    }
+}
+
+impl Config {
+    /// What must hold beyond the syntax.
+    pub fn check(&self) -> Result<(), Misconfigured> {
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            return Err(Misconfigured::at("tls", "certificate and key come together or not at all"));
+        }
+        if self.listen.tls.is_empty() && self.listen.unix.as_os_str().is_empty() {
+            return Err(Misconfigured::at("listen", "there is neither a TLS address nor a Unix socket"));
+        }
+        let limits = &self.limits;
+        for (key, value, least, most) in [
+            ("message_before_login", limits.message_before_login, 256, 1 << 20),
+            ("message_after_login", limits.message_after_login, 256, 16 << 20),
+            ("json_depth", limits.json_depth, 4, 127),
+            ("in_flight", limits.in_flight, 1, 1_024),
+            ("connections", limits.connections, 1, 1 << 20),
+            ("connections_before_login", limits.connections_before_login, 1, 1 << 20),
+            ("per_source", limits.per_source, 1, 1 << 20),
+            ("plain_http", limits.plain_http, 1, 1 << 20),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err(range(&format!("limits.{key}"), least, most));
+            }
+        }
+        if limits.message_after_login < limits.message_before_login {
+            let sentence = "must be at least message_before_login";
+            return Err(Misconfigured::at("limits.message_after_login", sentence));
+        }
+        let timers = &self.timers;
+        for (key, value) in [
+            ("handshake_seconds", timers.handshake_seconds),
+            ("login_seconds", timers.login_seconds),
+            ("connection_idle_seconds", timers.connection_idle_seconds),
+            ("keep_alive_seconds", timers.keep_alive_seconds),
+        ] {
+            if !(1..=86_400).contains(&value) {
+                return Err(range(&format!("timers.{key}"), 1, 86_400));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn backend(&self) -> Result<backend::Settings, account::AccountError> {
+        Ok(backend::Settings {
+            socket: self.authd.socket.clone(),
+            peer_socket: self.authd.peer_socket.clone(),
+            uid: account::resolve(&self.authd.user)?.uid,
+            login: LOGIN,
+            call: CALL,
+        })
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { origins: self.http.origins.clone(), hosts: self.http.hosts.clone() }
+    }
+
+    pub(crate) fn limits(&self) -> transport::Limits {
+        transport::Limits {
+            before_login: self.limits.message_before_login,
+            after_login: self.limits.message_after_login,
+            depth: self.limits.json_depth,
+            in_flight: self.limits.in_flight,
+        }
+    }
+
+    pub(crate) fn timers(&self) -> transport::Timers {
+        transport::Timers {
+            handshake: Duration::from_secs(self.timers.handshake_seconds),
+            keep_alive: Duration::from_secs(self.timers.keep_alive_seconds),
+            write: WRITE,
+            session: SessionTimers {
+                login: Duration::from_secs(self.timers.login_seconds),
+                idle: Duration::from_secs(self.timers.connection_idle_seconds),
+                conversation: LOGIN,
+            },
+        }
+    }
+}
+
+fn range(key: &str, least: usize, most: usize) -> Misconfigured {
+    Misconfigured::at(key, format!("must be from {least} to {most}"))
+}

@@ -1,0 +1,53 @@
+//! Text of a client's dialect to and from the one vocabulary of `call`.
+//!
+//! A message that cannot be understood still gets exactly one reply, so decoding gives back what
+//! the reply has to repeat in either case.
+
+mod json;
+pub mod sysadm;
+
+use std::borrow::Cow;
+
+use crate::{
+    call::{Call, Error},
+    namespace::Row,
+};
+
+/// One message, as far as it was understood.
+#[derive(Debug)]
+pub struct Decoded<'a> {
+    /// What the reply repeats.
+    pub echo: Echo<'a>,
+    /// The request, or why there is none.
+    pub request: Result<Request, Error>,
+}
+
+/// A request that was understood.
+#[derive(Debug)]
+pub struct Request {
+    /// The row that it means, if there is one.
+    pub row: Option<&'static Row>,
+    /// What it asks.
+    pub call: Call,
+}
+
+/// JSON texts that a reply repeats as the request wrote them.
+#[derive(Debug)]
+pub struct Echo<'a> {
+    namespace: Cow<'a, str>,
+    id: Cow<'a, str>,
+}
+
+impl Echo<'_> {
+    /// For requests that cannot be answered at once.
+    pub fn into_owned(self) -> Echo<'static> {
+        Echo { namespace: Cow::Owned(self.namespace.into_owned()), id: Cow::Owned(self.id.into_owned()) }
+    }
+}
+
+/// For messages of which nothing could be read.
+impl Default for Echo<'_> {
+    fn default() -> Self {
+        Self { namespace: Cow::Borrowed(r#""rpc""#), id: Cow::Borrowed(r#""""#) }
+    }
+}

@@ -1,0 +1,231 @@
+//! SysAdm envelopes: one JSON object in a message each way.
+
+use std::{borrow::Cow, io::Write};
+
+use serde_json::value::RawValue;
+
+use super::{
+    Decoded, Echo, Request,
+    json::{self, NoMembers, members},
+};
+use crate::{
+    call::{
+        ANSWERS_MAX, Answer, Answers, Call, Credentials, EndReason, Error, PASSWORD_MAX, Reply, Right,
+        Secret, Style, Token,
+    },
+    namespace::{self, Handler},
+};
+
+/// Reads one message. Nesting beyond `depth` is refused before it is parsed.
+pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
+    if json::deeper_than(text, depth) {
+        return Decoded { echo: Echo::default(), request: bad("nested too deeply") };
+    }
+    let envelope = match members(text, &["namespace", "name", "id", "args"]) {
+        Ok(envelope) => envelope,
+        Err(NoMembers::NotJson) => {
+            return Decoded { echo: Echo::default(), request: bad("the message is not JSON") };
+        }
+        Err(NoMembers::NotObject) => {
+            return Decoded { echo: Echo::default(), request: bad("the message is not an object") };
+        }
+    };
+    let [namespace, name, id, args] = envelope.values;
+    let mut echo = Echo::default();
+    if let Some(id) = id {
+        echo.id = Cow::Borrowed(id.get());
+    }
+    let namespace_text = namespace.and_then(json::string);
+    if let (Some(namespace), Some(_)) = (namespace, &namespace_text) {
+        echo.namespace = Cow::Borrowed(namespace.get());
+    }
+    let request = || -> Result<Request, Error> {
+        if let Some(twice) = envelope.twice {
+            return bad(format!("{twice} is given twice"));
+        }
+        let namespace = word("namespace", namespace.is_some(), namespace_text)?;
+        let name = word("name", name.is_some(), name.and_then(json::string))?;
+        let row = namespace::find(&namespace, &name);
+        let args = args.map_or(text, RawValue::get);
+        let call = match row.map(|row| row.handler) {
+            Some(Handler::Identify) => Call::Identify,
+            Some(Handler::Query) => Call::Query,
+            Some(Handler::Auth) => Call::Auth(auth(args)?),
+            Some(Handler::AuthRespond) => Call::AuthRespond(auth_respond(args)?),
+            Some(Handler::AuthToken) => Call::AuthToken(auth_token(args)?),
+            Some(Handler::AuthClear) => Call::AuthClear { reply: wants_reply(args) },
+            Some(Handler::AuthSsl) | None => Call::Absent,
+        };
+        Ok(Request { row, call })
+    };
+    let request = request();
+    Decoded { echo, request }
+}
+
+fn bad<T>(what: impl Into<Cow<'static, str>>) -> Result<T, Error> {
+    Err(Error::BadRequest(what.into()))
+}
+
+fn word<'a>(field: &str, given: bool, text: Option<Cow<'a, str>>) -> Result<Cow<'a, str>, Error> {
+    match text {
+        Some(text) if text.is_empty() => bad(format!("{field} is empty")),
+        Some(text) => Ok(text),
+        None if given => bad(format!("{field} must be a string")),
+        None => bad(format!("{field} is missing")),
+    }
+}
+
+/// The wanted members of args that must be an object.
+fn object<'a, const N: usize>(
+    args: &'a str,
+    names: &[&'static str; N],
+) -> Result<[Option<&'a RawValue>; N], Error> {
+    match members(args, names) {
+        Ok(members) => match members.twice {
+            Some(twice) => bad(format!("{twice} is given twice")),
+            None => Ok(members.values),
+        },
+        Err(_) => bad("args must be an object"),
+    }
+}
+
+/// A member that is a string or absent.
+fn text<'a>(field: &str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Error> {
+    match value.map(json::string) {
+        None => Ok(None),
+        Some(Some(text)) => Ok(Some(text)),
+        Some(None) => bad(format!("{field} must be a string")),
+    }
+}
+
+fn auth(args: &str) -> Result<Credentials, Error> {
+    let [username, password] = object(args, &["username", "password"])?;
+    let username = text("username", username)?.unwrap_or_default().into_owned();
+    let password = Secret::new(text("password", password)?.unwrap_or_default().into_owned());
+    Ok(Credentials { username, password })
+}
+
+fn auth_respond(args: &str) -> Result<Answers, Error> {
+    let [conversation, answers] = object(args, &["conversation", "answers"])?;
+    let Some(conversation) = text("conversation", conversation)? else {
+        return bad("conversation is missing");
+    };
+    let Some(answers) = answers else { return bad("answers is missing") };
+    let Some(items) = json::array(answers, ANSWERS_MAX) else {
+        return bad("answers must be an array of strings");
+    };
+    let mut answers = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(answer) = json::string(item) else { return bad("answers must be an array of strings") };
+        let answer = Secret::new(answer.into_owned());
+        if answer.expose().len() > PASSWORD_MAX || answer.expose().contains('\0') {
+            return bad("an answer is too long or holds NUL");
+        }
+        answers.push(answer);
+    }
+    Ok(Answers { conversation: conversation.into_owned(), answers })
+}
+
+fn auth_token(args: &str) -> Result<Option<Token>, Error> {
+    let [token] = object(args, &["token"])?;
+    Ok(text("token", token)?.and_then(|token| Token::parse(Secret::new(token.into_owned()))))
+}
+
+fn wants_reply(args: &str) -> bool {
+    members(args, &["reply"]).is_ok_and(|members| {
+        members.twice.is_none() && members.values.iter().flatten().any(|value| value.get() == "true")
+    })
+}
+
+/// Writes a reply as one message.
+pub fn encode(echo: &Echo<'_>, reply: &Reply) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96 + echo.id.len() + echo.namespace.len());
+    out.extend_from_slice(br#"{"args":"#);
+    let name = match reply {
+        Reply::Answer(answer) => {
+            write_answer(&mut out, answer);
+            "response"
+        }
+        Reply::Error(error) => {
+            write_error(&mut out, error);
+            "error"
+        }
+    };
+    for part in [r#","id":"#, &echo.id, r#","name":""#, name, r#"","namespace":"#, &echo.namespace, "}"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out
+}
+
+fn write_error(out: &mut Vec<u8>, error: &Error) {
+    put(out, format_args!(r#"{{"code":{},"message":"#, error.code()));
+    match error {
+        Error::BadRequest(what) => write_string(out, &format!("{}: {what}", error.title())),
+        _ => write_string(out, error.title()),
+    }
+    out.push(b'}');
+}
+
+fn write_answer(out: &mut Vec<u8>, answer: &Answer) {
+    match answer {
+        Answer::Done => out.extend_from_slice(b"{}"),
+        Answer::Server { hostname } => {
+            out.extend_from_slice(br#"{"hostname":"#);
+            write_string(out, hostname);
+            out.extend_from_slice(br#","type":"server"}"#);
+        }
+        Answer::Granted { token, seconds } => {
+            out.push(b'[');
+            write_string(out, token.expose());
+            put(out, format_args!(",{seconds}]"));
+        }
+        Answer::Prompts(prompts) => {
+            out.extend_from_slice(br#"{"conversation":"#);
+            write_string(out, &prompts.conversation);
+            out.extend_from_slice(br#","prompts":["#);
+            for (place, prompt) in prompts.prompts.iter().enumerate() {
+                let comma = if place == 0 { "" } else { "," };
+                let style = match prompt.style {
+                    Style::Hidden => "hidden",
+                    Style::Visible => "visible",
+                    Style::Info => "info",
+                    Style::Error => "error",
+                };
+                put(out, format_args!(r#"{comma}{{"style":"{style}","text":"#));
+                write_string(out, &prompt.text);
+                out.push(b'}');
+            }
+            out.extend_from_slice(b"]}");
+        }
+        Answer::Rows(rows) => {
+            out.push(b'{');
+            for (place, (namespace, name, right)) in rows.iter().enumerate() {
+                let comma = if place == 0 { "" } else { "," };
+                let right = match right {
+                    Right::Read => "read",
+                    Right::Write => "read/write",
+                };
+                put(out, format_args!(r#"{comma}"{namespace}/{name}":"{right}""#));
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// Writes the event that tells a client that its session has ended.
+pub fn encode_ended(reason: EndReason) -> Vec<u8> {
+    let reason = match reason {
+        EndReason::Idle | EndReason::Expired => "expired",
+        EndReason::Cleared | EndReason::Revoked => "revoked",
+    };
+    format!(r#"{{"args":{{"reason":"{reason}","seconds":0}},"id":"","name":"auth","namespace":"events"}}"#)
+        .into_bytes()
+}
+
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string is JSON and a Vec takes every write");
+}
+
+fn put(out: &mut Vec<u8>, parts: std::fmt::Arguments<'_>) {
+    out.write_fmt(parts).expect("a Vec takes every write");
+}

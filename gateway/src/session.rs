@@ -1,0 +1,388 @@
+//! One connection's state machine: who is logged in here, what waits for what, and when it is over.
+//!
+//! Takes events (a request, an outcome, the end of a session, a moment), says what to do next. No
+//! I/O, no clock. The caller keeps what replies repeat and finds it again by ticket.
+
+mod clock;
+mod event;
+
+use std::{collections::VecDeque, time::Instant};
+
+use self::clock::Countdown;
+pub use self::{
+    clock::Timers,
+    event::{Action, Event, Login, Outcome, Settings, Ticket, Watch},
+};
+use crate::{
+    access::Rights,
+    call::{Answer, Call, EndReason, Error, Identity, Reply},
+    namespace::{Needs, Row},
+    router::Router,
+};
+
+/// The machine.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    state: State,
+    busy: Busy,
+    queue: VecDeque<Waiting>,
+    clock: Countdown,
+    prompted: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody, or nobody any more.
+    Anonymous,
+    /// Somebody, as far as is known here.
+    Held(Held),
+    /// The connection is to be closed; nothing is answered any more.
+    Closed,
+}
+
+/// What authd is being asked. One thing at a time: later requests wait.
+#[derive(Debug)]
+enum Busy {
+    No,
+    /// A login, with the conversation that it answers.
+    Login(Ticket, Option<String>),
+    /// Whether the session still lives; the first request in the queue waits for it.
+    Check,
+    /// The end of the session.
+    Clear(Ticket, bool),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    row: Option<&'static Row>,
+    call: Call,
+}
+
+/// A session and how long what is known of it may be used.
+#[derive(Debug)]
+struct Held {
+    identity: Identity,
+    rights: Rights,
+    watch: Watch,
+    fresh_until: Instant,
+    idle_until: Option<Instant>,
+}
+
+impl Held {
+    /// authd said this, at the latest, `now`; the watch stood thus when it was asked.
+    fn new(identity: Identity, watch: Watch, now: Instant) -> Self {
+        Self {
+            rights: Rights::of(&identity.acl),
+            watch,
+            fresh_until: now + identity.rights.min(identity.absolute_left),
+            idle_until: identity.idle.map(|idle| now + idle.left),
+            identity,
+        }
+    }
+
+    fn fresh(&self, watch: Watch, now: Instant) -> bool {
+        self.watch == watch && now < self.fresh_until && self.idle_until.is_none_or(|until| now < until)
+    }
+
+    fn used(&mut self, now: Instant) {
+        self.idle_until = self.identity.idle.map(|idle| now + idle.after);
+    }
+}
+
+impl Session {
+    /// For a connection that was accepted at `start`.
+    pub fn new(settings: Settings, start: Instant) -> Self {
+        Self {
+            settings,
+            state: State::Anonymous,
+            busy: Busy::No,
+            queue: VecDeque::new(),
+            clock: Countdown::new(settings.timers, start),
+            prompted: false,
+        }
+    }
+
+    /// Whether somebody is logged in here.
+    pub fn authenticated(&self) -> bool {
+        matches!(self.state, State::Held(_))
+    }
+
+    /// Whether authd may still hold a login or a conversation of this connection.
+    pub fn may_be_logging_in(&self) -> bool {
+        self.prompted || matches!(self.busy, Busy::Login(..))
+    }
+
+    /// When a [`Event::Tick`] is due.
+    pub fn deadline(&self) -> Instant {
+        self.clock.deadline(self.waits_for_authd())
+    }
+
+    /// What is to be done after this event. Actions are added to `actions` in their order.
+    pub fn on(
+        &mut self,
+        event: Event,
+        now: Instant,
+        watch: Watch,
+        router: &Router,
+        actions: &mut Vec<Action>,
+    ) {
+        self.clock.advance(now);
+        match event {
+            _ if matches!(self.state, State::Closed) => return,
+            Event::Request { ticket, row, call } => {
+                self.clock.heard(now);
+                self.request(Waiting { ticket, row, call }, now, watch, router, actions);
+            }
+            Event::Heard => self.clock.heard(now),
+            Event::LoggedIn(outcome, asked) => self.logged_in(outcome, asked, now, actions),
+            Event::Checked(result, asked) => self.checked(result, asked, now, watch, router, actions),
+            Event::Cleared(result) => self.cleared(result, actions),
+            Event::Ended(reason) => self.ended(reason, actions),
+            Event::Tick => {
+                if let Some(reason) = self.clock.over(now, self.waits_for_authd()) {
+                    self.close(reason, actions);
+                }
+            }
+        }
+        self.go_on(now, watch, router, actions);
+        self.clock.stand_still(matches!(self.busy, Busy::Login(..)), now);
+    }
+
+    fn waits_for_authd(&self) -> bool {
+        !matches!(self.busy, Busy::No)
+    }
+
+    fn close(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+        self.state = State::Closed;
+        self.queue.clear();
+        actions.push(Action::Close(reason));
+    }
+
+    fn request(
+        &mut self,
+        request: Waiting,
+        now: Instant,
+        watch: Watch,
+        router: &Router,
+        actions: &mut Vec<Action>,
+    ) {
+        // A check keeps the request it is for in the queue, so it is not counted twice.
+        let busy = usize::from(matches!(self.busy, Busy::Login(..) | Busy::Clear(..)));
+        if self.queue.len() + busy >= self.settings.in_flight {
+            actions.push(Action::Reply(request.ticket, Reply::Error(Error::TooMany)));
+        } else if self.waits_for_authd() || !self.queue.is_empty() {
+            self.queue.push_back(request);
+        } else {
+            self.start(request, now, watch, router, actions);
+        }
+    }
+
+    /// Handles what waits, until authd has to be asked again.
+    fn go_on(&mut self, now: Instant, watch: Watch, router: &Router, actions: &mut Vec<Action>) {
+        while !self.waits_for_authd()
+            && let Some(next) = self.queue.pop_front()
+        {
+            self.start(next, now, watch, router, actions);
+        }
+    }
+
+    /// Answers a request, or begins what its answer needs.
+    fn start(
+        &mut self,
+        request: Waiting,
+        now: Instant,
+        watch: Watch,
+        router: &Router,
+        actions: &mut Vec<Action>,
+    ) {
+        let ticket = request.ticket;
+        match request.call {
+            Call::Auth(_) | Call::AuthRespond(_) | Call::AuthToken(_) => {
+                self.log_in(ticket, request.call, actions);
+            }
+            Call::AuthClear { reply } => self.clear(ticket, reply, actions),
+            Call::Identify | Call::Query | Call::Absent => {
+                if request.row.is_some_and(|row| row.needs == Needs::Nothing) {
+                    actions.push(Action::Reply(ticket, router.answer(&request.call, None)));
+                    return;
+                }
+                match (&self.state, watch) {
+                    (State::Held(_), None) => {
+                        actions.push(Action::Reply(ticket, Reply::Error(Error::Unavailable)));
+                    }
+                    (State::Held(held), watch) if !held.fresh(watch, now) => {
+                        actions.push(Action::Check(held.identity.token.clone()));
+                        self.busy = Busy::Check;
+                        self.queue.push_front(request);
+                    }
+                    (State::Held(_), Some(_)) => self.answer(&request, now, router, actions),
+                    (State::Anonymous | State::Closed, _) => {
+                        actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a request of a session that is known to live.
+    fn answer(&mut self, request: &Waiting, now: Instant, router: &Router, actions: &mut Vec<Action>) {
+        let State::Held(held) = &mut self.state else { return };
+        let reply = match request.row {
+            None => Reply::Error(Error::NotFound),
+            Some(row) if held.rights.allow(row) => router.answer(&request.call, Some(held.rights)),
+            Some(_) => Reply::Error(Error::Forbidden),
+        };
+        if matches!(reply, Reply::Answer(_)) {
+            held.used(now);
+            actions.push(Action::Used);
+        }
+        actions.push(Action::Reply(request.ticket, reply));
+    }
+
+    fn log_in(&mut self, ticket: Ticket, call: Call, actions: &mut Vec<Action>) {
+        let login = match call {
+            Call::Auth(credentials) if !credentials.well_formed() => None,
+            Call::Auth(credentials) if credentials.password.expose().is_empty() => {
+                self.settings.local.then_some(Login::LocalPeer { username: credentials.username })
+            }
+            Call::Auth(credentials) if credentials.username.is_empty() => None,
+            Call::Auth(credentials) => Some(Login::Password(credentials)),
+            Call::AuthToken(token) => token.map(Login::Token),
+            Call::AuthRespond(answers) => Some(Login::Answers(answers)),
+            Call::Identify | Call::Query | Call::AuthClear { .. } | Call::Absent => None,
+        };
+        match login {
+            Some(login) => {
+                let conversation = match &login {
+                    Login::Answers(answers) => Some(answers.conversation.clone()),
+                    Login::Password(_) | Login::LocalPeer { .. } | Login::Token(_) => None,
+                };
+                self.busy = Busy::Login(ticket, conversation);
+                actions.push(Action::Login(login));
+            }
+            None => actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized))),
+        }
+    }
+
+    fn logged_in(
+        &mut self,
+        outcome: Result<Outcome, Error>,
+        asked: Watch,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Busy::Login(ticket, answered) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        let reply = match outcome {
+            Ok(Outcome::Granted(identity)) => {
+                let seconds = identity.idle.map_or(0, |idle| idle.after.as_secs());
+                let token = identity.token.clone();
+                if let State::Held(old) = &self.state
+                    && old.identity.session != identity.session
+                {
+                    actions.push(Action::Retire(old.identity.token.clone()));
+                }
+                self.state = State::Held(Held::new(identity, asked, now));
+                self.clock.logged_in();
+                if answered.is_some() {
+                    self.clock.conversation_ended(answered.as_deref());
+                }
+                Reply::Answer(Answer::Granted { token, seconds })
+            }
+            Ok(Outcome::Prompts(prompts)) => {
+                self.prompted = true;
+                self.clock.conversation_opened(&prompts.conversation, now);
+                Reply::Answer(Answer::Prompts(prompts))
+            }
+            Ok(Outcome::Denied) => {
+                self.clock.conversation_ended(answered.as_deref());
+                Reply::Error(Error::Unauthorized)
+            }
+            Err(error) => {
+                if error == Error::Unauthorized {
+                    self.clock.conversation_ended(answered.as_deref());
+                }
+                Reply::Error(error)
+            }
+        };
+        actions.push(Action::Reply(ticket, reply));
+    }
+
+    fn checked(
+        &mut self,
+        result: Result<Identity, Error>,
+        asked: Watch,
+        now: Instant,
+        watch: Watch,
+        router: &Router,
+        actions: &mut Vec<Action>,
+    ) {
+        if !matches!(self.busy, Busy::Check) {
+            return;
+        }
+        self.busy = Busy::No;
+        // The session may have ended while the question was under way; then the answer is void.
+        if !self.authenticated() {
+            return;
+        }
+        match result {
+            Ok(identity) => {
+                self.state = State::Held(Held::new(identity, asked, now));
+                // The request that asked is answered by what authd said, however short its validity:
+                // asking again would go round for ever.
+                if watch.is_some()
+                    && let Some(first) = self.queue.pop_front()
+                {
+                    self.answer(&first, now, router, actions);
+                }
+            }
+            Err(Error::Unauthorized | Error::NotFound) => self.state = State::Anonymous,
+            Err(error) => {
+                // Each of these would wait for the same deadline again.
+                while self.queue.front().is_some_and(|next| !next.call.authenticates())
+                    && let Some(next) = self.queue.pop_front()
+                {
+                    actions.push(Action::Reply(next.ticket, Reply::Error(error.clone())));
+                }
+            }
+        }
+    }
+
+    fn clear(&mut self, ticket: Ticket, reply: bool, actions: &mut Vec<Action>) {
+        match std::mem::replace(&mut self.state, State::Anonymous) {
+            State::Held(held) => {
+                self.busy = Busy::Clear(ticket, reply);
+                actions.push(Action::Clear(held.identity.token));
+            }
+            State::Anonymous | State::Closed => actions.push(done(ticket, reply, Ok(()))),
+        }
+    }
+
+    fn cleared(&mut self, result: Result<(), Error>, actions: &mut Vec<Action>) {
+        if let Busy::Clear(ticket, reply) = std::mem::replace(&mut self.busy, Busy::No) {
+            actions.push(done(ticket, reply, result));
+        }
+    }
+
+    fn ended(&mut self, reason: EndReason, actions: &mut Vec<Action>) {
+        if !self.authenticated() {
+            return;
+        }
+        match reason {
+            EndReason::Idle => self.state = State::Anonymous,
+            EndReason::Expired | EndReason::Cleared | EndReason::Revoked => {
+                actions.push(Action::TellEnded(reason));
+                self.close("session ended", actions);
+            }
+        }
+    }
+}
+
+fn done(ticket: Ticket, reply: bool, result: Result<(), Error>) -> Action {
+    match result {
+        _ if !reply => Action::NoReply(ticket),
+        Ok(()) => Action::Reply(ticket, Reply::Answer(Answer::Done)),
+        Err(error) => Action::Reply(ticket, Reply::Error(error)),
+    }
+}

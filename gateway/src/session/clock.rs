@@ -1,0 +1,103 @@
+//! How long a connection may take to log in, and how long it may stay silent.
+
+use std::time::{Duration, Instant};
+
+/// Durations of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Timers {
+    /// From connecting to the first login.
+    pub login: Duration,
+    /// Without a word from the client.
+    pub idle: Duration,
+    /// The longest that a conversation can be open in authd; after it the login clock runs again
+    /// even if nobody said that the conversation has ended.
+    pub conversation: Duration,
+}
+
+/// The login clock stands still while authd works on a login and while a conversation is open.
+#[derive(Debug)]
+pub(super) struct Countdown {
+    timers: Timers,
+    /// What is left for the first login; `None` once there was one.
+    left: Option<Duration>,
+    /// Up to when `left` is accounted for.
+    at: Instant,
+    still: bool,
+    conversation: Option<(String, Instant)>,
+    heard: Instant,
+}
+
+impl Countdown {
+    pub(super) fn new(timers: Timers, start: Instant) -> Self {
+        Self { timers, left: Some(timers.login), at: start, still: false, conversation: None, heard: start }
+    }
+
+    /// Accounts for the time until `now`.
+    pub(super) fn advance(&mut self, now: Instant) {
+        let from = match &self.conversation {
+            Some((_, until)) => self.at.max((*until).min(now)),
+            None => self.at,
+        };
+        if let Some(left) = &mut self.left
+            && !self.still
+        {
+            *left = left.saturating_sub(now.saturating_duration_since(from));
+        }
+        self.at = now;
+        self.conversation.take_if(|(_, until)| *until <= now);
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    pub(super) fn logged_in(&mut self) {
+        self.left = None;
+    }
+
+    pub(super) fn stand_still(&mut self, still: bool, now: Instant) {
+        // While it works for the client, the client need not speak.
+        if self.still && !still {
+            self.heard = now;
+        }
+        self.still = still;
+    }
+
+    pub(super) fn conversation_opened(&mut self, name: &str, now: Instant) {
+        self.conversation = Some((name.to_owned(), now + self.timers.conversation));
+    }
+
+    /// A conversation is over, if `name` is the one that is open.
+    pub(super) fn conversation_ended(&mut self, name: Option<&str>) {
+        self.conversation.take_if(|(open, _)| Some(open.as_str()) == name);
+    }
+
+    /// When something can be over.
+    pub(super) fn deadline(&self, busy: bool) -> Instant {
+        let idle = self.heard + self.timers.idle;
+        let login = match (&self.conversation, self.left) {
+            (_, None) => None,
+            _ if self.still => None,
+            (Some((_, until)), Some(left)) => Some(*until + left),
+            (None, Some(left)) => Some(self.at + left),
+        };
+        match login {
+            Some(login) if busy => login,
+            Some(login) => login.min(idle),
+            // A question to authd has its own deadline; until then silence is not counted.
+            None if busy => self.at + self.timers.idle,
+            None => idle,
+        }
+    }
+
+    /// What is over.
+    pub(super) fn over(&self, now: Instant, busy: bool) -> Option<&'static str> {
+        if self.left == Some(Duration::ZERO) && !self.still && self.conversation.is_none() {
+            Some("login timeout")
+        } else if !busy && now.saturating_duration_since(self.heard) >= self.timers.idle {
+            Some("idle")
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a session hears and what it says.
+
+use super::Timers;
+use crate::{
+    call::{Answers, Call, Credentials, EndReason, Error, Identity, Prompts, Reply, Token},
+    namespace::Row,
+};
+
+/// Names a request of this connection.
+pub type Ticket = u32;
+
+/// What does not change during a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Durations.
+    pub timers: Timers,
+    /// The most requests waiting and under way.
+    pub in_flight: usize,
+    /// A login without a password may be asked of the kernel.
+    pub local: bool,
+}
+
+/// The stream of ended sessions, as it is at the moment of an event: `None` while it is down, else a
+/// number that changes whenever it was down in between.
+pub type Watch = Option<u64>;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A request came.
+    Request {
+        /// Its name.
+        ticket: Ticket,
+        /// The row it means.
+        row: Option<&'static Row>,
+        /// What it asks.
+        call: Call,
+    },
+    /// Something else was heard from the client: a ping, a pong, a message that is no request.
+    Heard,
+    /// The login or the answers of [`Action::Login`] have an outcome.
+    LoggedIn(Result<Outcome, Error>, Watch),
+    /// authd answered [`Action::Check`]. [`Error::Unauthorized`]: there is no such session any more.
+    Checked(Result<Identity, Error>, Watch),
+    /// authd answered [`Action::Clear`].
+    Cleared(Result<(), Error>),
+    /// The session held here has ended.
+    Ended(EndReason),
+    /// Time passed.
+    Tick,
+}
+
+/// How a login went on.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is a session.
+    Granted(Identity),
+    /// More is asked.
+    Prompts(Prompts),
+    /// Refused.
+    Denied,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send the reply to a request.
+    Reply(Ticket, Reply),
+    /// Forget a request: it gets no reply.
+    NoReply(Ticket),
+    /// Ask authd to log somebody in; answer with [`Event::LoggedIn`].
+    Login(Login),
+    /// Ask authd for the session of this token; answer with [`Event::Checked`].
+    Check(Token),
+    /// Ask authd to end the session of this token; answer with [`Event::Cleared`].
+    Clear(Token),
+    /// The session held until now was replaced: end it unless another connection holds it.
+    Retire(Token),
+    /// The session was used successfully.
+    Used,
+    /// Tell the client that its session has ended.
+    TellEnded(EndReason),
+    /// Close the connection normally, giving this reason.
+    Close(&'static str),
+}
+
+/// A login, as authd is asked for it.
+#[derive(Debug)]
+pub enum Login {
+    /// By user name and password.
+    Password(Credentials),
+    /// As the owner of the connection's other end. Empty: whoever that is.
+    LocalPeer {
+        /// The user that the client says it is.
+        username: String,
+    },
+    /// By a live session's token.
+    Token(Token),
+    /// Answers to prompts.
+    Answers(Answers),
+}

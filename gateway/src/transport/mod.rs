@@ -1,0 +1,137 @@
+//! From an accepted connection to messages: TLS, HTTP/1.1, WebSocket.
+
+pub mod certificate;
+pub mod gate;
+mod http;
+mod origin;
+mod phase;
+mod stream;
+mod tls;
+mod websocket;
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::OwnedSemaphorePermit,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    gate::{Gate, Permit, Source},
+    http::Next,
+    stream::Stream,
+};
+pub use self::{origin::Rules, tls::Tls};
+use crate::{backend::Backend, call::ConnectionId, router::Router, session};
+
+/// What every connection shares.
+#[derive(Debug)]
+pub struct Shared {
+    /// authd.
+    pub backend: Arc<Backend>,
+    /// What answers allowed calls.
+    pub router: Router,
+    /// Which pages may connect.
+    pub rules: Rules,
+    /// Sizes.
+    pub limits: Limits,
+    /// Durations.
+    pub timers: Timers,
+    /// Unfinished handshakes and WebSockets that are not logged in.
+    pub newcomers: Gate,
+    /// Connections that speak plain HTTP.
+    pub plain: Gate,
+    /// Every connection's task.
+    pub tasks: TaskTracker,
+    /// Cancelled when the gateway stops.
+    pub stop: CancellationToken,
+}
+
+/// Sizes of what clients send.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest message before login.
+    pub before_login: usize,
+    /// The largest message after login.
+    pub after_login: usize,
+    /// Nesting of JSON.
+    pub depth: usize,
+    /// Requests of one connection under way.
+    pub in_flight: usize,
+}
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timers {
+    /// The TLS handshake; an HTTP head from its first byte.
+    pub handshake: Duration,
+    /// A plain HTTP connection between requests.
+    pub keep_alive: Duration,
+    /// A client that does not read what it is sent.
+    pub write: Duration,
+    /// A WebSocket's.
+    pub session: session::Timers,
+}
+
+/// Who has connected.
+#[derive(Debug)]
+pub struct Client {
+    /// Its name for authd and the log.
+    pub id: ConnectionId,
+    /// Where it is counted.
+    pub source: Source,
+    /// The address as it is reported; none on the Unix socket.
+    pub address: Option<IpAddr>,
+    /// When it was accepted.
+    pub since: Instant,
+    /// Root's own connections are not counted.
+    pub exempt: bool,
+    /// Its place among all connections.
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// What was accepted.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Speaks TLS.
+    Tcp(TcpStream, Tls),
+    /// Does not.
+    Unix(UnixStream),
+}
+
+/// Serves a connection until it becomes a WebSocket, which gets a fresh and smaller task.
+pub async fn serve(accepted: Accepted, client: Client, permit: Permit, shared: Arc<Shared>) {
+    let (stream, path) = match accepted {
+        Accepted::Tcp(tcp, tls) => {
+            let handshake = tls.accept(tcp, shared.timers.handshake);
+            let stream = tokio::select! {
+                stream = handshake => stream,
+                () = shared.stop.cancelled() => return,
+            };
+            match stream {
+                Ok(stream) => {
+                    let loopback = client.address.is_some_and(|address| address.to_canonical().is_loopback());
+                    let path = if loopback { origin::Path::Loopback } else { origin::Path::Remote };
+                    (Stream::Tls(Box::new(stream)), path)
+                }
+                Err(error) => {
+                    tracing::debug!(connection = %client.id, %error, "no TLS");
+                    return;
+                }
+            }
+        }
+        Accepted::Unix(unix) => (Stream::Unix(unix), origin::Path::Unix),
+    };
+    match http::serve(stream, path, client, permit, &shared).await {
+        Next::WebSocket(opened) => {
+            let shared_by_task = Arc::clone(&shared);
+            shared.tasks.spawn(websocket::serve(*opened, shared_by_task));
+        }
+        Next::Over => {}
+    }
+}

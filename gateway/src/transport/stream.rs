@@ -1,0 +1,117 @@
+//! The client's stream, whatever it is made of, and the face that a frame parser wants of it.
+
+use std::{
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::server::TlsStream;
+
+/// One type for both kinds of connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Another descriptor of the connection itself.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        let descriptor: BorrowedFd<'_> = match self {
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        };
+        descriptor.try_clone_to_owned()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+/// A stream as the frame parser uses it: plain reads and writes that say `WouldBlock` and wake the
+/// one task that owns it.
+#[derive(Debug)]
+pub(super) struct Polled<S> {
+    pub(super) stream: S,
+    waker: Waker,
+}
+
+impl<S> Polled<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, waker: Waker::noop().clone() }
+    }
+
+    /// Whom to wake; to be said in each poll that may end pending.
+    pub(super) fn wakes(&mut self, context: &Context<'_>) {
+        if !self.waker.will_wake(context.waker()) {
+            self.waker.clone_from(context.waker());
+        }
+    }
+}
+
+fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+impl<S: AsyncRead + Unpin> Read for Polled<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        let mut context = Context::from_waker(&self.waker);
+        now(Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer))?;
+        Ok(buffer.filled().len())
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Write for Polled<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut context = Context::from_waker(&self.waker);
+        now(Pin::new(&mut self.stream).poll_write(&mut context, bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut context = Context::from_waker(&self.waker);
+        now(Pin::new(&mut self.stream).poll_flush(&mut context))
+    }
+}

@@ -1,0 +1,369 @@
+//! One WebSocket: frames in, the session's actions out. One small task, one flush for each wake-up.
+
+mod frames;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{
+    Message,
+    error::{CapacityError, Error as Broken},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use self::frames::{Close, Frames};
+use super::{Client, Shared, gate::Permit, stream::Stream};
+use crate::{
+    backend::{self, Failure, Holding, Method, Moment},
+    call::{Error, Identity, Reply},
+    dialect::{Decoded, Echo, sysadm},
+    session::{self, Action, Event, Login, Session, Ticket},
+};
+
+/// So many messages are handled before their replies are flushed.
+const BATCH: usize = 32;
+
+/// A connection that was just upgraded.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    /// What came together with the upgrade.
+    pub(super) leftover: Bytes,
+    pub(super) client: Client,
+    /// Its place among those who are not logged in.
+    pub(super) permit: Permit,
+    /// The kernel may be asked who the client is.
+    pub(super) local: bool,
+}
+
+/// Serves a WebSocket until it is closed.
+pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
+    let mut connection = Connection::new(opened, shared);
+    connection.run().await;
+    connection.asking = None;
+    if connection.session.may_be_logging_in() {
+        connection.shared.backend.abandon(connection.client.id);
+    }
+    connection.holding = None;
+    tracing::debug!(connection = %connection.client.id, "connection closed");
+}
+
+/// What authd said.
+enum Told {
+    LoggedIn(Result<backend::Outcome, Failure>, Moment),
+    Checked(Result<Identity, Failure>, Moment),
+    Cleared(Result<(), Failure>),
+}
+
+/// Why the task woke up.
+enum Wake {
+    Frame(Result<Message, Broken>),
+    Told(Told),
+    Ended(crate::call::EndReason),
+    Tick,
+    Stop,
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    client: Client,
+    /// Held until the first login.
+    permit: Option<Permit>,
+    frames: Frames,
+    session: Session,
+    holding: Option<Holding>,
+    /// The holding of the session that a new login replaces.
+    replaced: Option<Holding>,
+    asking: Option<Pin<Box<dyn Future<Output = Told> + Send>>>,
+    /// What the replies to waiting requests repeat; at most as many as may be in flight.
+    echoes: Vec<(Ticket, Echo<'static>)>,
+    ticket: Ticket,
+    actions: Vec<Action>,
+    sleep: Pin<Box<Sleep>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    close: Option<Close>,
+}
+
+impl Connection {
+    fn new(opened: Opened, shared: Arc<Shared>) -> Self {
+        let Opened { stream, leftover, client, permit, local } = opened;
+        let settings =
+            session::Settings { timers: shared.timers.session, in_flight: shared.limits.in_flight, local };
+        let session = Session::new(settings, client.since);
+        tracing::debug!(connection = %client.id, source = %client.source, "WebSocket opened");
+        Self {
+            frames: Frames::new(stream, leftover, shared.limits.before_login),
+            sleep: Box::pin(sleep_until(Instant::from_std(session.deadline()))),
+            stop: Box::pin(shared.stop.clone().cancelled_owned()),
+            permit: Some(permit),
+            session,
+            holding: None,
+            replaced: None,
+            asking: None,
+            echoes: Vec::new(),
+            ticket: 0,
+            actions: Vec::new(),
+            close: None,
+            client,
+            shared,
+        }
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let wake = poll_fn(|context| self.poll_wake(context)).await;
+            self.handle(wake);
+            for _ in 1..BATCH {
+                if self.close.is_some() {
+                    break;
+                }
+                match self.frames.read_now() {
+                    Some(frame) => self.frame(frame),
+                    None => break,
+                }
+            }
+            let flushed = timeout(self.shared.timers.write, self.frames.flush()).await;
+            match (flushed, self.close.take()) {
+                (Ok(Ok(())), None) => {}
+                (Ok(Ok(())), Some(close)) => return self.frames.goodbye(close).await,
+                (Ok(Err(_)) | Err(_), _) => return,
+            }
+        }
+    }
+
+    fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
+        if let Some(holding) = &self.holding
+            && let Poll::Ready(reason) = holding.poll_ended(context)
+        {
+            return Poll::Ready(Wake::Ended(reason));
+        }
+        if let Some(asking) = &mut self.asking
+            && let Poll::Ready(told) = asking.as_mut().poll(context)
+        {
+            self.asking = None;
+            return Poll::Ready(Wake::Told(told));
+        }
+        if let Poll::Ready(frame) = self.frames.poll_read(context) {
+            return Poll::Ready(Wake::Frame(frame));
+        }
+        if self.stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Wake::Stop);
+        }
+        // A deadline that moves later is looked at only when the earlier one has passed.
+        let due = Instant::from_std(self.session.deadline());
+        if self.sleep.deadline() > due {
+            self.sleep.as_mut().reset(due);
+        }
+        while self.sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= due {
+                return Poll::Ready(Wake::Tick);
+            }
+            self.sleep.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    fn handle(&mut self, wake: Wake) {
+        match wake {
+            Wake::Frame(frame) => self.frame(frame),
+            Wake::Told(told) => self.told(told),
+            Wake::Ended(reason) => self.step(Event::Ended(reason), None),
+            Wake::Tick => self.step(Event::Tick, None),
+            Wake::Stop => self.close = Some(Close::ShuttingDown),
+        }
+    }
+
+    fn frame(&mut self, frame: Result<Message, Broken>) {
+        match frame {
+            Ok(Message::Text(text)) => self.message(&text),
+            Ok(Message::Binary(bytes)) => match std::str::from_utf8(&bytes) {
+                Ok(text) => self.message(text),
+                Err(_) => {
+                    let error = Error::BadRequest("the message is not UTF-8".into());
+                    self.step(Event::Heard, None);
+                    self.send(sysadm::encode(&Echo::default(), &Reply::Error(error)));
+                }
+            },
+            Ok(Message::Ping(_) | Message::Pong(_)) => self.step(Event::Heard, None),
+            Ok(Message::Close(_)) => self.close = Some(Close::ByPeer),
+            // The parser gives out no bare frames.
+            Ok(Message::Frame(_)) => {}
+            Err(Broken::Capacity(CapacityError::MessageTooLong { .. })) => {
+                self.send(sysadm::encode(&Echo::default(), &Reply::Error(Error::TooLarge)));
+                self.close = Some(Close::TooLarge);
+            }
+            Err(Broken::Utf8(_)) => self.close = Some(Close::NotText),
+            Err(Broken::Protocol(_)) => self.close = Some(Close::Protocol),
+            Err(_) => self.close = Some(Close::Gone),
+        }
+    }
+
+    fn message(&mut self, text: &str) {
+        // A session that has ended is not used once more, however fast its messages come.
+        if let Some(reason) = self.holding.as_ref().and_then(Holding::ended) {
+            self.step(Event::Ended(reason), None);
+            if self.close.is_some() {
+                return;
+            }
+        }
+        let Decoded { echo, request } = sysadm::decode(text, self.shared.limits.depth);
+        match request {
+            Ok(request) => {
+                self.ticket = self.ticket.wrapping_add(1);
+                let ticket = self.ticket;
+                tracing::trace!(connection = %self.client.id, ticket, row = ?request.row, "request");
+                self.step(
+                    Event::Request { ticket, row: request.row, call: request.call },
+                    Some((ticket, echo)),
+                );
+            }
+            Err(error) => {
+                self.step(Event::Heard, None);
+                self.send(sysadm::encode(&echo, &Reply::Error(error)));
+            }
+        }
+    }
+
+    fn told(&mut self, told: Told) {
+        let event = match told {
+            Told::LoggedIn(Ok(backend::Outcome::Granted(identity, holding)), asked) => {
+                let watch = asked.watch.filter(|_| holding.complete());
+                // Kept until the step is over: a session that is taken up again is held all the time.
+                self.replaced = self.holding.replace(holding);
+                self.step(Event::LoggedIn(Ok(session::Outcome::Granted(identity)), watch), None);
+                self.replaced = None;
+                return;
+            }
+            Told::LoggedIn(Ok(backend::Outcome::Prompts(prompts)), asked) => {
+                Event::LoggedIn(Ok(session::Outcome::Prompts(prompts)), asked.watch)
+            }
+            Told::LoggedIn(Ok(backend::Outcome::Denied), asked) => {
+                Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
+            }
+            Told::LoggedIn(Err(failure), asked) => {
+                // A token or a conversation that authd does not know is one more refused login.
+                let error = match self.shown(failure) {
+                    Error::NotFound | Error::Forbidden => Error::Unauthorized,
+                    error => error,
+                };
+                Event::LoggedIn(Err(error), asked.watch)
+            }
+            Told::Checked(result, asked) => {
+                Event::Checked(result.map_err(|failure| self.shown(failure)), asked.watch)
+            }
+            Told::Cleared(result) => Event::Cleared(result.map_err(|failure| self.shown(failure))),
+        };
+        self.step(event, None);
+    }
+
+    /// What the client is told of a failure; the rest goes to the log.
+    fn shown(&self, failure: Failure) -> Error {
+        let Failure { error, detail } = failure;
+        let request = format!("{}/{}", self.client.id, self.ticket);
+        match error {
+            Error::Fault => tracing::error!(request, detail, "request failed"),
+            _ => tracing::debug!(request, code = error.code(), detail, "request failed"),
+        }
+        error
+    }
+
+    /// Feeds the session and does what it says. `asked` is the request of this event.
+    fn step(&mut self, event: Event, asked: Option<(Ticket, Echo<'_>)>) {
+        let now = Instant::now().into_std();
+        let watch = self.shared.backend.watch();
+        let mut actions = std::mem::take(&mut self.actions);
+        self.session.on(event, now, watch, &self.shared.router, &mut actions);
+        let mut asked = asked;
+        for action in actions.drain(..) {
+            self.act(action, &mut asked);
+        }
+        self.actions = actions;
+        if let Some((ticket, echo)) = asked {
+            self.echoes.push((ticket, echo.into_owned()));
+        }
+        if self.session.authenticated() {
+            self.permit = None;
+            self.frames.limit(self.shared.limits.after_login);
+        } else {
+            self.holding = None;
+            self.frames.limit(self.shared.limits.before_login);
+        }
+    }
+
+    fn act(&mut self, action: Action, asked: &mut Option<(Ticket, Echo<'_>)>) {
+        match action {
+            Action::Reply(ticket, reply) => match asked.take_if(|(asked, _)| *asked == ticket) {
+                Some((_, echo)) => self.send(sysadm::encode(&echo, &reply)),
+                None => {
+                    if let Some(echo) = self.echo(ticket) {
+                        self.send(sysadm::encode(&echo, &reply));
+                    }
+                }
+            },
+            Action::NoReply(ticket) => {
+                if asked.take_if(|(asked, _)| *asked == ticket).is_none() {
+                    self.echo(ticket);
+                }
+            }
+            Action::Login(login) => self.log_in(login),
+            Action::Check(token) => {
+                let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
+                let used = self.holding.as_ref().and_then(Holding::unreported_use);
+                self.asking =
+                    Some(Box::pin(async move { Told::Checked(backend.check(&token, used).await, asked) }));
+            }
+            Action::Clear(token) => {
+                let ended = self.shared.backend.end(token);
+                self.asking = Some(Box::pin(async move { Told::Cleared(ended.await) }));
+            }
+            Action::Retire(token) => {
+                if let Some(holding) = self.replaced.take() {
+                    self.shared.backend.retire(token, holding);
+                }
+            }
+            Action::Used => {
+                if let Some(holding) = &self.holding {
+                    holding.used();
+                }
+            }
+            Action::TellEnded(reason) => self.send(sysadm::encode_ended(reason)),
+            Action::Close(reason) => self.close = Some(Close::Normal(reason)),
+        }
+    }
+
+    fn echo(&mut self, ticket: Ticket) -> Option<Echo<'static>> {
+        let place = self.echoes.iter().position(|(waiting, _)| *waiting == ticket)?;
+        Some(self.echoes.swap_remove(place).1)
+    }
+
+    fn log_in(&mut self, login: Login) {
+        let (id, address) = (self.client.id, self.client.address);
+        let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
+        let method = match login {
+            Login::Password(credentials) => Ok(Method::Password(credentials)),
+            Login::Token(token) => Ok(Method::Token(token)),
+            Login::Answers(answers) => Ok(Method::Answers(answers)),
+            Login::LocalPeer { username } => {
+                self.frames.descriptor().map(|descriptor| Method::LocalPeer { username, descriptor })
+            }
+        };
+        self.asking = Some(Box::pin(async move {
+            let outcome = match method {
+                Ok(method) => backend.log_in(id, address, method, asked).await,
+                Err(error) => Err(Failure::fault(error)),
+            };
+            Told::LoggedIn(outcome, asked)
+        }));
+    }
+
+    fn send(&mut self, message: Vec<u8>) {
+        if self.frames.write(message).is_err() {
+            self.close = Some(Close::Gone);
+        }
+    }
+}

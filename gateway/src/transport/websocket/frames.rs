@@ -1,0 +1,173 @@
+//! RFC 6455 frames over the client's stream: reading, writing, saying goodbye.
+
+use std::{
+    future::poll_fn,
+    io,
+    os::fd::OwnedFd,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+use tokio_tungstenite::tungstenite::{
+    Message, WebSocket,
+    error::Error as Broken,
+    protocol::{
+        CloseFrame, Role, WebSocketConfig,
+        frame::{
+            Frame,
+            coding::{CloseCode, Data, OpCode},
+        },
+    },
+};
+
+use crate::transport::stream::{Polled, Stream};
+
+/// Each idle connection keeps this much.
+const READ_BUFFER: usize = 1 << 10;
+/// More than this is written before the flush.
+const WRITE_BUFFER: usize = 8 << 10;
+/// Replies repeat what their requests said, so this is above what can be in flight at once.
+const WRITE_MAX: usize = 8 << 20;
+/// How long a client may take to answer a close.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Close {
+    /// It is over; the reason is for people.
+    Normal(&'static str),
+    /// The gateway stops.
+    ShuttingDown,
+    /// A message over the limit.
+    TooLarge,
+    /// Text that is not UTF-8.
+    NotText,
+    /// Against RFC 6455.
+    Protocol,
+    /// The client closed.
+    ByPeer,
+    /// There is nobody to tell.
+    Gone,
+}
+
+impl Close {
+    fn frame(self) -> Option<CloseFrame> {
+        let (code, reason) = match self {
+            Self::Normal(reason) => (CloseCode::Normal, reason),
+            Self::ShuttingDown => (CloseCode::Away, "shutting down"),
+            Self::TooLarge => (CloseCode::Size, "message too large"),
+            Self::NotText => (CloseCode::Invalid, "not UTF-8"),
+            Self::Protocol => (CloseCode::Protocol, "protocol error"),
+            Self::ByPeer | Self::Gone => return None,
+        };
+        Some(CloseFrame { code, reason: reason.into() })
+    }
+}
+
+/// Messages over a client's stream.
+pub(super) struct Frames {
+    socket: WebSocket<Polled<Stream>>,
+    limit: usize,
+    /// Something was written since the last flush.
+    written: bool,
+}
+
+impl Frames {
+    pub(super) fn new(stream: Stream, leftover: Bytes, limit: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_write_buffer_size(WRITE_MAX)
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit));
+        let socket =
+            WebSocket::from_partially_read(Polled::new(stream), leftover.into(), Role::Server, Some(config));
+        Self { socket, limit, written: false }
+    }
+
+    /// The largest message from now on. Memory is reserved for a frame only within it.
+    pub(super) fn limit(&mut self, limit: usize) {
+        if self.limit != limit {
+            self.limit = limit;
+            self.socket.set_config(|config| {
+                config.max_message_size = Some(limit);
+                config.max_frame_size = Some(limit);
+            });
+        }
+    }
+
+    /// Another descriptor of the connection itself.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.socket.get_ref().stream.descriptor()
+    }
+
+    pub(super) fn poll_read(&mut self, context: &Context<'_>) -> Poll<Result<Message, Broken>> {
+        self.socket.get_mut().wakes(context);
+        self.read_now().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// A message that is there already. If there is none, the task of the last poll is woken when
+    /// there may be one.
+    pub(super) fn read_now(&mut self) -> Option<Result<Message, Broken>> {
+        match self.socket.read() {
+            Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            result => Some(result),
+        }
+    }
+
+    pub(super) fn write(&mut self, message: Vec<u8>) -> Result<(), Broken> {
+        self.written = true;
+        let frame = Frame::message(message, OpCode::Data(Data::Text), true);
+        match self.socket.write(Message::Frame(frame)) {
+            // It is kept, and the flush goes on with it.
+            Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Waits until everything is written; nothing is read meanwhile.
+    pub(super) async fn flush(&mut self) -> Result<(), Broken> {
+        if !self.written {
+            return Ok(());
+        }
+        poll_fn(|context| self.poll_flush(context)).await?;
+        self.written = false;
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, context: &Context<'_>) -> Poll<Result<(), Broken>> {
+        self.socket.get_mut().wakes(context);
+        match self.socket.flush() {
+            Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// Says why, and hears the client out for a moment: closing with unread input would reset the
+    /// connection, and the client might never see the last message.
+    pub(super) async fn goodbye(&mut self, close: Close) {
+        if close == Close::Gone {
+            return;
+        }
+        // All of this may fail, and then the client is gone already.
+        let _ = timeout(GOODBYE, async {
+            if let Some(frame) = close.frame() {
+                let _ = self.socket.write(Message::Close(Some(frame)));
+            }
+            let _ = poll_fn(|context| self.poll_flush(context)).await;
+            if matches!(close, Close::Normal(_) | Close::ShuttingDown) {
+                while poll_fn(|context| self.poll_read(context)).await.is_ok() {}
+            }
+            let stream = &mut self.socket.get_mut().stream;
+            let _ = stream.shutdown().await;
+            let mut rest = [0; 512];
+            while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {}
+        })
+        .await;
+    }
+}
