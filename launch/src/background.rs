@@ -52,8 +52,8 @@ pub(crate) fn start(options: &Options) -> Result<(), StartError> {
 
 /// In the background process: no terminal from here on.
 pub(crate) fn detach() -> Result<(), StartError> {
-    // The parent is no group leader's child by accident: Command leaves us in its group, so setsid
-    // is allowed. Started by hand as a leader it is not, and then there is nothing to leave.
+    // A process that leads its group may not do this: nobody but a person at a shell starts it so,
+    // by the hidden option, and then the terminal is that person's own.
     match rustix::process::setsid() {
         Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
         Err(error) => Err(StartError::failed("cannot start a session", std::io::Error::from(error))),

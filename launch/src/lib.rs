@@ -16,13 +16,17 @@ mod control;
 mod options;
 mod privilege;
 
-pub mod file;
+pub mod log;
+
+mod error;
+
 pub mod socket;
 
-pub mod account;
+pub mod file;
+
 mod directory;
-mod error;
-pub mod log;
+
+pub mod account;
 
 pub use account::Identity;
 pub use control::Control;

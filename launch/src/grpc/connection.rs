@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-use super::incoming::Slot;
+use super::seats::Slot;
 
 /// The client's connection preface, RFC 9113, 3.4.
 const PREFACE: usize = 24;

@@ -1,8 +1,6 @@
 //! Connections for tonic: strangers dropped unread, errors waited out, no uid with too many.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -11,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
 
-use super::Connection;
+use super::connection::Connection;
+use super::seats::Seats;
 
 /// Bounds of [`incoming()`].
 #[derive(Debug, Clone, Copy)]
@@ -106,49 +105,13 @@ impl<A: Accept, F: Fn(u32) -> bool> Door<A, F> {
             // u32::MAX is "nobody known", not a user.
             let reason = if uid == u32::MAX || !(self.allow)(uid) {
                 "a stranger"
-            } else if let Some(slot) = self.seats.take(uid, &self.limits) {
+            } else if let Some(slot) = self.seats.take(uid, self.limits.per_uid, self.limits.total) {
                 return Connection::new(stream, uid, sleep(self.limits.preface), slot);
             } else {
                 "too many connections"
             };
             if let Some(unsaid) = self.refused.now() {
                 tracing::warn!(uid, unsaid, "refused a connection: {reason}");
-            }
-        }
-    }
-}
-
-/// Who holds how many connections.
-#[derive(Clone, Default)]
-struct Seats(Arc<Mutex<HashMap<u32, usize>>>);
-
-impl Seats {
-    fn take(&self, uid: u32, limits: &Limits) -> Option<Slot> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Bounded by the sum, so no uid is in the table for nothing.
-        let total: usize = taken.values().sum();
-        let of_uid = taken.get(&uid).copied().unwrap_or(0);
-        if total >= limits.total || of_uid >= limits.per_uid {
-            return None;
-        }
-        taken.insert(uid, of_uid + 1);
-        Some(Slot { seats: self.clone(), uid })
-    }
-}
-
-/// One connection's place, given back when it is dropped.
-pub(super) struct Slot {
-    seats: Seats,
-    uid: u32,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.uid);
             }
         }
     }

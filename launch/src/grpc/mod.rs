@@ -6,8 +6,11 @@
 //! method that has no row.
 
 mod access;
-mod connection;
 mod incoming;
+
+mod connection;
+
+mod seats;
 
 pub use access::{AccessLayer, Peer};
 pub use connection::{Connection, PeerUid};
