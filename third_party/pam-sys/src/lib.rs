@@ -20,4 +20,6 @@ mod start;
 pub use constants::*;
 pub use raw::*;
 pub use round::{Message, Style, TEXT_MAX, take_round};
+#[cfg(all(feature = "confdir", target_os = "linux"))]
+pub use start::use_service_directory;
 pub use start::{asked_to_try_again, fail_delay_requested, pam_chauthtok, pam_start};

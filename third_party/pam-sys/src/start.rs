@@ -17,6 +17,14 @@ mod real {
             pam_conversation: *const pam_conv,
             pamh: *mut *mut pam_handle_t,
         ) -> c_int;
+        #[cfg(all(feature = "confdir", target_os = "linux"))]
+        pub(super) fn pam_start_confdir(
+            service_name: *const c_char,
+            user: *const c_char,
+            pam_conversation: *const pam_conv,
+            confdir: *const c_char,
+            pamh: *mut *mut pam_handle_t,
+        ) -> c_int;
         pub(super) fn pam_chauthtok(pamh: *mut pam_handle_t, flags: c_int) -> c_int;
     }
 }
@@ -62,7 +70,7 @@ pub unsafe fn pam_start(
     let outer = pam_conv { conv: Some(record_and_forward), appdata_ptr: inner.cast() };
     // SAFETY: the caller's arguments; libpam copies `outer`. `inner` stays allocated for ever when
     // this succeeds: 16 bytes, once in a process, and no guess about when modules stop using it.
-    let code = unsafe { real::pam_start(service_name, user, &outer, pamh) };
+    let code = unsafe { start(service_name, user, &outer, pamh) };
     if code != PAM_SUCCESS {
         // SAFETY: made by Box::into_raw above; after a failed start libpam has no transaction
         // through which it could still call the conversation.
@@ -71,6 +79,36 @@ pub unsafe fn pam_start(
     }
     // SAFETY: a successful start filled `pamh` with a handle.
     unsafe { record_delays(pamh) }
+}
+
+#[cfg(not(all(feature = "confdir", target_os = "linux")))]
+use real::pam_start as start;
+
+#[cfg(all(feature = "confdir", target_os = "linux"))]
+static SERVICE_DIRECTORY: std::sync::OnceLock<std::ffi::CString> = std::sync::OnceLock::new();
+
+/// Test builds only: from now on [`pam_start`] reads service files from this directory.
+#[cfg(all(feature = "confdir", target_os = "linux"))]
+pub fn use_service_directory(directory: std::ffi::CString) {
+    // The first call counts; a process has one conversation.
+    let _ = SERVICE_DIRECTORY.set(directory);
+}
+
+#[cfg(all(feature = "confdir", target_os = "linux"))]
+unsafe fn start(
+    service_name: *const c_char,
+    user: *const c_char,
+    conversation: *const pam_conv,
+    pamh: *mut *mut pam_handle_t,
+) -> c_int {
+    match SERVICE_DIRECTORY.get() {
+        // SAFETY: the caller's arguments, and a string that lives as long as the process.
+        Some(directory) => unsafe {
+            real::pam_start_confdir(service_name, user, conversation, directory.as_ptr(), pamh)
+        },
+        // SAFETY: the caller's arguments.
+        None => unsafe { real::pam_start(service_name, user, conversation, pamh) },
+    }
 }
 
 #[cfg(target_os = "linux")]
