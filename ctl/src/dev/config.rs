@@ -17,6 +17,7 @@ pub(super) fn authd(plan: &Plan) -> String {
     path(&mut text, "assertion_key", &layout.assertion_key());
     text.push_str("\n[peers]\n");
     entry(&mut text, "gateway", &quoted(&plan.accounts.gateway.uid.to_string()));
+    path(&mut text, "gateway_socket", &layout.gateway_socket());
     text.push_str("\n[pam]\n");
     path(&mut text, "socket", &layout.pam_socket());
     if let Some(delay) = plan.refusal_delay_ms {
@@ -109,6 +110,7 @@ mod tests {
         let always = [
             "pam.socket",
             "peers.gateway",
+            "peers.gateway_socket",
             "socket.assertion_key",
             "socket.path",
             "socket.peer_path",

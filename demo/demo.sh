@@ -1,0 +1,204 @@
+#!/bin/sh
+# Shows doorward at work on this host, and leaves nothing behind. Called by `make demo`.
+#
+# usage: demo/demo.sh DIRECTORY      (the directory with the programs, for example target/debug)
+#
+# As root: every service under a uid of its own, a throw-away account with a random password, logins
+# through the system's PAM. Without root: all services as you, and the PAM stack is libpam-wrapper's
+# with a made-up password; the guard and the worker are then built with the feature `pam-wrapper`, or
+# taken from DOORWARD_DEMO_GUARD and DOORWARD_DEMO_WORKER.
+set -eu
+
+[ $# -eq 1 ] || { echo "usage: $0 DIRECTORY" >&2; exit 2; }
+bin=$(cd "$1" && pwd)
+top=$(cd "$(dirname "$0")/.." && pwd)
+
+# Refusals belong between the lines that they answer.
+exec 2>&1
+umask 022
+random() { od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'; }
+say() { printf '\n%s\n' "$*"; }
+fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
+
+root=no
+[ "$(id -u)" -ne 0 ] || root=yes
+password=$(random 12)
+group='' user='' dir='' port=''
+pam_before=$(ls -a /etc/pam.d 2>/dev/null || true)
+
+# --- leaving nothing behind -------------------------------------------------------------------------
+
+cleanup() {
+    status=$?
+    trap '' INT TERM HUP
+    trap - EXIT
+    # `doorward dev` is the only thing in the background, and it takes away what it made.
+    if [ -n "${!:-}" ] && kill -TERM $! 2>/dev/null; then
+        say "Stopping everything."
+        wait $! || status=1
+    fi
+    if [ $root = yes ]; then
+        if getent passwd "$account" >/dev/null; then userdel "$account" || status=1; fi
+        if getent group "$account-g" >/dev/null; then groupdel "$account-g" || status=1; fi
+    fi
+    rm -rf "$work"
+    left=$(leftovers)
+    if [ -n "$left" ]; then
+        printf 'demo: left behind:\n%s\n' "$left" >&2
+        status=1
+    else
+        echo "Nothing is left: no process, no account, no file, no socket."
+    fi
+    [ $status -eq 0 ] || echo "demo: failed" >&2
+    exit $status
+}
+
+# Prints what should be gone and is not.
+leftovers() {
+    for path in "$work" ${dir:+"$dir"}; do
+        [ ! -e "$path" ] || echo "file: $path"
+    done
+    [ "$(ls -a /etc/pam.d 2>/dev/null || true)" = "$pam_before" ] || echo "file: something new in /etc/pam.d"
+    for process in /proc/[0-9]*; do
+        command=$(tr '\0' ' ' 2>/dev/null <"$process/cmdline") || continue
+        case $command in
+        *"$work"* | *"${dir:-$work}"*) echo "process: ${process#/proc/} $command" ;;
+        esac
+    done
+    if [ -n "$dir" ] && grep -F "$dir" /proc/net/unix; then echo "socket: below $dir"; fi
+    if [ -n "$port" ] && grep -i ":$(printf '%04X' "$port") [0-9A-F]*:0000 0A" /proc/net/tcp; then
+        echo "socket: TCP port $port"
+    fi
+    if [ $root = yes ]; then
+        for file in /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/subgid; do
+            if grep -q "$account" "$file" 2>/dev/null; then echo "account: $account in $file"; fi
+        done
+        [ ! -e "/var/mail/$account" ] || echo "file: /var/mail/$account"
+    fi
+}
+
+account=dwdemo$(random 3)
+work=$(mktemp -d)
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+chmod 755 "$work"
+
+# --- who logs in --------------------------------------------------------------------------------------
+
+if [ $root = yes ]; then
+    say "A throw-away account, $account, with a random password, in a throw-away group:"
+    groupadd "$account-g"
+    group=$account-g
+    useradd --gid "$group" --no-user-group --no-create-home --home-dir /nonexistent --shell /bin/sh "$account"
+    user=$account
+    printf '%s:%s\n' "$user" "$password" | chpasswd
+    id "$user"
+    set --
+else
+    user=$(id -un)
+    group=$(id -gn)
+    say "Not root: nothing separates the services from each other or from you, there is no throw-away"
+    echo "account, and PAM is libpam-wrapper's with a made-up password for $user, not the system's."
+    echo "As root \`make demo\` shows the real thing."
+    module=$(find /usr/lib /usr/lib64 /usr/local/lib -name pam_matrix.so 2>/dev/null | head -n 1)
+    wrapper=$(find /usr/lib /usr/lib64 /usr/local/lib -name libpam_wrapper.so 2>/dev/null | head -n 1)
+    if [ -z "$module" ] || [ -z "$wrapper" ]; then fail "libpam-wrapper is missing: install it, or run as root"; fi
+    guard=${DOORWARD_DEMO_GUARD:-} worker=${DOORWARD_DEMO_WORKER:-}
+    if [ -z "$guard" ] || [ -z "$worker" ]; then
+        built=$(dirname "$bin")/pam-wrapper
+        (cd "$top" && cargo build --locked --quiet -p doorward-pam-guard -p doorward-pam-worker \
+            --features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper --target-dir "$built")
+        guard=$built/debug/doorward-pam-guard
+        worker=$built/debug/doorward-pam-worker
+    fi
+    mkdir "$work/pam.d"
+    printf '%s:%s:doorward\n' "$user" "$password" >"$work/passdb"
+    chmod 600 "$work/passdb"
+    for kind in auth account password; do
+        printf '%s required %s passdb=%s\n' $kind "$module" "$work/passdb"
+    done >"$work/pam.d/doorward"
+    # The services get no environment of ours; the guard gets it from this script, and hands it on.
+    cat >"$work/guard" <<EOF
+#!/bin/sh
+export LD_PRELOAD='$wrapper' PAM_WRAPPER=1 PAM_WRAPPER_SERVICE_DIR='$work/pam.d'
+exec '$guard' "\$@"
+EOF
+    chmod 700 "$work/guard"
+    set -- --guard "$work/guard" --worker "$worker"
+fi
+
+# --- start --------------------------------------------------------------------------------------------
+
+say "\$ doorward dev"
+mkfifo "$work/report"
+"$bin/doorward" dev --json --access-group "$group" "$@" >"$work/report" &
+# One line comes when everything is ready; none, if it could not start.
+read -r report <"$work/report" || fail "doorward dev did not start"
+field() { printf '%s\n' "$report" | sed -n "s/.*\"$1\":\[*\"\([^\"]*\)\".*/\1/p"; }
+dir=$(field directory) socket=$(field socket) url=$(field urls) fingerprint=$(field fingerprint)
+port=${url##*:}
+for found in "$dir" "$socket" "$port" "$fingerprint"; do
+    [ -n "$found" ] || fail "no addresses in: $report"
+done
+echo "TLS $url, key $fingerprint"
+echo "Unix socket $socket"
+printf '%s\n' "$report" | tr '{' '\n' |
+    sed -n 's/.*"name":"\([^"]*\)","pid":\([0-9]*\),"uid":\([0-9]*\).*/\1: pid \2, uid \3/p'
+
+# --- with a password, over TLS --------------------------------------------------------------------------
+
+# The client keeps its token here, not in a directory of yours.
+mkdir -m 700 "$work/remote" "$work/local"
+remote() { XDG_RUNTIME_DIR=$work/remote "$bin/doorward" --url "$url" --fingerprint "$fingerprint" "$@"; }
+
+say "With the password, through PAM, over TLS:"
+echo "\$ doorward --url $url --fingerprint ... login $user --password-stdin"
+printf '%s\n' "$password" | remote login "$user" --password-stdin
+echo "\$ doorward --url ... call rpc/query"
+remote call rpc/query
+echo "\$ doorward --url ... status"
+remote status
+echo "\$ doorward --url ... logout"
+remote logout
+
+say "With a wrong password:"
+echo "\$ doorward --url ... login $user --password-stdin"
+code=0
+printf 'not %s\n' "$password" | remote login "$user" --password-stdin || code=$?
+[ $code -eq 1 ] || fail "a wrong password was not refused: exit code $code"
+echo "refused, exit code 1"
+
+# --- without one, over the Unix socket --------------------------------------------------------------------
+
+if [ $root = yes ]; then
+    # The account may not be able to reach the directory with the programs.
+    cp "$bin/doorward" "$work/doorward"
+    chmod 755 "$work/doorward"
+    chown "$user:$group" "$work/local"
+    local_user() {
+        setpriv --reuid "$user" --regid "$group" --init-groups --reset-env \
+            env XDG_RUNTIME_DIR="$work/local" "$work/doorward" --socket "$socket" "$@"
+    }
+    say "As the local user $user, without a password, because the kernel says who that is:"
+    echo "\$ doorward login"
+    local_user login
+    echo "\$ doorward call rpc/query"
+    local_user call rpc/query
+    echo "\$ doorward logout"
+    local_user logout
+    say "As root, without a password:"
+    echo "\$ doorward login"
+    code=0
+    XDG_RUNTIME_DIR=$work/remote "$bin/doorward" --socket "$socket" login || code=$?
+    [ $code -eq 1 ] || fail "root without a password was not refused: exit code $code"
+    echo "refused, exit code 1"
+else
+    say "Without a password over the Unix socket: not shown, because the services run as you, and the uid"
+    echo "of a service gets no such login:"
+    echo "\$ doorward login"
+    code=0
+    XDG_RUNTIME_DIR=$work/local "$bin/doorward" --socket "$socket" login || code=$?
+    [ $code -eq 1 ] || fail "the uid of a service was not refused: exit code $code"
+    echo "refused, exit code 1"
+fi
