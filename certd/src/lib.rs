@@ -6,6 +6,7 @@ pub mod import_sysadm;
 pub mod key;
 pub mod pem;
 pub mod proof;
+pub mod registry;
 pub mod rights;
 pub mod x509;
 

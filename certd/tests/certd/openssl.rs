@@ -1,7 +1,7 @@
 //! Keys, certificates and signatures made by the openssl program: another implementation than the one
 //! under test. Each test works in a temporary directory of its own.
 
-#![allow(dead_code, reason = "shared by test binaries that use different parts")]
+#![allow(dead_code, unreachable_pub, reason = "shared by test binaries that use different parts")]
 
 use std::{
     fs,

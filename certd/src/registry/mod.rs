@@ -1,0 +1,290 @@
+//! The registry's rules: a key has one owner, a proven registration displaces an unproven one, bounds
+//! hold, what is revoked stays revoked. The decisions are pure; [`store`] asks them inside a transaction.
+
+mod store;
+
+use std::path::Path;
+
+pub use store::{Failed, OpenError, Point, Watch};
+
+use crate::{
+    key::{Fingerprint, PublicKey, SignatureClass},
+    rights::Whose,
+};
+
+/// Entries of one page of a listing.
+const PAGE: u32 = 64;
+
+/// Keys that an unhinted search tries at most.
+pub const SEARCH_MAX: u32 = 1000;
+
+/// A registered key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// SubjectPublicKeyInfo, DER, canonical.
+    pub key: Vec<u8>,
+    /// Its SHA-256.
+    pub fingerprint: Fingerprint,
+    /// Which signatures can be its own.
+    pub class: SignatureClass,
+    /// Its owner.
+    pub user: String,
+    /// DER, or empty.
+    pub certificate: Vec<u8>,
+    /// For people.
+    pub nickname: String,
+    /// For people.
+    pub email: String,
+    /// Seconds of UTC, as all times here.
+    pub registered: i64,
+    /// The session that registered it.
+    pub registered_session: String,
+    /// How that session was opened, or "import".
+    pub registered_method: String,
+    /// Whether its holder has shown the private key.
+    pub proven: bool,
+    /// When it last logged in.
+    pub last_used: Option<i64>,
+    /// From where, as reported.
+    pub last_source: String,
+    /// When it was revoked.
+    pub revoked: Option<i64>,
+    /// By whom.
+    pub revoked_by: String,
+}
+
+impl Entry {
+    /// An unused, unproven entry for `key`.
+    pub fn new(key: &PublicKey, user: String, registered: i64) -> Self {
+        Self {
+            key: key.spki().to_vec(),
+            fingerprint: key.fingerprint(),
+            class: key.class(),
+            user,
+            certificate: Vec::new(),
+            nickname: String::new(),
+            email: String::new(),
+            registered,
+            registered_session: String::new(),
+            registered_method: String::new(),
+            proven: false,
+            last_used: None,
+            last_source: String::new(),
+            revoked: None,
+            revoked_by: String::new(),
+        }
+    }
+}
+
+/// Bounds of the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Keys of one user.
+    pub per_user: u32,
+    /// Keys in all.
+    pub total: u32,
+}
+
+/// Why the rules refuse a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Somebody else has it, and this registration does not displace his.
+    #[error("the key is registered for another user")]
+    OfAnother,
+    /// The user has as many as he may.
+    #[error("this user has {0} keys, which is the limit; revoke one first")]
+    UserFull(u32),
+    /// The registry has as many as it may.
+    #[error("the registry is full")]
+    Full,
+}
+
+/// What the registry holds that a registration depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts {
+    /// Who has the key now, and whether it is proven.
+    holder: Option<(String, bool)>,
+    /// Live keys of the user.
+    of_user: u32,
+    /// Live keys in all.
+    total: u32,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// The entry is there, as it is wanted.
+    Keep,
+    /// The entry is there; it is proven from now on.
+    Prove,
+    /// New.
+    Add,
+    /// New, in the place of another user's unproven one.
+    Displace,
+}
+
+fn decide(facts: &Facts, user: &str, proven: bool, limits: Limits) -> Result<Decision, Refusal> {
+    let decision = match &facts.holder {
+        Some((holder, was_proven)) if holder == user => {
+            return Ok(if proven && !was_proven { Decision::Prove } else { Decision::Keep });
+        }
+        Some((_, was_proven)) if *was_proven || !proven => return Err(Refusal::OfAnother),
+        Some(_) => Decision::Displace,
+        None if facts.total >= limits.total => return Err(Refusal::Full),
+        None => Decision::Add,
+    };
+    if facts.of_user >= limits.per_user { Err(Refusal::UserFull(limits.per_user)) } else { Ok(decision) }
+}
+
+/// Which keys a proof is tried against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// The signature's class: others cannot have made it.
+    pub class: SignatureClass,
+    /// Only this user's.
+    pub user: Option<String>,
+    /// Only this key.
+    pub fingerprint: Option<Fingerprint>,
+    /// Without a hint: those last used from here come first.
+    pub source: String,
+}
+
+impl Search {
+    /// Whether a hint limits it to a user or a key.
+    pub fn is_hinted(&self) -> bool {
+        self.user.is_some() || self.fingerprint.is_some()
+    }
+}
+
+/// A key that may have signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its owner.
+    pub user: String,
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// SubjectPublicKeyInfo, DER.
+    pub key: Vec<u8>,
+}
+
+/// A page of entries, and where the next one begins.
+pub type Page = (Vec<Entry>, Option<i64>);
+
+/// What became of an imported entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Imported {
+    /// It is new.
+    Added,
+    /// It was there and is as it was.
+    Known,
+}
+
+/// The keys, on disk.
+#[derive(Debug)]
+pub struct Registry {
+    store: store::Store,
+    limits: Limits,
+}
+
+impl Registry {
+    /// Opens the registry in `directory`, or makes an empty one.
+    ///
+    /// # Errors
+    /// When the files cannot be used; says which, why, and how to mend it.
+    pub fn open(directory: &Path, limits: Limits, watch: Watch) -> Result<Self, OpenError> {
+        Ok(Self { store: store::Store::open(directory, watch)?, limits })
+    }
+
+    /// Registers a key; the entry as it stands then. On disk when this returns.
+    ///
+    /// # Errors
+    /// The rules' refusal, or the store's failure: then nothing has changed.
+    pub async fn register(&self, entry: Entry) -> Result<Result<Entry, Refusal>, Failed> {
+        let limits = self.limits;
+        self.store.register(entry, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
+    }
+
+    /// Takes an entry as it was exported. On disk when this returns.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    pub async fn import(&self, entry: Entry) -> Result<Result<Imported, Refusal>, Failed> {
+        if entry.revoked.is_some() {
+            return Ok(Ok(self.store.import_revoked(entry).await?));
+        }
+        let limits = self.limits;
+        self.store.import(entry, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
+    }
+
+    /// Revokes `user`'s key; false when he has no such key. On disk when this returns.
+    ///
+    /// # Errors
+    /// The store's failure: then nothing has changed.
+    pub async fn revoke(
+        &self,
+        fingerprint: Fingerprint,
+        user: String,
+        by: String,
+        now: i64,
+    ) -> Result<bool, Failed> {
+        self.store.revoke(fingerprint, user, by, now).await
+    }
+
+    /// Notes a login: the key is proven from now on. False when it is not `user`'s any more.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn used(
+        &self,
+        fingerprint: Fingerprint,
+        user: String,
+        source: String,
+        now: i64,
+    ) -> Result<bool, Failed> {
+        self.store.used(fingerprint, user, source, now).await
+    }
+
+    /// Live keys, a page at a time; begin after 0.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn list(&self, whose: Whose, after: i64) -> Result<Page, Failed> {
+        let user = match whose {
+            Whose::One(user) => Some(user),
+            Whose::All => None,
+        };
+        self.store.page(after, user, false).await
+    }
+
+    /// Live and revoked keys, a page at a time; begin after 0.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn export(&self, after: i64) -> Result<Page, Failed> {
+        self.store.page(after, None, true).await
+    }
+
+    /// The keys to try, the likeliest first.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn candidates(&self, search: Search) -> Result<Vec<Candidate>, Failed> {
+        self.store.candidates(search).await
+    }
+
+    /// The live entry of a key.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn find(&self, fingerprint: Fingerprint) -> Result<Option<Entry>, Failed> {
+        self.store.find(fingerprint).await
+    }
+
+    /// Ends the threads after what is queued. Blocks.
+    pub fn close(self) {
+        self.store.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! The registry on disk: SQLite, one thread that writes and one that reads.
+//!
+//! What waits is written in one transaction, and nobody is answered before it is on disk. This directory
+//! is the only place that names the database.
+
+mod open;
+mod rows;
+mod thread;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use open::OpenError;
+pub use thread::{Failed, Point, Watch};
+
+use super::{Candidate, Decision, Entry, Facts, Imported, Page, Refusal, Search};
+use crate::key::Fingerprint;
+
+/// The threads and the lock that keeps a second certd away.
+#[derive(Debug)]
+pub(super) struct Store {
+    writer: thread::Thread,
+    reader: thread::Thread,
+    _lock: File,
+}
+
+impl Store {
+    pub(super) fn open(directory: &Path, watch: Watch) -> Result<Self, OpenError> {
+        let lock = open::lock(directory)?;
+        let path: Arc<PathBuf> = Arc::new(directory.join("registry.sqlite"));
+        let writing = open::writer(&path)?;
+        let reading = open::reader(&path)?;
+        let again = path.clone();
+        let writer =
+            thread::Thread::writer(writing, move || open::writer(&path), watch).map_err(OpenError::Thread)?;
+        let reader =
+            thread::Thread::reader(reading, move || open::reader(&again)).map_err(OpenError::Thread)?;
+        Ok(Self { writer, reader, _lock: lock })
+    }
+
+    pub(super) async fn register(
+        &self,
+        entry: Entry,
+        decide: impl FnOnce(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
+    ) -> Result<Result<Entry, Refusal>, Failed> {
+        self.writer
+            .call(move |database| {
+                let facts = rows::facts(database, &entry)?;
+                match decide(&facts, &entry) {
+                    Err(refusal) => return Ok(Err(refusal)),
+                    Ok(Decision::Keep) => {}
+                    Ok(Decision::Prove) => rows::prove(database, entry.fingerprint)?,
+                    Ok(Decision::Add) => rows::insert(database, &entry)?,
+                    Ok(Decision::Displace) => {
+                        rows::revoke(database, entry.fingerprint, None, "displaced", entry.registered)?;
+                        rows::insert(database, &entry)?;
+                    }
+                }
+                Ok(Ok(rows::find(database, entry.fingerprint)?.unwrap_or(entry)))
+            })
+            .await
+    }
+
+    pub(super) async fn import(
+        &self,
+        entry: Entry,
+        decide: impl FnOnce(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
+    ) -> Result<Result<Imported, Refusal>, Failed> {
+        self.writer
+            .call(move |database| {
+                let facts = rows::facts(database, &entry)?;
+                Ok(match decide(&facts, &entry) {
+                    Err(refusal) => Err(refusal),
+                    // Known ones are left as they are, and nobody loses a key by an import.
+                    Ok(Decision::Keep | Decision::Prove) => Ok(Imported::Known),
+                    Ok(Decision::Displace) => Err(Refusal::OfAnother),
+                    Ok(Decision::Add) => {
+                        rows::insert(database, &entry)?;
+                        Ok(Imported::Added)
+                    }
+                })
+            })
+            .await
+    }
+
+    pub(super) async fn import_revoked(&self, entry: Entry) -> Result<Imported, Failed> {
+        self.writer
+            .call(move |database| {
+                if rows::is_history(database, &entry)? {
+                    return Ok(Imported::Known);
+                }
+                rows::insert(database, &entry)?;
+                rows::forget_old(database, &entry.user)?;
+                Ok(Imported::Added)
+            })
+            .await
+    }
+
+    pub(super) async fn revoke(
+        &self,
+        fingerprint: Fingerprint,
+        user: String,
+        by: String,
+        now: i64,
+    ) -> Result<bool, Failed> {
+        self.writer
+            .call(move |database| {
+                let revoked = rows::revoke(database, fingerprint, Some(&user), &by, now)?;
+                rows::forget_old(database, &user)?;
+                Ok(revoked)
+            })
+            .await
+    }
+
+    pub(super) async fn used(
+        &self,
+        key: Fingerprint,
+        user: String,
+        source: String,
+        now: i64,
+    ) -> Result<bool, Failed> {
+        self.writer.call(move |database| rows::used(database, key, &user, &source, now)).await
+    }
+
+    pub(super) async fn page(&self, after: i64, user: Option<String>, history: bool) -> Result<Page, Failed> {
+        self.reader.call(move |database| rows::page(database, after, user.as_deref(), history)).await
+    }
+
+    pub(super) async fn candidates(&self, search: Search) -> Result<Vec<Candidate>, Failed> {
+        self.reader.call(move |database| rows::candidates(database, &search)).await
+    }
+
+    pub(super) async fn find(&self, fingerprint: Fingerprint) -> Result<Option<Entry>, Failed> {
+        self.reader.call(move |database| rows::find(database, fingerprint)).await
+    }
+
+    pub(super) fn close(self) {
+        self.writer.close();
+        self.reader.close();
+    }
+}

@@ -1,0 +1,176 @@
+//! The files: who may hold them, which version they have, whether they are whole.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// Newer schemas are refused; older ones would be brought up to this here.
+const VERSION: i64 = 1;
+
+/// `totals` holds the number of live keys: counting 100,000 for each registration is dear.
+const SCHEMA: &str = "
+BEGIN IMMEDIATE;
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 32),
+    key BLOB NOT NULL,
+    class INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    certificate BLOB NOT NULL,
+    nickname TEXT NOT NULL,
+    email TEXT NOT NULL,
+    registered INTEGER NOT NULL,
+    registered_session TEXT NOT NULL,
+    registered_method TEXT NOT NULL,
+    proven INTEGER NOT NULL,
+    last_used INTEGER,
+    last_source TEXT NOT NULL,
+    revoked INTEGER,
+    revoked_by TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX live ON keys (fingerprint) WHERE revoked IS NULL;
+CREATE INDEX of_user ON keys (user, class) WHERE revoked IS NULL;
+CREATE INDEX recent ON keys (class, last_used DESC) WHERE revoked IS NULL;
+CREATE INDEX recent_here ON keys (class, last_source, last_used DESC) WHERE revoked IS NULL;
+CREATE INDEX history ON keys (user, revoked DESC, id DESC) WHERE revoked IS NOT NULL;
+CREATE TABLE totals (live INTEGER NOT NULL) STRICT;
+INSERT INTO totals VALUES (0);
+PRAGMA user_version = 1;
+COMMIT;";
+
+/// Why the registry cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file cannot be made or opened.
+    #[error("cannot open {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file must not be used as it is.
+    #[error("{path} {what}")]
+    Refused {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and how to mend it.
+        what: String,
+    },
+    /// SQLite cannot use it.
+    #[error("cannot use {path}")]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// No thread for it.
+    #[error("cannot start a thread for the registry")]
+    Thread(#[source] io::Error),
+}
+
+/// Two certds on one registry would each answer for what the other changed.
+pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join("registry.lock");
+    let file = private_file(&path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Refused {
+            path: directory.to_owned(),
+            what: "is in use by another doorward-certd; stop that one first".into(),
+        }),
+        Err(error) => Err(OpenError::File { path, source: error.into() }),
+    }
+}
+
+/// The connection that writes; makes the tables of a new registry.
+pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
+    drop(private_file(path)?);
+    let failed = |source: rusqlite::Error| judged(path, source);
+    let database = connect(path).map_err(failed)?;
+    let version = version(&database).map_err(failed)?;
+    if version > VERSION {
+        return Err(OpenError::Refused {
+            path: path.to_owned(),
+            what: format!(
+                "has schema version {version}, this program knows {VERSION}: it was written by a newer doorward"
+            ),
+        });
+    }
+    database.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    database.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    if version == 0 {
+        database.execute_batch(SCHEMA).map_err(failed)?;
+    }
+    let found: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if found == "ok" { Ok(database) } else { Err(damaged(path, &found)) }
+}
+
+/// The connection that reads, and cannot write.
+pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
+    let failed = |source: rusqlite::Error| judged(path, source);
+    let database = connect(path).map_err(failed)?;
+    database.pragma_update(None, "query_only", true).map_err(failed)?;
+    Ok(database)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let database = Connection::open_with_flags(path, flags)?;
+    database.busy_timeout(Duration::from_secs(2))?;
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    database.pragma_update(None, "temp_store", "MEMORY")?;
+    database.pragma_update(None, "cell_size_check", true)?;
+    Ok(database)
+}
+
+fn version(database: &Connection) -> rusqlite::Result<i64> {
+    database.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn judged(path: &Path, source: rusqlite::Error) -> OpenError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(path, &source.to_string()),
+        _ => OpenError::Database { path: path.to_owned(), source },
+    }
+}
+
+fn damaged(path: &Path, found: &str) -> OpenError {
+    OpenError::Refused {
+        path: path.to_owned(),
+        what: format!("is damaged ({found}); move it and its -wal and -shm away, and import the last export"),
+    }
+}
+
+/// A file of ours that nobody else can open. SQLite would make it 0644; its companions take its mode.
+fn private_file(path: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path)
+        .map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    if found.is_file() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0 {
+        return Ok(file);
+    }
+    Err(OpenError::Refused {
+        path: path.to_owned(),
+        what: "must be a regular file of the user that certd runs as, mode 0600: chown and chmod it".into(),
+    })
+}

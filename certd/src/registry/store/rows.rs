@@ -1,0 +1,213 @@
+//! The statements.
+
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
+
+use super::{Candidate, Entry, Facts, Page, Search};
+use crate::{
+    key::{Fingerprint, SignatureClass},
+    registry::{PAGE, SEARCH_MAX},
+};
+
+/// Revoked keys that are remembered for one user; the oldest are forgotten.
+const HISTORY_MAX: u32 = 64;
+
+const COLUMNS: &str = "id, fingerprint, key, class, user, certificate, nickname, email, registered, \
+    registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by";
+
+fn entry(row: &Row<'_>) -> Result<Entry> {
+    Ok(Entry {
+        fingerprint: Fingerprint(row.get("fingerprint")?),
+        key: row.get("key")?,
+        class: SignatureClass(row.get("class")?),
+        user: row.get("user")?,
+        certificate: row.get("certificate")?,
+        nickname: row.get("nickname")?,
+        email: row.get("email")?,
+        registered: row.get("registered")?,
+        registered_session: row.get("registered_session")?,
+        registered_method: row.get("registered_method")?,
+        proven: row.get("proven")?,
+        last_used: row.get("last_used")?,
+        last_source: row.get("last_source")?,
+        revoked: row.get("revoked")?,
+        revoked_by: row.get("revoked_by")?,
+    })
+}
+
+pub(super) fn facts(database: &Connection, new: &Entry) -> Result<Facts> {
+    let holder = database
+        .prepare_cached("SELECT user, proven FROM keys WHERE fingerprint = ?1 AND revoked IS NULL")?
+        .query_row([new.fingerprint.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let of_user = database
+        .prepare_cached("SELECT count(*) FROM keys WHERE user = ?1 AND revoked IS NULL")?
+        .query_row([&new.user], |row| row.get(0))?;
+    let total = database.query_row("SELECT live FROM totals", [], |row| row.get(0))?;
+    Ok(Facts { holder, of_user, total })
+}
+
+pub(super) fn find(database: &Connection, key: Fingerprint) -> Result<Option<Entry>> {
+    database
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM keys WHERE fingerprint = ?1 AND revoked IS NULL"))?
+        .query_row([key.0], entry)
+        .optional()
+}
+
+pub(super) fn insert(database: &Connection, new: &Entry) -> Result<()> {
+    database
+        .prepare_cached(
+            "INSERT INTO keys (fingerprint, key, class, user, certificate, nickname, email, registered,
+                registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        )?
+        .execute(params![
+            new.fingerprint.0,
+            new.key,
+            new.class.0,
+            new.user,
+            new.certificate,
+            new.nickname,
+            new.email,
+            new.registered,
+            new.registered_session,
+            new.registered_method,
+            new.proven,
+            new.last_used,
+            new.last_source,
+            new.revoked,
+            new.revoked_by,
+        ])?;
+    if new.revoked.is_none() {
+        database.execute("UPDATE totals SET live = live + 1", [])?;
+    }
+    Ok(())
+}
+
+pub(super) fn prove(database: &Connection, key: Fingerprint) -> Result<()> {
+    database
+        .prepare_cached("UPDATE keys SET proven = 1 WHERE fingerprint = ?1 AND revoked IS NULL")?
+        .execute([key.0])
+        .map(drop)
+}
+
+/// Revokes the key of `user`, or of whoever has it; false when there is none.
+pub(super) fn revoke(
+    database: &Connection,
+    key: Fingerprint,
+    user: Option<&str>,
+    by: &str,
+    now: i64,
+) -> Result<bool> {
+    let revoked = database
+        .prepare_cached(
+            "UPDATE keys SET revoked = ?3, revoked_by = ?4
+             WHERE fingerprint = ?1 AND (?2 IS NULL OR user = ?2) AND revoked IS NULL",
+        )?
+        .execute(params![key.0, user, now, by])?;
+    // The index `live` allows one row at most.
+    if revoked > 0 {
+        database.execute("UPDATE totals SET live = live - 1", [])?;
+    }
+    Ok(revoked > 0)
+}
+
+/// Keeps the newest of a user's revoked keys: registering and revoking in turn must not fill the disk.
+pub(super) fn forget_old(database: &Connection, user: &str) -> Result<()> {
+    database
+        .prepare_cached(
+            "DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE user = ?1 AND revoked IS NOT NULL
+             ORDER BY revoked DESC, id DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![user, HISTORY_MAX])
+        .map(drop)
+}
+
+pub(super) fn is_history(database: &Connection, old: &Entry) -> Result<bool> {
+    database
+        .prepare_cached("SELECT 1 FROM keys WHERE user = ?1 AND revoked = ?2 AND fingerprint = ?3")?
+        .exists(params![old.user, old.revoked, old.fingerprint.0])
+}
+
+pub(super) fn used(
+    database: &Connection,
+    key: Fingerprint,
+    user: &str,
+    source: &str,
+    now: i64,
+) -> Result<bool> {
+    let changed = database
+        .prepare_cached(
+            "UPDATE keys SET proven = 1, last_used = ?2, last_source = ?3
+             WHERE fingerprint = ?1 AND user = ?4 AND revoked IS NULL",
+        )?
+        .execute(params![key.0, now, source, user])?;
+    Ok(changed > 0)
+}
+
+pub(super) fn page(database: &Connection, after: i64, user: Option<&str>, history: bool) -> Result<Page> {
+    let mut last = None;
+    let read = |row: &Row<'_>| {
+        last = Some(row.get("id")?);
+        entry(row)
+    };
+    let which = match (user, history) {
+        (Some(_), _) => "user = ?3 AND revoked IS NULL",
+        (None, false) => "?3 IS NULL AND revoked IS NULL",
+        (None, true) => "?3 IS NULL",
+    };
+    let entries = database
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM keys WHERE id > ?1 AND {which} ORDER BY id LIMIT ?2"
+        ))?
+        .query_map(params![after, PAGE, user], read)?
+        .collect::<Result<Vec<_>>>()?;
+    Ok((entries, last))
+}
+
+fn candidate(row: &Row<'_>) -> Result<Candidate> {
+    Ok(Candidate {
+        user: row.get("user")?,
+        fingerprint: Fingerprint(row.get("fingerprint")?),
+        key: row.get("key")?,
+    })
+}
+
+pub(super) fn candidates(database: &Connection, search: &Search) -> Result<Vec<Candidate>> {
+    let class = search.class.0;
+    if let Some(key) = search.fingerprint {
+        let found = database
+            .prepare_cached(
+                "SELECT user, fingerprint, key FROM keys
+                 WHERE fingerprint = ?1 AND class = ?2 AND (?3 IS NULL OR user = ?3) AND revoked IS NULL",
+            )?
+            .query_row(params![key.0, class, search.user], candidate)
+            .optional()?;
+        return Ok(found.into_iter().collect());
+    }
+    if let Some(user) = &search.user {
+        return database
+            .prepare_cached(
+                "SELECT user, fingerprint, key FROM keys WHERE user = ?1 AND class = ?2 AND revoked IS NULL
+                 ORDER BY last_used DESC LIMIT ?3",
+            )?
+            .query_map(params![user, class, SEARCH_MAX], candidate)?
+            .collect();
+    }
+    let mut found = database
+        .prepare_cached(
+            "SELECT user, fingerprint, key FROM keys WHERE class = ?1 AND last_source = ?2 AND revoked IS NULL
+             ORDER BY last_used DESC LIMIT ?3",
+        )?
+        .query_map(params![class, search.source, SEARCH_MAX], candidate)?
+        .collect::<Result<Vec<_>>>()?;
+    let left = SEARCH_MAX.saturating_sub(u32::try_from(found.len()).unwrap_or(SEARCH_MAX));
+    let others = database
+        .prepare_cached(
+            "SELECT user, fingerprint, key FROM keys WHERE class = ?1 AND last_source <> ?2 AND revoked IS NULL
+             ORDER BY last_used DESC LIMIT ?3",
+        )?
+        .query_map(params![class, search.source, left], candidate)?
+        .collect::<Result<Vec<_>>>()?;
+    found.extend(others);
+    Ok(found)
+}
