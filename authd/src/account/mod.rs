@@ -1,0 +1,274 @@
+//! Accounts of the user database: who a name or uid is, and which access class they are in now.
+//!
+//! Looked up at each use and never kept: an id that was derived once and cached has logged in the wrong
+//! person before (CVE-2024-9312). The database may block for as long as its servers like, so lookups run
+//! on blocking threads, a bounded number of them, and callers wait with a deadline.
+
+mod directory;
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+pub use directory::{Directory, System, User};
+use tokio::sync::Semaphore;
+
+use crate::error::AuthError;
+
+/// Lookups at a time, hung ones included.
+const LOOKUPS: usize = 16;
+/// How long a caller waits for a lookup.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A name that may be looked up: 1 to 256 bytes, no control characters, no `/`, no leading `-`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Username(String);
+
+impl Username {
+    /// The name, if it is one.
+    pub fn parse(text: String) -> Option<Self> {
+        let fits = (1..=256).contains(&text.len())
+            && !text.starts_with('-')
+            && !text.chars().any(|c| c.is_control() || c == '/');
+        fits.then_some(Self(text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A uid that can be somebody's: not -1, which means "no change" to the kernel, nor the overflow uid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Uid(u32);
+
+impl Uid {
+    /// The uid, if it can be somebody's.
+    pub fn new(uid: u32) -> Option<Self> {
+        (uid != u32::MAX && uid != 65534).then_some(Self(uid))
+    }
+
+    /// The number.
+    pub fn as_u32(self) -> u32 {
+        self.0
+    }
+
+    /// Whether it is root's.
+    pub fn is_root(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What an account may do at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Some.
+    Limited,
+    /// Everything.
+    Full,
+}
+
+/// An account as the user database has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: Username,
+    /// Its uid.
+    pub uid: Uid,
+    /// Its access class; None: in no access group.
+    pub access: Option<Access>,
+    /// Whether its shell is one of /etc/shells.
+    pub shell_listed: bool,
+}
+
+/// Who is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// Whoever has this name.
+    Name(Username),
+    /// Whoever the kernel means by this uid.
+    Uid(Uid),
+}
+
+/// Which groups give access.
+#[derive(Debug, Clone, Default)]
+pub struct Groups {
+    /// Full access.
+    pub full: Vec<String>,
+    /// Limited access.
+    pub limited: Vec<String>,
+}
+
+/// The user database, bounded.
+#[derive(Debug)]
+pub struct Accounts {
+    directory: Arc<dyn Directory>,
+    groups: Arc<Groups>,
+    places: Arc<Semaphore>,
+}
+
+impl Accounts {
+    /// Accounts of `directory`.
+    pub fn new(directory: Arc<dyn Directory>, groups: Groups) -> Self {
+        Self { directory, groups: Arc::new(groups), places: Arc::new(Semaphore::new(LOOKUPS)) }
+    }
+
+    /// The account, or None when there is none that could log in.
+    ///
+    /// # Errors
+    /// When the database fails or does not answer in time: that is a denial, never "unknown".
+    pub async fn find(&self, who: Who) -> Result<Option<Account>, AuthError> {
+        let late = || AuthError::Directory(io::Error::from(io::ErrorKind::TimedOut));
+        let found = tokio::time::timeout(PATIENCE, async {
+            // The place goes into the closure: a lookup that hangs keeps it after its caller has gone.
+            let Ok(place) = self.places.clone().acquire_owned().await else { return Err(late()) };
+            let (directory, groups) = (self.directory.clone(), self.groups.clone());
+            let lookup = tokio::task::spawn_blocking(move || {
+                let found = look_up(directory.as_ref(), &groups, who);
+                drop(place);
+                found
+            });
+            match lookup.await {
+                Ok(found) => found.map_err(AuthError::Directory),
+                Err(_) => Err(AuthError::Directory(io::Error::other("a lookup panicked"))),
+            }
+        });
+        found.await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+fn look_up(directory: &dyn Directory, groups: &Groups, who: Who) -> io::Result<Option<Account>> {
+    let user = match &who {
+        Who::Name(name) => directory.user_by_name(name.as_str())?,
+        Who::Uid(uid) => directory.user_by_uid(uid.as_u32())?,
+    };
+    let Some(user) = user else { return Ok(None) };
+    let (Some(uid), Some(name)) = (Uid::new(user.uid), Username::parse(user.name.clone())) else {
+        return Ok(None);
+    };
+    // A database that answers to another spelling, or with another id, would let one account have two names.
+    let same = match &who {
+        Who::Name(asked) => *asked == name,
+        Who::Uid(asked) => *asked == uid,
+    };
+    if !same {
+        return Ok(None);
+    }
+    let access = access(directory, groups, &user)?;
+    let shell_listed = directory.shells()?.iter().any(|listed| listed == Path::new(&user.shell));
+    Ok(Some(Account { name, uid, access, shell_listed }))
+}
+
+fn access(directory: &dyn Directory, groups: &Groups, user: &User) -> io::Result<Option<Access>> {
+    if user.uid == 0 {
+        return Ok(Some(Access::Full));
+    }
+    let member_of = directory.groups_of(user)?;
+    let is_member = |names: &[String]| -> io::Result<bool> {
+        for name in names {
+            // Groups that do not exist are fine: nobody is in them.
+            if directory.group_by_name(name)?.is_some_and(|gid| member_of.contains(&gid)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    if is_member(&groups.full)? {
+        return Ok(Some(Access::Full));
+    }
+    Ok(is_member(&groups.limited)?.then_some(Access::Limited))
+}
+
+#[cfg(test)]
+#[path = "../../tests/authd/fakes/directory.rs"]
+mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::{fake::Fake, *};
+
+    fn accounts(directory: Fake) -> Accounts {
+        let groups = Groups { full: vec!["wheel".into(), "sudo".into()], limited: vec!["operator".into()] };
+        Accounts::new(Arc::new(directory), groups)
+    }
+
+    fn name(text: &str) -> Who {
+        Who::Name(Username::parse(text.into()).expect("a name"))
+    }
+
+    #[test]
+    fn a_user_name_is_plain_and_short() {
+        for (text, fits) in [
+            ("alice", true),
+            ("a.b-c_d@example", true),
+            ("müller", true),
+            ("", false),
+            ("-rf", false),
+            ("a/b", false),
+            ("a\0", false),
+            ("a\nb", false),
+            ("a\u{85}b", false),
+        ] {
+            assert_eq!(Username::parse(text.into()).is_some(), fits, "{text:?}");
+        }
+        assert!(Username::parse("x".repeat(256)).is_some());
+        assert!(Username::parse("x".repeat(257)).is_none());
+    }
+
+    #[tokio::test]
+    async fn access_is_the_highest_class_of_any_group_the_primary_one_included() {
+        let directory = Fake::new()
+            .group("sudo", 27)
+            .group("operator", 37)
+            .user("ann", 1001, 1001, "/bin/sh", &[27, 37])
+            .user("bob", 1002, 37, "/bin/sh", &[])
+            .user("eve", 1003, 1003, "/bin/sh", &[99])
+            .user("root", 0, 0, "/bin/sh", &[]);
+        let accounts = accounts(directory);
+        for (who, access) in [
+            ("ann", Some(Access::Full)),
+            ("bob", Some(Access::Limited)),
+            ("eve", None),
+            ("root", Some(Access::Full)),
+        ] {
+            let account = accounts.find(name(who)).await.expect("answered").expect("known");
+            assert_eq!(account.access, access, "{who}");
+        }
+        assert_eq!(accounts.find(name("nobody-else")).await.expect("answered"), None);
+    }
+
+    #[tokio::test]
+    async fn ids_that_are_nobodys_and_other_spellings_are_unknown() {
+        let directory = Fake::new()
+            .user("nobody", 65534, 65534, "/bin/sh", &[])
+            .user("minus", u32::MAX, 0, "/bin/sh", &[])
+            .alias("ALICE", "alice")
+            .user("alice", 1000, 1000, "/bin/sh", &[]);
+        let accounts = accounts(directory);
+        for who in ["nobody", "minus", "ALICE"] {
+            assert_eq!(accounts.find(name(who)).await.expect("answered"), None, "{who}");
+        }
+        assert!(accounts.find(name("alice")).await.expect("answered").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_fails_is_an_error_and_not_an_unknown_user() {
+        let accounts = {
+            let directory = Fake::new();
+            directory.set_broken(true);
+            accounts(directory)
+        };
+        assert!(matches!(accounts.find(name("alice")).await, Err(AuthError::Directory(_))));
+    }
+
+    #[tokio::test]
+    async fn a_change_of_groups_counts_at_the_next_lookup() {
+        let directory = Fake::new().group("sudo", 27).user("ann", 1001, 1001, "/bin/sh", &[27]);
+        let accounts = Accounts::new(
+            Arc::new(directory.clone()),
+            Groups { full: vec!["sudo".into()], limited: Vec::new() },
+        );
+        assert_eq!(accounts.find(name("ann")).await.expect("ok").expect("known").access, Some(Access::Full));
+        directory.set_groups("ann", &[]);
+        assert_eq!(accounts.find(name("ann")).await.expect("ok").expect("known").access, None);
+    }
+}

@@ -1,0 +1,313 @@
+//! `authd.toml`: every key has a default, unknown ones are refused.
+
+use std::{path::PathBuf, time::Duration};
+
+use doorward_launch::{Misconfigured, log};
+use serde::Deserialize;
+
+use crate::{account::Groups, conversation, session::Bounds};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Whom authd runs as when it is started by root.
+    pub user: String,
+    /// Where sessions and the signing key are kept.
+    pub state_dir: PathBuf,
+    /// The log.
+    pub log: log::Settings,
+    /// Where authd is found.
+    pub socket: Sockets,
+    /// Who may call.
+    pub peers: Peers,
+    /// Conversations with PAM.
+    pub pam: Pam,
+    /// Login without a password.
+    pub local_login: LocalLogin,
+    /// Who may do what.
+    pub access: Access,
+    /// Sessions.
+    pub sessions: Sessions,
+}
+
+/// `[socket]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sockets {
+    /// The gRPC socket.
+    pub path: PathBuf,
+    /// The socket for passed connections.
+    pub peer_path: PathBuf,
+    /// Where the public key of identity assertions is published.
+    pub assertion_key: PathBuf,
+}
+
+/// `[peers]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peers {
+    /// The gateway's user, by name or number.
+    pub gateway: String,
+    /// The gateway's Unix socket: a connection that it passes must have been accepted from there.
+    pub gateway_socket: PathBuf,
+}
+
+/// `[pam]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pam {
+    /// The guard's socket.
+    pub socket: PathBuf,
+    /// How long a module may be silent.
+    pub silent_seconds: u32,
+    /// How long a person may take to answer.
+    pub answer_seconds: u32,
+    /// How long a conversation may take.
+    pub total_seconds: u32,
+    /// Conversations in all.
+    pub conversations: usize,
+    /// Conversations of one source.
+    pub per_source: usize,
+    /// Conversations about one account.
+    pub per_account: usize,
+    /// When a refusal is answered at the earliest, give or take a quarter.
+    pub refusal_delay_ms: u32,
+}
+
+/// `[local_login]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalLogin {
+    /// Whether it is on.
+    pub mode: LocalMode,
+    /// The lowest uid of a person.
+    pub uid_min: u32,
+}
+
+/// How a local user is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalMode {
+    /// By the credentials of their connection to the gateway's Unix socket.
+    Unix,
+    /// Not at all.
+    Off,
+}
+
+/// `[access]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    /// Groups with full access.
+    pub full_groups: Vec<String>,
+    /// Groups with limited access.
+    pub limited_groups: Vec<String>,
+    /// What limited access may do.
+    pub limited_acl: Vec<String>,
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// How long a session lives without a request.
+    pub idle_seconds: u32,
+    /// How long it lives in any case.
+    pub absolute_seconds: u32,
+    /// Sessions of one user.
+    pub per_user: usize,
+    /// Sessions in all.
+    pub total: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            user: "doorward-authd".into(),
+            state_dir: "/var/lib/doorward/authd".into(),
+            log: log::Settings::default(),
+            socket: Sockets::default(),
+            peers: Peers::default(),
+            pam: Pam::default(),
+            local_login: LocalLogin::default(),
+            access: Access::default(),
+            sessions: Sessions::default(),
+        }
+    }
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            path: "/run/doorward/authd/authd.sock".into(),
+            peer_path: "/run/doorward/authd/peer.sock".into(),
+            assertion_key: "/run/doorward/authd/assertion.pub".into(),
+        }
+    }
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { gateway: "doorward-gateway".into(), gateway_socket: "/run/doorward/gateway.sock".into() }
+    }
+}
+
+impl Default for Pam {
+    fn default() -> Self {
+        Self {
+            socket: "/run/doorward/pam/pam.sock".into(),
+            silent_seconds: 30,
+            answer_seconds: 120,
+            total_seconds: 300,
+            conversations: 64,
+            per_source: 4,
+            per_account: 2,
+            refusal_delay_ms: 2000,
+        }
+    }
+}
+
+impl Default for LocalLogin {
+    fn default() -> Self {
+        Self { mode: LocalMode::Unix, uid_min: 1000 }
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            full_groups: owned(&["wheel", "sudo"]),
+            limited_groups: owned(&["operator"]),
+            limited_acl: owned(&["sysadm.rpc.query.#", "sysadm.rpc.settings.#", "sysadm.rpc.sessions.#"]),
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { idle_seconds: 300, absolute_seconds: 43_200, per_user: 100, total: 65_536 }
+    }
+}
+
+impl Config {
+    /// What must hold beyond the syntax. Touches nothing.
+    ///
+    /// # Errors
+    /// The first key that cannot be used, and why.
+    pub fn check(&self) -> Result<(), Misconfigured> {
+        let paths = [
+            ("state_dir", &self.state_dir),
+            ("socket.path", &self.socket.path),
+            ("socket.peer_path", &self.socket.peer_path),
+            ("socket.assertion_key", &self.socket.assertion_key),
+            ("peers.gateway_socket", &self.peers.gateway_socket),
+            ("pam.socket", &self.pam.socket),
+        ];
+        for (key, path) in paths {
+            if !path.is_absolute() {
+                return Err(Misconfigured::at(key, "must be an absolute path"));
+            }
+        }
+        let numbers = [
+            ("pam.silent_seconds", u64::from(self.pam.silent_seconds), 1, 300),
+            ("pam.answer_seconds", u64::from(self.pam.answer_seconds), 1, 300),
+            ("pam.total_seconds", u64::from(self.pam.total_seconds), 1, 300),
+            ("pam.conversations", self.pam.conversations as u64, 1, 1024),
+            ("pam.per_source", self.pam.per_source as u64, 1, 1024),
+            ("pam.per_account", self.pam.per_account as u64, 1, 1024),
+            ("pam.refusal_delay_ms", u64::from(self.pam.refusal_delay_ms), 0, 10_000),
+            ("sessions.idle_seconds", u64::from(self.sessions.idle_seconds), 1, 86_400),
+            ("sessions.absolute_seconds", u64::from(self.sessions.absolute_seconds), 1, 31_536_000),
+            ("sessions.per_user", self.sessions.per_user as u64, 1, 65_536),
+            ("sessions.total", self.sessions.total as u64, 1, 1_048_576),
+        ];
+        for (key, number, least, most) in numbers {
+            if !(least..=most).contains(&number) {
+                return Err(Misconfigured::at(key, format!("must be {least} to {most}")));
+            }
+        }
+        if self.local_login.uid_min == 0 {
+            return Err(Misconfigured::at(
+                "local_login.uid_min",
+                "must be at least 1: root needs a password",
+            ));
+        }
+        for entry in &self.access.limited_acl {
+            if entry.is_empty() || entry.len() > 256 || entry.contains(char::is_control) {
+                let sentence = "an entry is empty, longer than 256 bytes or has control characters";
+                return Err(Misconfigured::at("access.limited_acl", sentence));
+            }
+        }
+        let names = [
+            ("access.full_groups", &self.access.full_groups),
+            ("access.limited_groups", &self.access.limited_groups),
+        ];
+        for (key, groups) in names {
+            if groups.iter().any(|name| name.is_empty() || name.contains('\0')) {
+                return Err(Misconfigured::at(key, "a group's name is empty or has a NUL in it"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn conversations(&self) -> conversation::Settings {
+        let seconds = |seconds| Duration::from_secs(u64::from(seconds));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        conversation::Settings {
+            socket: self.pam.socket.clone(),
+            silent: seconds(self.pam.silent_seconds),
+            answer: seconds(self.pam.answer_seconds),
+            total: seconds(self.pam.total_seconds),
+            conversations: self.pam.conversations,
+            per_source: self.pam.per_source,
+            per_account: self.pam.per_account,
+            // One core stays for everybody else, however many modules compute.
+            computing: cores.saturating_sub(1).max(1),
+        }
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            idle: Duration::from_secs(self.sessions.idle_seconds.into()),
+            absolute: Duration::from_secs(self.sessions.absolute_seconds.into()),
+            per_user: self.sessions.per_user,
+            total: self.sessions.total,
+        }
+    }
+
+    pub(crate) fn groups(&self) -> Groups {
+        Groups { full: self.access.full_groups.clone(), limited: self.access.limited_groups.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_a_configuration() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_key() {
+        type Change = fn(&mut Config);
+        let wrong: &[(&str, Change)] = &[
+            ("state_dir", |c| c.state_dir = "var".into()),
+            ("pam.silent_seconds", |c| c.pam.silent_seconds = 0),
+            ("pam.total_seconds", |c| c.pam.total_seconds = 301),
+            ("pam.refusal_delay_ms", |c| c.pam.refusal_delay_ms = 10_001),
+            ("local_login.uid_min", |c| c.local_login.uid_min = 0),
+            ("sessions.total", |c| c.sessions.total = 0),
+            ("access.limited_acl", |c| c.access.limited_acl.push("a\nb".into())),
+            ("access.full_groups", |c| c.access.full_groups.push(String::new())),
+        ];
+        for (key, change) in wrong {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.check().expect_err("refused").key(), Some(*key));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! From the configuration to the sockets, and the order in which authd stops.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::{
+        fs::{MetadataExt as _, OpenOptionsExt as _},
+        net::UnixListener,
+    },
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use doorward_launch::{
+    Control, Daemon, Identity, Misconfigured, StartError, account as system_account, file,
+    grpc::{AccessLayer, Limits, incoming},
+    log,
+    socket::{self, Bound, Owner},
+};
+use doorward_proto::authd::v1::{login_server::LoginServer, sessions_server::SessionsServer};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use crate::{
+    access::{ROWS, classify},
+    account::{Accounts, Directory, System},
+    assertion::Signer,
+    config::{Config, LocalMode},
+    conversation::Conversations,
+    driver::Logins,
+    method::Policy,
+    peer::{Door, Peers},
+    rights::{Acls, Holders},
+    service::{LoginService, SessionsService, Shared},
+    session::{Boot, Clock, Sessions},
+};
+
+/// What a request may weigh; the largest are reports of activity.
+const REQUEST_MAX: usize = 64 << 10;
+/// Requests of one connection at a time: refusals that wait hold one each.
+const STREAMS_MAX: u32 = 1_280;
+/// How long requests that are under way at a stop may take.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is had before privileges are dropped.
+#[derive(Debug)]
+pub struct Parts {
+    socket: Bound,
+    peer_socket: Bound,
+    public_key: File,
+    gateway: Identity,
+}
+
+/// What a test replaces; the daemon has the system's.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The user database.
+    pub directory: Arc<dyn Directory>,
+    /// The clock of sessions.
+    pub clock: Clock,
+    /// The boot that sessions belong to.
+    pub boot: Boot,
+}
+
+impl Service {
+    /// The system's.
+    ///
+    /// # Errors
+    /// When the system does not tell which boot this is.
+    pub fn of_the_system() -> io::Result<Self> {
+        Ok(Self { directory: Arc::new(System), clock: Clock::of_the_system(), boot: Boot::current()? })
+    }
+}
+
+/// authd as launch starts it.
+#[derive(Debug, Clone, Copy)]
+pub struct Authd;
+
+impl Daemon for Authd {
+    const NAME: &'static str = "doorward-authd";
+    const CONFIG_PATH: &'static str = "/etc/doorward/authd.toml";
+    type Config = Config;
+    type Parts = Parts;
+
+    fn user(config: &Config) -> Option<&str> {
+        Some(&config.user)
+    }
+
+    fn log(config: &Config) -> &log::Settings {
+        &config.log
+    }
+
+    fn check(config: &Config) -> Result<(), Misconfigured> {
+        config.check()
+    }
+
+    fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
+        let gateway = system_account::resolve(&config.peers.gateway)
+            .map_err(|failure| Misconfigured::at("peers.gateway", failure.to_string()))?;
+        if gateway.uid == 0 {
+            return Err(Misconfigured::at("peers.gateway", "must not be root").into());
+        }
+        // One uid for both would let whoever takes the gateway over write authd's memory and files.
+        if rustix::process::geteuid().is_root() && gateway.uid == service.uid {
+            return Err(Misconfigured::at("peers.gateway", "must be another user than authd's").into());
+        }
+        Parts::bind(config, service, gateway)
+    }
+
+    async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
+        let system = Service::of_the_system().map_err(|e| StartError::failed("cannot tell the boot", e))?;
+        serve(config, parts, system, control).await
+    }
+}
+
+impl Parts {
+    /// Binds the sockets and opens the file of the public key.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; says which and why.
+    pub fn bind(config: &Config, service: &Identity, gateway: Identity) -> Result<Self, StartError> {
+        file::state_directory(&config.state_dir, service)?;
+        let owner = Owner { uid: service.uid, gid: gateway.gid };
+        let socket = socket::bind_stream(&config.socket.path, 0o660, owner)?;
+        let peer_socket = socket::bind_seqpacket(&config.socket.peer_path, 0o660, owner)?;
+        let public_key = open_public(&config.socket.assertion_key).map_err(|failure| {
+            StartError::failed(format!("cannot write {}", config.socket.assertion_key.display()), failure)
+        })?;
+        Ok(Self { socket, peer_socket, public_key, gateway })
+    }
+}
+
+/// The file of the public key, open for writing: its directory is root's, but the key is made later, by
+/// authd's own user. An older key stays in it until then, so that verifiers are not disturbed.
+fn open_public(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let open =
+        || OpenOptions::new().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let own = rustix::process::geteuid().as_raw();
+    if let Ok(found) = open()
+        && let Ok(stat) = found.metadata()
+        && (stat.is_file() && stat.uid() == own && stat.mode() & 0o7777 == 0o644 && stat.nlink() == 1)
+    {
+        return Ok(found);
+    }
+    file::create_public(path, b"").map_err(io::Error::other)?;
+    open()
+}
+
+fn publish(mut file: File, pem: &str) -> io::Result<()> {
+    let mut known = String::new();
+    // What is no text is no key either: replaced.
+    let _ = (&mut file).take(4096).read_to_string(&mut known);
+    if known == pem {
+        return Ok(());
+    }
+    file.rewind()?;
+    file.write_all(pem.as_bytes())?;
+    file.set_len(pem.len() as u64)?;
+    file.sync_all()
+}
+
+/// Serves until `control.shutdown`.
+///
+/// # Errors
+/// When authd cannot start, or one of its parts ends by itself.
+pub async fn serve(
+    config: Config,
+    parts: Parts,
+    service: Service,
+    control: Control,
+) -> Result<(), StartError> {
+    let Parts { socket, peer_socket, public_key, gateway } = parts;
+    let signer = Signer::open(&config.state_dir.join("assertion.key"))
+        .map_err(|e| StartError::failed("cannot have a signing key", e))?;
+    publish(public_key, signer.public_pem())
+        .map_err(|e| StartError::failed("cannot publish the public key", e))?;
+    let sessions = Sessions::open(&config.state_dir, &service.boot, service.clock, config.bounds())
+        .map_err(|e| StartError::failed("cannot open the session store", e))?;
+    let sessions = Arc::new(sessions);
+
+    let stop = control.shutdown.clone();
+    let tasks = TaskTracker::new();
+    let peers = Arc::new(Peers::default());
+    let holders = Arc::new(Holders {
+        sessions: sessions.clone(),
+        accounts: Accounts::new(service.directory, config.groups()),
+        acls: Acls::new(config.access.limited_acl.clone()),
+    });
+    let logins = Logins::new(
+        holders.clone(),
+        Conversations::new(config.conversations(), tasks.clone()),
+        peers.clone(),
+        policy(&config, gateway),
+        Duration::from_millis(config.pam.refusal_delay_ms.into()),
+        tasks.clone(),
+        stop.clone(),
+    );
+    let shared = Shared { logins: Arc::new(logins), holders, signer: Arc::new(signer), stop: stop.clone() };
+
+    let path = config.socket.path.clone();
+    let listener = socket.listen_unix(128)?;
+    let door = Door {
+        listener: peer_socket.listen(128)?,
+        gateway: gateway.uid,
+        accepted_from: config.peers.gateway_socket,
+    };
+    let keeper = tokio::spawn({
+        let (sessions, stop) = (sessions.clone(), stop.clone());
+        async move { sessions.keep(&stop).await }
+    });
+    let peer_door = tokio::spawn(door.serve(peers, stop.clone()));
+    info!(socket = %path.display(), gateway = gateway.uid, "ready");
+    control.ready();
+    let served = serve_grpc(listener, gateway.uid, shared, &stop).await;
+
+    // Whatever ended the server ends the rest, in order: logins, then sessions, then their store.
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(STOP_WITHIN, tasks.wait()).await.is_err() {
+        warn!("logins did not end in time");
+    }
+    let peer_door = peer_door.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    // A panic in the keeper is told by the runtime; what it would have written is written by `close`.
+    let _ = keeper.await;
+    sessions.close().await;
+    served?;
+    peer_door.map_err(|e| StartError::failed("the peer socket failed", e))
+}
+
+/// Without separation there is nothing that a service's own uid could be protected from.
+fn policy(config: &Config, gateway: Identity) -> Policy {
+    let own = rustix::process::geteuid().as_raw();
+    let own_uids = if own == gateway.uid {
+        warn!(uid = own, "the gateway runs as the same user: no separation of privileges");
+        Vec::new()
+    } else {
+        vec![own, gateway.uid]
+    };
+    Policy {
+        local_login: config.local_login.mode == LocalMode::Unix,
+        uid_min: config.local_login.uid_min,
+        own_uids,
+    }
+}
+
+async fn serve_grpc(
+    listener: UnixListener,
+    gateway: u32,
+    shared: Shared,
+    stop: &CancellationToken,
+) -> Result<(), StartError> {
+    let classify = classify(gateway);
+    let allow = {
+        let classify = classify.clone();
+        move |uid| classify(uid).is_some()
+    };
+    let incoming = incoming(listener, allow, Limits::default())
+        .map_err(|e| StartError::failed("cannot accept connections", e))?;
+    // No timeout here: a login may take as long as PAM may. Every wait inside has its own deadline.
+    let serving = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(8 << 10)
+        .max_frame_size(16 << 10)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .layer(AccessLayer::new(ROWS, classify))
+        .add_service(LoginServer::new(LoginService(shared.clone())).max_decoding_message_size(REQUEST_MAX))
+        .add_service(SessionsServer::new(SessionsService(shared)).max_decoding_message_size(REQUEST_MAX))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(|e| StartError::failed("the gRPC server failed", e)),
+        () = late => Ok(()),
+    }
+}

@@ -1,0 +1,268 @@
+//! The task of one login: its steps carried out one after the other, and its end.
+
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{Asker, Logins, Outcome, Reply, Turn, lock};
+use crate::{
+    account::Account,
+    conversation::{Conversation, SourceKey, Start},
+    error::{AuthError, chain},
+    login::{Event, Login, Step, refusal_delay},
+    method::Cause,
+    secret::{self, Token},
+    session::{EndReason, Holder},
+};
+
+/// One login's task.
+pub(super) struct Run {
+    logins: Arc<Logins>,
+    id: Uuid,
+    asker: Asker,
+    method: &'static str,
+    login: Arc<Mutex<Login>>,
+    conversation: Option<Conversation>,
+    began: Instant,
+    /// The uid that the kernel named, for local logins: what their conversations are counted against.
+    peer: Option<u32>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.logins.open().remove(&self.id);
+    }
+}
+
+impl Run {
+    /// The task of a login that is in the table under `id`; its end takes it out.
+    pub(super) fn new(
+        logins: Arc<Logins>,
+        id: Uuid,
+        asker: Asker,
+        method: &'static str,
+        login: Arc<Mutex<Login>>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let began = Instant::now();
+        Self { logins, id, asker, method, login, conversation: None, began, peer: None, _place: place }
+    }
+
+    /// Runs it; `reply` takes the first outcome, the turns bring who waits for the next.
+    pub(super) async fn run(
+        mut self,
+        mut turns: mpsc::Receiver<Turn>,
+        mut reply: Reply,
+        end: CancellationToken,
+    ) {
+        let mut step = lock(&self.login).begin();
+        loop {
+            step = match step {
+                Step::Prompt(prompts) => {
+                    let prompts = Outcome::Prompts { conversation: self.id, prompts };
+                    if reply.send(Ok(prompts)).is_err() {
+                        return self.log_end("nobody waits for it");
+                    }
+                    match self.await_answers(&mut turns, &end).await {
+                        Some(turn) => {
+                            reply = turn.reply;
+                            turn.step
+                        }
+                        None => return,
+                    }
+                }
+                Step::Grant(account) => return self.grant(account, reply).await,
+                Step::TakeUp(token) => return self.take_up(token, reply).await,
+                Step::Refuse { cause, after } => {
+                    return tokio::select! {
+                        () = end.cancelled() => (),
+                        () = self.refuse(cause, after) => drop(reply.send(Ok(Outcome::Denied))),
+                    };
+                }
+                Step::Fail(failure) => {
+                    self.log_failure(&failure);
+                    return drop(reply.send(Err(failure)));
+                }
+                other => tokio::select! {
+                    () = end.cancelled() => return self.log_end("abandoned"),
+                    // Nobody waits for the outcome any more: the client or the gateway has gone.
+                    () = reply.closed() => return self.log_end("nobody waits for it"),
+                    next = self.perform(other) => next,
+                },
+            };
+        }
+    }
+
+    /// Carries out a step that leads to another.
+    async fn perform(&mut self, step: Step) -> Step {
+        match step {
+            Step::Identify(handle) => {
+                let uid = self.logins.peers.redeem(&handle, self.asker.connection, Instant::now());
+                self.peer = uid.map(|uid| uid.as_u32());
+                self.tell(Event::Peer(uid))
+            }
+            Step::Resolve(who) => match self.logins.holders.accounts.find(who).await {
+                Ok(account) => self.tell(Event::Account(account)),
+                Err(failure) => Step::Fail(failure),
+            },
+            Step::Converse(user, task) => {
+                let source = match self.peer {
+                    Some(uid) => SourceKey::Uid(uid),
+                    None => SourceKey::of(self.asker.source),
+                };
+                let start = Start { user, rhost: self.asker.source(), task };
+                match self.logins.conversations.open(source, start).await {
+                    Ok(conversation) => {
+                        self.conversation = Some(conversation);
+                        self.word().await
+                    }
+                    Err(failure) => Step::Fail(failure),
+                }
+            }
+            Step::Listen => self.word().await,
+            Step::Answer(answers) => {
+                let Some(conversation) = &mut self.conversation else {
+                    return Step::Fail(AuthError::Gone("the conversation"));
+                };
+                match conversation.answer(&answers).await {
+                    Ok(()) => self.word().await,
+                    Err(failure) => Step::Fail(failure),
+                }
+            }
+            // The others end the task or wait for the client; see `run`.
+            Step::Prompt(_) | Step::Grant(_) | Step::TakeUp(_) | Step::Refuse { .. } | Step::Fail(_) => step,
+        }
+    }
+
+    async fn word(&mut self) -> Step {
+        match &mut self.conversation {
+            Some(conversation) => {
+                let word = conversation.word().await;
+                self.tell(Event::Word(word))
+            }
+            None => Step::Fail(AuthError::Gone("the conversation")),
+        }
+    }
+
+    fn tell(&self, event: Event) -> Step {
+        lock(&self.login).on(event)
+    }
+
+    /// The client's answers; None when the conversation has ended without them.
+    async fn await_answers(&self, turns: &mut mpsc::Receiver<Turn>, end: &CancellationToken) -> Option<Turn> {
+        let conversation = self.conversation.as_ref()?;
+        let why = tokio::select! {
+            turn = turns.recv() => return turn,
+            () = end.cancelled() => "abandoned",
+            word = conversation.gone() => {
+                debug!(?word, "a worker did not wait for answers");
+                "the worker ended it"
+            }
+            () = tokio::time::sleep(self.logins.conversations.answer_within()) => "no answer in time",
+        };
+        self.log_end(why);
+        None
+    }
+
+    async fn grant(mut self, account: Account, reply: Reply) {
+        // The worker has nothing more to say; what it left behind is ended while the client goes on.
+        self.conversation = None;
+        let holder = Holder {
+            user: account.name.as_str().to_owned(),
+            uid: account.uid.as_u32(),
+            method: self.method.to_owned(),
+            dialect: self.asker.dialect.to_owned(),
+            source: self.asker.source(),
+        };
+        let Some(access) = account.access else {
+            return drop(reply.send(Ok(Outcome::Denied)));
+        };
+        match self.logins.holders.grant(holder, access).await {
+            Ok((token, seen)) => {
+                info!(
+                    user = account.name.as_str(), uid = account.uid.as_u32(), method = self.method,
+                    source = self.asker.source(), connection = %self.asker.connection,
+                    session = %seen.session.id, "login granted"
+                );
+                let granted = Outcome::Granted { token, seen: Box::new(seen) };
+                if let Err(Ok(Outcome::Granted { token, .. })) = reply.send(Ok(granted)) {
+                    // Nobody has the token, so nobody can end it.
+                    if let Err(failure) = self.logins.holders.sessions.end(&token, EndReason::Cleared).await {
+                        warn!(cause = %failure, "a session that nobody took is not yet removed");
+                    }
+                }
+            }
+            Err(failure) => {
+                self.log_failure(&failure);
+                drop(reply.send(Err(failure)));
+            }
+        }
+    }
+
+    async fn take_up(self, token: Token, reply: Reply) {
+        drop(reply.send(match self.logins.holders.take_up(&token).await {
+            Ok(seen) => {
+                info!(
+                    user = seen.session.holder.user, method = self.method, source = self.asker.source(),
+                    connection = %self.asker.connection, session = %seen.session.id, "session taken up"
+                );
+                Ok(Outcome::Granted { token, seen: Box::new(seen) })
+            }
+            Err(AuthError::NoSuchToken) => {
+                self.log_refusal(Cause::NoSuchToken);
+                Ok(Outcome::Denied)
+            }
+            Err(failure) => {
+                self.log_failure(&failure);
+                Err(failure)
+            }
+        }));
+    }
+
+    /// Waits until a refusal may be answered. The conversation ends first: waiting holds none.
+    async fn refuse(&mut self, cause: Cause, after: Option<Duration>) {
+        self.log_refusal(cause);
+        let ended = self.conversation.take();
+        let since = ended.as_ref().map_or(self.began, Conversation::computing_since);
+        drop(ended);
+        let Some(after) = after else { return };
+        let asked = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        let longest = self.logins.longest_delay.fetch_max(asked, Ordering::Relaxed).max(asked);
+        // Without random bytes the delay is the shortest that holds; nothing else depends on it.
+        let random = secret::random().map_or(0, u32::from_ne_bytes);
+        let delay = refusal_delay(self.logins.refusal_delay, Duration::from_micros(longest), random);
+        tokio::time::sleep_until((since + delay).into()).await;
+    }
+
+    fn user(&self) -> String {
+        lock(&self.login).user().map_or_else(String::new, |user| user.as_str().to_owned())
+    }
+
+    fn log_end(&self, why: &str) {
+        info!(
+            user = self.user(), method = self.method, source = self.asker.source(),
+            connection = %self.asker.connection, why, "login ended without an outcome"
+        );
+    }
+
+    fn log_refusal(&self, cause: Cause) {
+        info!(
+            user = self.user(), method = self.method, source = self.asker.source(),
+            connection = %self.asker.connection, %cause, "login refused"
+        );
+    }
+
+    fn log_failure(&self, failure: &AuthError) {
+        warn!(
+            user = self.user(), method = self.method, source = self.asker.source(),
+            connection = %self.asker.connection, cause = %chain(failure), "login failed"
+        );
+    }
+}

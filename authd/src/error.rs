@@ -1,0 +1,124 @@
+//! What can go wrong in authd, and what of it a caller is told.
+
+use std::io;
+
+use doorward_proto::Reason;
+use tonic::Status;
+use tracing::{error, warn};
+
+/// Every failure of a call. A refused login is none of them: that is an outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The request cannot be understood or breaks a rule that the caller should know.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// No open conversation of that name belongs to the connection, or none that waits for answers.
+    #[error("no such conversation")]
+    NoConversation,
+    /// The token names no live session.
+    #[error("no such token")]
+    NoSuchToken,
+    /// One of the bounds on logins under way.
+    #[error("too many logins under way: {0}")]
+    TooManyLogins(&'static str),
+    /// The user or the table has its maximum of sessions.
+    #[error("too many sessions: {0}")]
+    TooManySessions(&'static str),
+    /// As many streams of ended sessions as may be.
+    #[error("too many watchers")]
+    TooManyWatchers,
+    /// A PAM module said nothing for too long, or the conversation reached its end.
+    #[error("PAM gave no answer: {0}")]
+    PamTimedOut(&'static str),
+    /// The guard cannot be reached, or is not who it should be.
+    #[error("PAM cannot be reached")]
+    PamUnreachable(#[source] io::Error),
+    /// The worker refuses to start PAM: its service file is missing or open to others.
+    #[error("the PAM service file is missing, not root's, or writable by others")]
+    PamServiceRefused,
+    /// The user or group database does not answer.
+    #[error("the user database does not answer")]
+    Directory(#[source] io::Error),
+    /// The session store failed.
+    #[error("the session store failed: {0}")]
+    Store(String),
+    /// The system gives no random bytes.
+    #[error("no random bytes")]
+    Random(#[from] getrandom::Error),
+    /// An assertion could not be signed.
+    #[error("signing failed: {0}")]
+    Signing(String),
+    /// A part of authd is gone; only at shutdown unless there is a defect.
+    #[error("{0} is gone")]
+    Gone(&'static str),
+}
+
+impl AuthError {
+    /// What the caller is told.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::BadRequest(_) => Reason::BadRequest,
+            Self::NoConversation => Reason::Unauthenticated,
+            Self::NoSuchToken => Reason::NotFound,
+            Self::TooManyLogins(_) | Self::TooManySessions(_) | Self::TooManyWatchers => Reason::TooMany,
+            Self::PamTimedOut(_) => Reason::TimedOut,
+            Self::PamUnreachable(_) | Self::PamServiceRefused | Self::Directory(_) | Self::Gone(_) => {
+                Reason::Unavailable
+            }
+            Self::Store(_) | Self::Random(_) | Self::Signing(_) => Reason::Fault,
+        }
+    }
+}
+
+impl From<AuthError> for Status {
+    fn from(failure: AuthError) -> Self {
+        let reason = failure.reason();
+        let sentence = match reason {
+            Reason::BadRequest => return reason.to_wire(failure.to_string()),
+            Reason::Unauthenticated => "not authenticated",
+            Reason::NotFound => "no such token",
+            Reason::TooMany => "too many; try again later",
+            Reason::TimedOut => "no answer in time",
+            Reason::Forbidden => "not allowed",
+            Reason::Unavailable => {
+                warn!(cause = %chain(&failure), "a call failed");
+                "not available now"
+            }
+            Reason::Fault => {
+                error!(cause = %chain(&failure), "a call failed");
+                "internal error"
+            }
+        };
+        reason.to_wire(sentence)
+    }
+}
+
+/// An error and its sources on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_keeps_its_details_to_itself() {
+        let status = Status::from(AuthError::Store("disk /dev/sda1 is full".into()));
+        assert_eq!(status.code(), tonic::Code::Internal);
+        assert_eq!(status.message(), "internal error");
+    }
+
+    #[test]
+    fn the_chain_names_every_source() {
+        let failure = AuthError::PamUnreachable(io::Error::other("refused"));
+        assert_eq!(chain(&failure), "PAM cannot be reached: refused");
+    }
+}

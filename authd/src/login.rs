@@ -1,0 +1,299 @@
+//! One login from its claim to its end.
+//!
+//! Takes what happened, says what to do next. No I/O, no clock.
+
+use std::time::Duration;
+
+use crate::{
+    account::{Account, Uid, Username, Who},
+    conversation::{Message, Task, Verdict, VerdictKind, Word},
+    error::AuthError,
+    method::{Cause, Method, Opening, Policy},
+    secret::{Answer, Password, Token},
+};
+
+/// Rounds of one conversation; a module that talks without end is stopped.
+const ROUNDS_MAX: u32 = 256;
+/// Messages kept for the next prompt.
+const HELD_MAX: usize = 64;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// What the handle stands for.
+    Peer(Option<Uid>),
+    /// What the user database says; None: no such user.
+    Account(Option<Account>),
+    /// The worker's next word.
+    Word(Word),
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Step {
+    /// Find out what the handle stands for.
+    Identify(Vec<u8>),
+    /// Look an account up.
+    Resolve(Who),
+    /// Begin a PAM conversation about the user, and wait for its word.
+    Converse(Username, Task),
+    /// Wait for the worker's next word.
+    Listen,
+    /// Give the worker these answers, and wait for its next word.
+    Answer(Vec<Answer>),
+    /// Show these messages to the client and wait for its answers.
+    Prompt(Vec<Message>),
+    /// Take up the session of a token.
+    TakeUp(Token),
+    /// Open a session.
+    Grant(Account),
+    /// Refuse, no sooner than all refusals; `after` is what PAM asked for. None: at once.
+    Refuse {
+        /// Why, for the log.
+        cause: Cause,
+        /// The module's own wish for a delay.
+        after: Option<Duration>,
+    },
+    /// End without an outcome.
+    Fail(AuthError),
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing happened yet.
+    Fresh(Result<Opening, Cause>),
+    /// Waits for what the kernel said.
+    Identifying { claimed: Option<Username> },
+    /// Waits for the account of a uid before PAM is asked about it.
+    Admitting { claimed: Option<Username> },
+    /// PAM computes.
+    Conversing(Talk),
+    /// The client is to answer; one entry for each question of the round, None where it is asked.
+    Prompted { talk: Talk, answers: Vec<Option<Answer>> },
+    /// PAM let the user in; waits for the account as it is now.
+    Confirming { user: Username },
+    /// An outcome was reached.
+    Over,
+}
+
+/// A conversation with PAM.
+#[derive(Debug)]
+struct Talk {
+    user: Username,
+    /// For the first hidden prompt, once.
+    password: Option<Password>,
+    /// Texts that were shown without a question: they go with the next prompt.
+    held: Vec<Message>,
+    rounds: u32,
+}
+
+/// One login.
+#[derive(Debug)]
+pub struct Login {
+    method: &'static Method,
+    policy: Policy,
+    state: State,
+    /// Whose login it is: as claimed, then as known.
+    user: Option<Username>,
+}
+
+impl Login {
+    /// A login by `method` that begins with `opening`.
+    pub fn new(method: &'static Method, opening: Result<Opening, Cause>, policy: Policy) -> Self {
+        let user = match &opening {
+            Ok(Opening::Converse { user, .. }) => Some(user.clone()),
+            Ok(Opening::Identify { user, .. }) => user.clone(),
+            Ok(Opening::TakeUp(_)) | Err(_) => None,
+        };
+        Self { method, policy, state: State::Fresh(opening), user }
+    }
+
+    /// The method's name.
+    pub fn method(&self) -> &'static str {
+        self.method.name
+    }
+
+    /// Whose login it is, as far as is known.
+    pub fn user(&self) -> Option<&Username> {
+        self.user.as_ref()
+    }
+
+    /// The first step.
+    pub fn begin(&mut self) -> Step {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Fresh(Ok(Opening::Converse { user, password })) => {
+                self.converse(user, Some(password), Task::Login)
+            }
+            State::Fresh(Ok(Opening::Identify { handle, user })) => {
+                self.state = State::Identifying { claimed: user };
+                Step::Identify(handle)
+            }
+            State::Fresh(Ok(Opening::TakeUp(token))) => Step::TakeUp(token),
+            // Nothing about any account can be learnt from the time this takes.
+            State::Fresh(Err(cause @ Cause::NoSuchToken)) => Step::Refuse { cause, after: None },
+            State::Fresh(Err(cause)) => self.refuse(cause),
+            _ => self.out_of_order(),
+        }
+    }
+
+    /// The step after an event.
+    pub fn on(&mut self, event: Event) -> Step {
+        match (std::mem::replace(&mut self.state, State::Over), event) {
+            (State::Identifying { .. }, Event::Peer(None)) => self.refuse(Cause::NoSuchHandle),
+            (State::Identifying { claimed }, Event::Peer(Some(uid))) => {
+                self.state = State::Admitting { claimed };
+                Step::Resolve(Who::Uid(uid))
+            }
+            (State::Admitting { claimed }, Event::Account(account)) => self.admit(account, claimed),
+            (State::Conversing(talk), Event::Word(word)) => self.word(talk, word),
+            (State::Confirming { user }, Event::Account(account)) => self.confirm(account, &user),
+            _ => self.out_of_order(),
+        }
+    }
+
+    /// The client's answers to the prompt.
+    ///
+    /// # Errors
+    /// [`AuthError::NoConversation`] when no prompt is open: the first answer closes it. A wrong number
+    /// or form leaves it open.
+    pub fn answered(&mut self, answers: Vec<String>) -> Result<Step, AuthError> {
+        // Taken over first, so that every text is wiped whatever comes of it.
+        let given: Result<Vec<_>, _> = answers.into_iter().map(Answer::parse).collect();
+        let State::Prompted { answers, .. } = &self.state else { return Err(AuthError::NoConversation) };
+        let given = given.map_err(|_| AuthError::BadRequest("an answer is too long or has a NUL in it"))?;
+        if given.len() != answers.iter().filter(|answer| answer.is_none()).count() {
+            return Err(AuthError::BadRequest("one answer is needed for each question"));
+        }
+        let mut given = given.into_iter();
+        let merged: Vec<_> =
+            answers.iter().filter_map(|answer| answer.clone().or_else(|| given.next())).collect();
+        if !crate::conversation::Conversation::fit(&merged) {
+            return Err(AuthError::BadRequest("the answers are too long together"));
+        }
+        if let State::Prompted { talk, .. } = std::mem::replace(&mut self.state, State::Over) {
+            self.state = State::Conversing(talk);
+        }
+        Ok(Step::Answer(merged))
+    }
+
+    fn converse(&mut self, user: Username, password: Option<Password>, task: Task) -> Step {
+        self.user = Some(user.clone());
+        let talk = Talk { user: user.clone(), password, held: Vec::new(), rounds: 0 };
+        self.state = State::Conversing(talk);
+        Step::Converse(user, task)
+    }
+
+    fn admit(&mut self, account: Option<Account>, claimed: Option<Username>) -> Step {
+        let Some(account) = account else { return self.refuse(Cause::UnknownUser) };
+        if claimed.is_some_and(|claimed| claimed != account.name) {
+            return self.refuse(Cause::OtherUser);
+        }
+        match (self.method.admits)(&account, &self.policy) {
+            Ok(()) => self.converse(account.name, None, Task::Account),
+            Err(cause) => self.refuse(cause),
+        }
+    }
+
+    fn confirm(&mut self, account: Option<Account>, user: &Username) -> Step {
+        // Unknown users are denied here, whatever PAM says of them.
+        let Some(account) = account else { return self.refuse(Cause::UnknownUser) };
+        if account.name != *user {
+            return self.refuse(Cause::UserChanged);
+        }
+        match (self.method.admits)(&account, &self.policy) {
+            Ok(()) => Step::Grant(account),
+            Err(cause) => self.refuse(cause),
+        }
+    }
+
+    fn word(&mut self, talk: Talk, word: Word) -> Step {
+        match word {
+            Word::Round(messages) => self.round(talk, messages),
+            Word::Verdict(verdict) => self.verdict(talk, verdict),
+            // The guard or systemd closes what is over its own maximum before a word is said.
+            Word::Gone { spoke: false } => {
+                let what = "the conversation was closed before its first word";
+                Step::Fail(AuthError::PamUnreachable(std::io::Error::other(what)))
+            }
+            Word::Gone { spoke: true } => self.refuse(Cause::WorkerDied),
+            Word::Silent => Step::Fail(AuthError::PamTimedOut("silent for too long")),
+            Word::Overdue => Step::Fail(AuthError::PamTimedOut("the conversation took too long")),
+            Word::Malformed(what) => {
+                tracing::warn!(what, "a PAM worker broke the protocol");
+                self.refuse(Cause::Protocol)
+            }
+        }
+    }
+
+    fn round(&mut self, mut talk: Talk, messages: Vec<Message>) -> Step {
+        talk.rounds += 1;
+        if talk.rounds > ROUNDS_MAX {
+            return self.refuse(Cause::Protocol);
+        }
+        let mut answers = Vec::new();
+        for message in messages {
+            if !message.asks() {
+                if talk.held.len() < HELD_MAX {
+                    talk.held.push(message);
+                }
+                continue;
+            }
+            let password = match message.style {
+                crate::conversation::Style::Hidden => talk.password.take(),
+                _ => None,
+            };
+            if password.is_none() {
+                talk.held.push(message);
+            }
+            answers.push(password.map(Password::into_answer));
+        }
+        if answers.is_empty() {
+            self.state = State::Conversing(talk);
+            return Step::Listen;
+        }
+        if answers.iter().all(Option::is_some) {
+            self.state = State::Conversing(talk);
+            return Step::Answer(answers.into_iter().flatten().collect());
+        }
+        let shown = std::mem::take(&mut talk.held);
+        self.state = State::Prompted { talk, answers };
+        Step::Prompt(shown)
+    }
+
+    fn verdict(&mut self, talk: Talk, verdict: Verdict) -> Step {
+        let cause = match verdict.kind {
+            VerdictKind::Success if verdict.user == talk.user.as_str() => {
+                // By name: the user that PAM let in, as the database has them now.
+                self.state = State::Confirming { user: talk.user.clone() };
+                return Step::Resolve(Who::Name(talk.user));
+            }
+            VerdictKind::Success | VerdictKind::UserChanged => Cause::UserChanged,
+            VerdictKind::Denied => Cause::PamDenied,
+            VerdictKind::PasswordExpired => Cause::PasswordExpired,
+            VerdictKind::Fault => Cause::PamFault,
+            VerdictKind::Protocol => Cause::Protocol,
+            VerdictKind::ServiceRefused => return Step::Fail(AuthError::PamServiceRefused),
+        };
+        Step::Refuse { cause, after: Some(verdict.fail_delay) }
+    }
+
+    fn refuse(&mut self, cause: Cause) -> Step {
+        Step::Refuse { cause, after: Some(Duration::ZERO) }
+    }
+
+    /// Events come from the driver alone, in the order of its steps; anything else is a defect, closed.
+    fn out_of_order(&mut self) -> Step {
+        Step::Fail(AuthError::Gone("the login"))
+    }
+}
+
+/// How long after the start of PAM's work a refusal is answered. The same for every cause: `longest` is
+/// the longest delay that any module asked for until now, because which modules ask depends on the
+/// cause (one whose user is locked asks for none). `random` spreads it by half of `configured`.
+pub fn refusal_delay(configured: Duration, longest: Duration, random: u32) -> Duration {
+    let least = (configured - configured / 4).max(longest);
+    least + (configured / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! The local user whom the kernel names as the owner of the connection: no password.
+//!
+//! For people only: services and root keep their password, so that a program that is made to fetch a
+//! local address, or the gateway itself, is nobody here.
+
+use super::{Cause, Claim, Method, Opening, Policy, in_an_access_group};
+use crate::account::{Account, Username};
+
+pub(super) const METHOD: Method = Method { name: "local_peer", begin, admits };
+
+fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
+    let Claim::LocalPeer { handle, username } = claim else { return Err(claim) };
+    if username.is_empty() {
+        return Ok(Ok(Opening::Identify { handle, user: None }));
+    }
+    let user = Username::parse(username);
+    Ok(user.map(|user| Opening::Identify { handle, user: Some(user) }).ok_or(Cause::MalformedUser))
+}
+
+fn admits(account: &Account, policy: &Policy) -> Result<(), Cause> {
+    let uid = account.uid.as_u32();
+    if !policy.local_login {
+        return Err(Cause::LocalLoginOff);
+    }
+    if account.uid.is_root() {
+        return Err(Cause::Root);
+    }
+    if policy.own_uids.contains(&uid) {
+        return Err(Cause::OwnUid);
+    }
+    if uid < policy.uid_min {
+        return Err(Cause::SystemUid);
+    }
+    if !account.shell_listed {
+        return Err(Cause::Shell);
+    }
+    in_an_access_group(account)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{Access, Uid};
+
+    fn account(uid: u32) -> Account {
+        Account {
+            name: Username::parse("alice".into()).expect("a name"),
+            uid: Uid::new(uid).expect("a uid"),
+            access: Some(Access::Limited),
+            shell_listed: true,
+        }
+    }
+
+    #[test]
+    fn only_people_with_access_and_a_shell_come_in() {
+        let policy = Policy { local_login: true, uid_min: 1000, own_uids: vec![2000, 2001] };
+        let plain = account(1000);
+        for (account, refused) in [
+            (plain.clone(), None),
+            (Account { access: Some(Access::Full), ..plain.clone() }, None),
+            (account(0), Some(Cause::Root)),
+            (account(1), Some(Cause::SystemUid)),
+            (account(999), Some(Cause::SystemUid)),
+            (account(2000), Some(Cause::OwnUid)),
+            (account(2001), Some(Cause::OwnUid)),
+            (account(2002), None),
+            (account(u32::MAX - 1), None),
+            (Account { access: None, ..plain.clone() }, Some(Cause::NoAccessGroup)),
+            (Account { shell_listed: false, ..plain.clone() }, Some(Cause::Shell)),
+        ] {
+            assert_eq!(admits(&account, &policy).err(), refused, "{account:?}");
+        }
+        let off = Policy { local_login: false, ..policy };
+        assert_eq!(admits(&plain, &off), Err(Cause::LocalLoginOff));
+        let lowest = Policy { local_login: true, ..Policy::default() };
+        assert_eq!(admits(&account(0), &lowest), Err(Cause::Root), "root whatever uid_min says");
+    }
+
+    #[test]
+    fn uids_that_are_nobodys_are_no_uids() {
+        assert_eq!((Uid::new(u32::MAX), Uid::new(65534)), (None, None));
+    }
+}

@@ -1,0 +1,164 @@
+//! The ways to log in: one file and one line of the table each.
+//!
+//! A method says what a login begins with and which accounts it lets in; the course of a login is the
+//! same for all of them.
+
+mod local_peer;
+mod password;
+mod token;
+
+use std::fmt;
+
+use crate::{
+    account::{Account, Username},
+    secret::{Password, Token},
+};
+
+/// Every method. A claim that no line takes cannot be made.
+pub const METHODS: &[Method] = &[password::METHOD, local_peer::METHOD, token::METHOD];
+
+/// One way to log in.
+#[derive(Debug)]
+pub struct Method {
+    /// Its name, in sessions and in the log.
+    pub name: &'static str,
+    /// What the login begins with, if this is the method for such a claim.
+    begin: fn(Claim) -> Result<Result<Opening, Cause>, Claim>,
+    /// Whether an account may come in this way, now.
+    pub admits: fn(&Account, &Policy) -> Result<(), Cause>,
+}
+
+/// What somebody presents, unchecked.
+#[derive(Debug)]
+pub enum Claim {
+    /// A name and a password.
+    Password {
+        /// The name as typed.
+        username: String,
+        /// The password as typed; an error if it cannot be one.
+        password: Result<Password, crate::secret::Malformed>,
+    },
+    /// What the kernel said about the far end of the connection.
+    LocalPeer {
+        /// Stands for it.
+        handle: Vec<u8>,
+        /// Whom they say to be; empty: whoever the kernel says.
+        username: String,
+    },
+    /// A token.
+    Token(Result<Token, crate::secret::Malformed>),
+}
+
+/// What a login begins with.
+#[derive(Debug)]
+pub enum Opening {
+    /// A PAM conversation about this user.
+    Converse {
+        /// Whom they say to be.
+        user: Username,
+        /// Answers the first hidden prompt.
+        password: Password,
+    },
+    /// Finding out what the kernel said.
+    Identify {
+        /// Stands for it.
+        handle: Vec<u8>,
+        /// Whom they say to be.
+        user: Option<Username>,
+    },
+    /// Taking up a live session.
+    TakeUp(Token),
+}
+
+/// What decides, beside the account itself.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Whether anybody may log in without a password.
+    pub local_login: bool,
+    /// The lowest uid of a person.
+    pub uid_min: u32,
+    /// Uids of doorward's own services.
+    pub own_uids: Vec<u32>,
+}
+
+/// Why a login was refused. For the log alone: outside, all causes look the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The user name cannot be one.
+    MalformedUser,
+    /// The password cannot be one.
+    MalformedPassword,
+    /// No such user, whatever PAM says.
+    UnknownUser,
+    /// In no access group.
+    NoAccessGroup,
+    /// PAM refused.
+    PamDenied,
+    /// The password is expired and was not changed.
+    PasswordExpired,
+    /// PAM's user name is not the requested one.
+    UserChanged,
+    /// A module or PAM itself failed.
+    PamFault,
+    /// The worker ended without a verdict.
+    WorkerDied,
+    /// The worker and authd did not understand each other.
+    Protocol,
+    /// The handle stands for nothing.
+    NoSuchHandle,
+    /// Local login is switched off.
+    LocalLoginOff,
+    /// The kernel says somebody else.
+    OtherUser,
+    /// root never logs in without a password.
+    Root,
+    /// A uid below those of people.
+    SystemUid,
+    /// A uid of doorward's own services.
+    OwnUid,
+    /// The shell is not one of /etc/shells.
+    Shell,
+    /// The token opens nothing.
+    NoSuchToken,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MalformedUser => "malformed-user",
+            Self::MalformedPassword => "malformed-password",
+            Self::UnknownUser => "unknown-user",
+            Self::NoAccessGroup => "no-access-group",
+            Self::PamDenied => "pam-denied",
+            Self::PasswordExpired => "password-expired",
+            Self::UserChanged => "user-changed",
+            Self::PamFault => "pam-fault",
+            Self::WorkerDied => "worker-died",
+            Self::Protocol => "protocol",
+            Self::NoSuchHandle => "no-such-handle",
+            Self::LocalLoginOff => "local-login-off",
+            Self::OtherUser => "other-user",
+            Self::Root => "root",
+            Self::SystemUid => "system-uid",
+            Self::OwnUid => "own-uid",
+            Self::Shell => "shell",
+            Self::NoSuchToken => "no-such-token",
+        })
+    }
+}
+
+/// The method for a claim, and what the login begins with.
+pub fn begin(mut claim: Claim) -> Option<(&'static Method, Result<Opening, Cause>)> {
+    for method in METHODS {
+        match (method.begin)(claim) {
+            Ok(opening) => return Some((method, opening)),
+            Err(not_mine) => claim = not_mine,
+        }
+    }
+    None
+}
+
+/// Who is in no access group stays out, whatever the method.
+fn in_an_access_group(account: &Account) -> Result<(), Cause> {
+    account.access.map(|_| ()).ok_or(Cause::NoAccessGroup)
+}

@@ -1,0 +1,11 @@
+//! A token takes up its live session on another connection.
+
+use super::{Cause, Claim, Method, Opening, in_an_access_group};
+
+pub(super) const METHOD: Method =
+    Method { name: "token", begin, admits: |account, _| in_an_access_group(account) };
+
+fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
+    let Claim::Token(token) = claim else { return Err(claim) };
+    Ok(token.map(Opening::TakeUp).map_err(|_| Cause::NoSuchToken))
+}

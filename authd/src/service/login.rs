@@ -1,0 +1,94 @@
+//! `doorward.authd.v1.Login`.
+
+use doorward_proto::authd::v1::{self as wire, login_server::Login};
+use tonic::{Request, Response, Status};
+
+use super::{Shared, connection, session, source};
+use crate::{
+    conversation::Style,
+    driver::{Asker, Outcome},
+    error::AuthError,
+    method::Claim,
+    secret::{Password, Token},
+};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct LoginService(pub Shared);
+
+#[tonic::async_trait]
+impl Login for LoginService {
+    async fn begin(&self, request: Request<wire::BeginRequest>) -> Result<Response<wire::Outcome>, Status> {
+        let request = request.into_inner();
+        // Secrets are taken over before anything can fail, so that they are wiped in any case.
+        let claim = claim_from_wire(request.method);
+        let asker = Asker {
+            connection: connection(&request.connection)?,
+            source: source(request.source)?,
+            dialect: match wire::Dialect::try_from(request.dialect) {
+                Ok(wire::Dialect::Sysadm) => "sysadm",
+                Ok(wire::Dialect::Unspecified) | Err(_) => {
+                    return Err(AuthError::BadRequest("dialect: unknown").into());
+                }
+            },
+        };
+        let claim = claim.ok_or(AuthError::BadRequest("method: none"))?;
+        Ok(Response::new(outcome_to_wire(self.0.logins.begin(asker, claim).await?)))
+    }
+
+    async fn respond(
+        &self,
+        request: Request<wire::RespondRequest>,
+    ) -> Result<Response<wire::Outcome>, Status> {
+        let wire::RespondRequest { connection: name, conversation, answers } = request.into_inner();
+        let name = connection(&name)?;
+        let conversation = uuid::Uuid::try_parse(&conversation).map_err(|_| AuthError::NoConversation)?;
+        Ok(Response::new(outcome_to_wire(self.0.logins.respond(name, conversation, answers).await?)))
+    }
+
+    async fn abandon(
+        &self,
+        request: Request<wire::AbandonRequest>,
+    ) -> Result<Response<wire::AbandonReply>, Status> {
+        self.0.logins.abandon(connection(&request.into_inner().connection)?);
+        Ok(Response::new(wire::AbandonReply {}))
+    }
+}
+
+fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim> {
+    use wire::begin_request::Method;
+    Some(match method? {
+        Method::Password(wire::Password { username, password }) => {
+            Claim::Password { username, password: Password::parse(password) }
+        }
+        Method::LocalPeer(wire::LocalPeer { handle, username }) => Claim::LocalPeer { handle, username },
+        Method::Token(wire::Token { token }) => Claim::Token(Token::parse(token)),
+    })
+}
+
+fn outcome_to_wire(outcome: Outcome) -> wire::Outcome {
+    use wire::outcome::Kind;
+    let kind = match outcome {
+        Outcome::Granted { token, seen } => {
+            Kind::Granted(wire::Granted { token: token.expose().to_owned(), session: Some(session(&seen)) })
+        }
+        Outcome::Prompts { conversation, prompts } => Kind::Prompts(wire::Prompts {
+            conversation: conversation.hyphenated().to_string(),
+            prompts: prompts
+                .into_iter()
+                .map(|message| wire::Prompt { style: style(message.style).into(), text: message.text })
+                .collect(),
+        }),
+        Outcome::Denied => Kind::Denied(wire::Denied {}),
+    };
+    wire::Outcome { kind: Some(kind) }
+}
+
+fn style(style: Style) -> wire::Style {
+    match style {
+        Style::Hidden => wire::Style::Hidden,
+        Style::Visible => wire::Style::Visible,
+        Style::Info => wire::Style::Info,
+        Style::Error => wire::Style::Error,
+    }
+}

@@ -1,0 +1,81 @@
+//! The gRPC services: decode, call, encode.
+
+mod login;
+mod sessions;
+
+use std::{net::IpAddr, sync::Arc};
+
+use doorward_proto::authd::v1 as wire;
+pub use login::LoginService;
+pub use sessions::SessionsService;
+
+use crate::{
+    account::Access,
+    error::AuthError,
+    peer::Connection,
+    rights::{RIGHTS_MS, Seen},
+    session::EndReason,
+};
+
+fn connection(text: &str) -> Result<Connection, AuthError> {
+    Connection::parse(text).ok_or(AuthError::BadRequest("connection: must be a UUID"))
+}
+
+/// An address literal, never a name: PAM modules take what they are given for a host and ask DNS.
+fn source(source: Option<wire::Source>) -> Result<Option<IpAddr>, AuthError> {
+    let address = source.unwrap_or_default().address;
+    if address.is_empty() {
+        return Ok(None);
+    }
+    address
+        .parse()
+        .map(Some)
+        .map_err(|_| AuthError::BadRequest("source: must be an address literal or empty"))
+}
+
+fn session(seen: &Seen) -> wire::Session {
+    let session = &seen.session;
+    wire::Session {
+        session: session.id.to_string(),
+        user: session.holder.user.clone(),
+        uid: Some(session.holder.uid),
+        auth_id: session.holder.uid.to_string(),
+        access: access(seen.access).into(),
+        acl: seen.acl.to_vec(),
+        method: session.holder.method.clone(),
+        // Rounded up: 0 means that there is no idle clock.
+        idle_seconds: u32::try_from(session.idle_ms.div_ceil(1000)).unwrap_or(u32::MAX),
+        idle_left_ms: seen.idle_left,
+        absolute_left_ms: seen.absolute_left,
+        rights_ms: RIGHTS_MS.min(seen.absolute_left),
+    }
+}
+
+fn access(access: Access) -> wire::Access {
+    match access {
+        Access::Limited => wire::Access::Limited,
+        Access::Full => wire::Access::Full,
+    }
+}
+
+fn end_reason(reason: EndReason) -> wire::EndReason {
+    match reason {
+        EndReason::Idle => wire::EndReason::Idle,
+        EndReason::Expired => wire::EndReason::Expired,
+        EndReason::Cleared => wire::EndReason::Cleared,
+        EndReason::Revoked => wire::EndReason::Revoked,
+    }
+}
+
+/// What both services need.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Logins.
+    pub logins: Arc<crate::driver::Logins>,
+    /// Sessions and their holders.
+    pub holders: Arc<crate::rights::Holders>,
+    /// Signs assertions.
+    pub signer: Arc<crate::assertion::Signer>,
+    /// Ends streams.
+    pub stop: tokio_util::sync::CancellationToken,
+}

@@ -1,0 +1,128 @@
+//! `doorward.authd.v1.Sessions`.
+
+use std::pin::Pin;
+
+use doorward_proto::authd::v1::{self as wire, sessions_server::Sessions};
+use futures_util::{Stream, stream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tracing::debug;
+
+use super::{Shared, end_reason, session};
+use crate::{
+    account::Access,
+    assertion::{Audience, Subject},
+    error::AuthError,
+    secret::Token,
+    session::{EndReason, Used, Watch},
+};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct SessionsService(pub Shared);
+
+type Events = Pin<Box<dyn Stream<Item = Result<wire::EndedEvent, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Sessions for SessionsService {
+    async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::Session>, Status> {
+        let wire::CheckRequest { token, used_ms_ago } = request.into_inner();
+        let token = Token::parse(token).map_err(|_| AuthError::NoSuchToken)?;
+        Ok(Response::new(session(&self.0.holders.see(&token, used_ms_ago).await?)))
+    }
+
+    async fn end(&self, request: Request<wire::EndRequest>) -> Result<Response<wire::EndReply>, Status> {
+        // What is no token opens nothing, so there is nothing to end: fine.
+        if let Ok(token) = Token::parse(request.into_inner().token) {
+            self.0.holders.sessions.end(&token, EndReason::Cleared).await?;
+        }
+        Ok(Response::new(wire::EndReply {}))
+    }
+
+    async fn report_activity(
+        &self,
+        request: Request<wire::ActivityReport>,
+    ) -> Result<Response<wire::ActivityReply>, Status> {
+        let uses = request.into_inner().activities.into_iter().filter_map(|activity| {
+            let token = Token::parse(activity.token).ok()?;
+            Some(Used { token, ago_ms: activity.used_ms_ago })
+        });
+        self.0.holders.sessions.report(uses.collect()).await?;
+        Ok(Response::new(wire::ActivityReply {}))
+    }
+
+    type WatchEndedStream = Events;
+
+    async fn watch_ended(
+        &self,
+        _: Request<wire::WatchEndedRequest>,
+    ) -> Result<Response<Self::WatchEndedStream>, Status> {
+        // The watch is in place before `ready` is sent.
+        let watch = self.0.holders.sessions.watch()?;
+        let state = Watching { watch, told_ready: false, stop: self.0.stop.clone() };
+        Ok(Response::new(Box::pin(stream::unfold(Some(state), next_event))))
+    }
+
+    async fn assert(
+        &self,
+        request: Request<wire::AssertRequest>,
+    ) -> Result<Response<wire::Assertion>, Status> {
+        let wire::AssertRequest { token, audience } = request.into_inner();
+        let token = Token::parse(token).map_err(|_| AuthError::NoSuchToken)?;
+        let audience =
+            Audience::parse(audience).ok_or(AuthError::BadRequest("audience: not a service's name"))?;
+        let seen = self.0.holders.see(&token, None).await?;
+        let holder = &seen.session.holder;
+        let subject = Subject {
+            user: &holder.user,
+            uid: Some(holder.uid),
+            auth_id: &holder.uid.to_string(),
+            access: match seen.access {
+                Access::Limited => "limited",
+                Access::Full => "full",
+            },
+            acl: &seen.acl,
+            session: seen.session.id.to_string(),
+            method: &holder.method,
+            login_time: seen.session.started_utc,
+        };
+        let signed = self
+            .0
+            .signer
+            .sign(&subject, &audience, crate::session::utc(), seen.absolute_left)
+            .map_err(|failure| AuthError::Signing(crate::error::chain(&failure)))?;
+        Ok(Response::new(wire::Assertion { jwt: signed.jwt.to_string(), valid_ms: signed.valid_ms }))
+    }
+}
+
+/// A stream of ended sessions.
+struct Watching {
+    watch: Watch,
+    told_ready: bool,
+    stop: CancellationToken,
+}
+
+/// The next event; after an error the stream is over.
+async fn next_event(state: Option<Watching>) -> Option<(Result<wire::EndedEvent, Status>, Option<Watching>)> {
+    use wire::ended_event::Kind;
+    let mut state = state?;
+    let kind = if state.told_ready {
+        tokio::select! {
+            () = state.stop.cancelled() => None,
+            ended = state.watch.next() => ended.map(|ended| Kind::Ended(wire::Ended {
+                session: ended.session.to_string(),
+                reason: end_reason(ended.reason).into(),
+            })),
+        }
+    } else {
+        state.told_ready = true;
+        Some(Kind::Ready(wire::Ready {}))
+    };
+    match kind {
+        Some(kind) => Some((Ok(wire::EndedEvent { kind: Some(kind) }), Some(state))),
+        None => {
+            debug!("a stream of ended sessions is over");
+            Some((Err(AuthError::Gone("the stream of ended sessions").into()), None))
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Sessions: when one is alive and what moves its clocks. No I/O, no clock of its own.
+//!
+//! Times are milliseconds of a clock that counts from boot, sleep included, so that neither a restart
+//! of authd nor a step of the wall clock moves a deadline. The reading order is table, store, clock.
+
+mod table;
+
+mod clock;
+mod store;
+
+pub use clock::{Boot, Clock, utc};
+pub use store::StoreError;
+pub use table::{Bounds, Sessions, Used, Watch};
+
+use crate::secret::TokenHash;
+
+/// Names a session without being a key to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub [u8; 16]);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        uuid::Uuid::from_bytes(self.0).hyphenated().fmt(f)
+    }
+}
+
+/// Who logged in, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The user's name as the user database writes it.
+    pub user: String,
+    /// The uid at login; a name that comes to mean another uid ends the session.
+    pub uid: u32,
+    /// The method's name.
+    pub method: String,
+    /// The client dialect.
+    pub dialect: String,
+    /// Where from, as the gateway reported it.
+    pub source: String,
+}
+
+/// A session, alive or not: ask [`Session::standing`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// What its token hashes to.
+    pub token: TokenHash,
+    /// Whose it is.
+    pub holder: Holder,
+    /// Its beginning, in seconds of UTC; shown, never calculated with.
+    pub started_utc: u64,
+    /// Its beginning.
+    pub started: u64,
+    /// The last successful request.
+    pub last_used: u64,
+    /// How long it lives without a request; 0: the idle clock is off.
+    pub idle_ms: u64,
+    /// When it ends in any case.
+    pub ends: u64,
+}
+
+/// Whether a session is alive at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Alive, with what is left.
+    Live {
+        /// Of the idle clock, or of the whole life when that clock is off.
+        idle_left: u64,
+        /// Of the whole life.
+        absolute_left: u64,
+    },
+    /// Without a request for too long.
+    Idle,
+    /// At the end of its whole life.
+    Expired,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// Idle too long.
+    Idle,
+    /// The end of its whole life.
+    Expired,
+    /// Ended by its holder.
+    Cleared,
+    /// Ended by somebody else, or its user is gone.
+    Revoked,
+}
+
+/// A session that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub session: SessionId,
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// Reports of activity may be this late: an idle session is forgotten only so long after its deadline.
+/// Until then it is refused but a report of a request in time still brings it back.
+const REPORT_GRACE_MS: u64 = 2_000;
+
+impl Session {
+    /// Whether it is alive at `now`, to the millisecond.
+    pub fn standing(&self, now: u64) -> Standing {
+        let absolute_left = self.ends.saturating_sub(now);
+        if absolute_left == 0 {
+            return Standing::Expired;
+        }
+        if self.idle_ms == 0 {
+            return Standing::Live { idle_left: absolute_left, absolute_left };
+        }
+        match self.idle_deadline().saturating_sub(now) {
+            0 => Standing::Idle,
+            idle_left => Standing::Live { idle_left, absolute_left },
+        }
+    }
+
+    /// Counts a successful request of `ago` milliseconds before `now`; whether it moved the clock.
+    ///
+    /// A request counts if the session was alive when it was made. One from before the last known
+    /// request changes nothing, one from the future cannot be said.
+    pub fn used(&mut self, ago: u64, now: u64) -> bool {
+        let used = now.saturating_sub(ago);
+        let in_time = used < self.ends && (self.idle_ms == 0 || used < self.idle_deadline());
+        if !in_time || used <= self.last_used {
+            return false;
+        }
+        self.last_used = used;
+        true
+    }
+
+    /// Why it is to be forgotten at `now`, if it is.
+    pub fn due(&self, now: u64) -> Option<EndReason> {
+        match self.standing(now) {
+            Standing::Expired => Some(EndReason::Expired),
+            Standing::Idle if now >= self.idle_deadline().saturating_add(REPORT_GRACE_MS) => {
+                Some(EndReason::Idle)
+            }
+            Standing::Idle | Standing::Live { .. } => None,
+        }
+    }
+
+    fn idle_deadline(&self) -> u64 {
+        self.last_used.saturating_add(self.idle_ms)
+    }
+}
+
+#[cfg(test)]
+mod rules_tests;
+#[cfg(test)]
+mod tests;

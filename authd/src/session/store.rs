@@ -1,0 +1,346 @@
+//! Sessions on disk: one writing thread, everything that waits in one transaction.
+//!
+//! A grant or an end is on disk before its caller hears of it. The only file that names the database.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    thread,
+};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use super::{Boot, Holder, Session, SessionId};
+use crate::secret::TokenHash;
+
+/// The tables of this version; a newer one is refused, an older one would be brought up here.
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE boot (id TEXT NOT NULL) STRICT;
+    CREATE TABLE session (
+        id BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL UNIQUE, user TEXT NOT NULL, uid INTEGER NOT NULL,
+        method TEXT NOT NULL, dialect TEXT NOT NULL, source TEXT NOT NULL, started_utc INTEGER NOT NULL,
+        started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 1;";
+
+/// Jobs that may wait; beyond it callers wait for room.
+const QUEUE: usize = 1024;
+/// Jobs of one transaction.
+const BATCH: usize = 64;
+/// Commits after which the log is written back at the next idle moment, and at the latest.
+const CHECKPOINT_IDLE: u32 = 200;
+const CHECKPOINT_LATEST: u32 = 2_000;
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file cannot be opened or made.
+    #[error("{path}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is there but must not be used.
+    #[error("{path}: {what}")]
+    Refused {
+        /// Which.
+        path: String,
+        /// What is wrong, and how to mend it.
+        what: String,
+    },
+    /// The database failed.
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+    /// The writer is gone.
+    #[error("the writer of the session store is gone")]
+    Gone,
+}
+
+enum Job {
+    Grant(Box<Session>),
+    End(Vec<SessionId>),
+    Used(Vec<(SessionId, u64)>),
+}
+
+type Done = oneshot::Sender<Result<(), String>>;
+
+/// The writing end.
+#[derive(Debug)]
+pub(super) struct Store {
+    jobs: mpsc::Sender<(Job, Done)>,
+    writer: thread::JoinHandle<()>,
+}
+
+impl Store {
+    /// Opens `sessions.sqlite` in `directory`, or makes it, with the sessions of this boot.
+    pub(super) fn open(directory: &Path, boot: &Boot) -> Result<(Self, Vec<Session>), StoreError> {
+        let lock = lock(directory)?;
+        let path = directory.join("sessions.sqlite");
+        prepare_file(&path)?;
+        let mut database = open_database(&path)?;
+        let sessions = load(&mut database, boot)?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let writer = thread::Builder::new()
+            .name("sessions".into())
+            .spawn(move || {
+                write(&mut database, queue);
+                drop(lock);
+            })
+            .map_err(|source| StoreError::File { path: path.display().to_string(), source })?;
+        Ok((Self { jobs, writer }, sessions))
+    }
+
+    /// Writes a session.
+    pub(super) async fn grant(&self, session: Session) -> Result<(), String> {
+        self.run(Job::Grant(Box::new(session))).await
+    }
+
+    /// Removes sessions; those that are not there are fine.
+    pub(super) async fn end(&self, sessions: Vec<SessionId>) -> Result<(), String> {
+        self.run(Job::End(sessions)).await
+    }
+
+    /// Writes when sessions were last used.
+    pub(super) async fn used(&self, times: Vec<(SessionId, u64)>) -> Result<(), String> {
+        self.run(Job::Used(times)).await
+    }
+
+    async fn run(&self, job: Job) -> Result<(), String> {
+        let gone = || StoreError::Gone.to_string();
+        let (done, result) = oneshot::channel();
+        self.jobs.send((job, done)).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// Ends the writer after what is queued. Blocks.
+    pub(super) fn close(self) {
+        drop(self.jobs);
+        if self.writer.join().is_err() {
+            error!("the writer of the session store panicked");
+        }
+    }
+}
+
+/// Two authds on one store would each believe what the other ended.
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("sessions.lock");
+    let named = |source| StoreError::File { path: path.display().to_string(), source };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&path)
+        .map_err(named)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Refused {
+            path: directory.display().to_string(),
+            what: "another doorward-authd is using it; stop that one first".into(),
+        }),
+        Err(source) => Err(named(source.into())),
+    }
+}
+
+/// SQLite makes its files 0644, so the file is made here; its companions take its mode.
+fn prepare_file(path: &Path) -> Result<(), StoreError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path);
+    let found = file.and_then(|file| file.metadata());
+    let found = found.map_err(|source| StoreError::File { path: path.display().to_string(), source })?;
+    let ours = found.is_file() && found.uid() == rustix::process::geteuid().as_raw();
+    if ours && found.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(StoreError::Refused {
+        path: path.display().to_string(),
+        what:
+            "must be a regular file of the user that authd runs as, mode 0600; remove it, and every session \
+               ends"
+                .into(),
+    })
+}
+
+fn open_database(path: &Path) -> Result<Connection, StoreError> {
+    let damaged = |found: String| StoreError::Refused {
+        path: path.display().to_string(),
+        what: format!(
+            "is damaged ({found}); move it and its -wal and -shm away: every session ends, users log in again"
+        ),
+    };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    // NOFOLLOW is about every part of the path; only the last is ours to judge.
+    let real = path.parent().and_then(|parent| parent.canonicalize().ok()).unwrap_or_default();
+    let database = Connection::open_with_flags(real.join(path.file_name().unwrap_or_default()), flags)?;
+    let judged = |failure: rusqlite::Error| match failure.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            damaged(failure.to_string())
+        }
+        _ => StoreError::Database(failure),
+    };
+    let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(judged)?;
+    if version > SCHEMA_VERSION {
+        return Err(StoreError::Refused {
+            path: path.display().to_string(),
+            what: format!("is of version {version}, newer than this authd ({SCHEMA_VERSION}); update authd"),
+        });
+    }
+    let check: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(judged)?;
+    if check != "ok" {
+        return Err(damaged(check));
+    }
+    let mode: String =
+        database.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(judged)?;
+    if mode != "wal" {
+        return Err(damaged(format!("no write-ahead log, {mode}")));
+    }
+    database.pragma_update(None, "synchronous", "FULL")?;
+    // Written back in idle moments, see `write`.
+    database.pragma_update(None, "wal_autocheckpoint", 0)?;
+    if version == 0 {
+        database.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;")).map_err(judged)?;
+    }
+    Ok(database)
+}
+
+/// The sessions of this boot. Those of another are deleted: a reboot ends every session.
+fn load(database: &mut Connection, boot: &Boot) -> Result<Vec<Session>, StoreError> {
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let same: bool =
+        transaction
+            .query_row("SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?1)", [&boot.0], |row| row.get(0))?;
+    if !same {
+        transaction.execute("DELETE FROM session", [])?;
+        transaction.execute("DELETE FROM boot", [])?;
+        transaction.execute("INSERT INTO boot VALUES (?1)", [&boot.0])?;
+    }
+    transaction.commit()?;
+    let mut rows = database.prepare(
+        "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends
+         FROM session",
+    )?;
+    let sessions = rows.query_map([], |row| {
+        Ok(Session {
+            id: SessionId(row.get(0)?),
+            token: TokenHash(row.get(1)?),
+            holder: Holder {
+                user: row.get(2)?,
+                uid: row.get(3)?,
+                method: row.get(4)?,
+                dialect: row.get(5)?,
+                source: row.get(6)?,
+            },
+            started_utc: row.get(7)?,
+            started: row.get(8)?,
+            last_used: row.get(9)?,
+            idle_ms: row.get(10)?,
+            ends: row.get(11)?,
+        })
+    })?;
+    Ok(sessions.collect::<Result<_, _>>()?)
+}
+
+/// The writer's thread: what is there is one transaction; it never waits for company.
+fn write(database: &mut Connection, mut queue: mpsc::Receiver<(Job, Done)>) {
+    let mut unwritten = 0;
+    while let Some(first) = queue.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            match queue.try_recv() {
+                Ok(next) => batch.push(next),
+                Err(_) => break,
+            }
+        }
+        commit(database, batch);
+        unwritten += 1;
+        if unwritten >= CHECKPOINT_LATEST || (unwritten >= CHECKPOINT_IDLE && queue.is_empty()) {
+            checkpoint(database, "PASSIVE");
+            unwritten = 0;
+        }
+    }
+    checkpoint(database, "TRUNCATE");
+}
+
+fn checkpoint(database: &Connection, mode: &str) {
+    if let Err(failure) = database.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(())) {
+        error!(cause = %failure, "the session store's log cannot be written back");
+    }
+}
+
+fn commit(database: &mut Connection, batch: Vec<(Job, Done)>) {
+    let mut answers = Vec::with_capacity(batch.len());
+    let committed = (|| {
+        let mut transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for (job, done) in batch {
+            // A job that fails fails alone; its neighbours commit.
+            let savepoint = transaction.savepoint()?;
+            let result = perform(&savepoint, &job);
+            if result.is_ok() {
+                savepoint.commit()?;
+            } else {
+                savepoint.finish()?;
+            }
+            answers.push((done, result.map_err(|failure| failure.to_string())));
+        }
+        transaction.commit()
+    })();
+    // After a failure before the commit the jobs that were not reached drop their senders: gone, too.
+    let committed = committed.map_err(|failure: rusqlite::Error| failure.to_string());
+    for (done, result) in answers {
+        // A caller that no longer waits has given up by itself.
+        let _ = done.send(committed.clone().and(result));
+    }
+}
+
+fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
+    match job {
+        Job::Grant(session) => {
+            database
+                .prepare_cached("INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)")?
+                .execute(params![
+                session.id.0,
+                session.token.0,
+                session.holder.user,
+                session.holder.uid,
+                session.holder.method,
+                session.holder.dialect,
+                session.holder.source,
+                session.started_utc,
+                session.started,
+                session.last_used,
+                session.idle_ms,
+                session.ends
+            ])?;
+        }
+        Job::End(sessions) => {
+            let mut statement = database.prepare_cached("DELETE FROM session WHERE id = ?1")?;
+            for id in sessions {
+                statement.execute([&id.0])?;
+            }
+        }
+        Job::Used(times) => {
+            let mut statement = database.prepare_cached("UPDATE session SET last_used = ?2 WHERE id = ?1")?;
+            for (id, last_used) in times {
+                statement.execute(params![id.0, last_used])?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! The live sessions: found by what their token hashes to, bounded, every change on disk first.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::{
+    Boot, Clock, EndReason, Ended, Holder, Session, SessionId, Standing, StoreError, clock, store::Store,
+};
+use crate::{
+    error::AuthError,
+    secret::{self, Token, TokenHash},
+};
+
+/// Streams of ended sessions at a time: a gateway each, and a few operators.
+const WATCHERS: usize = 16;
+/// Ends that a watcher may be behind before it is told to begin again.
+const BEHIND: usize = 4096;
+/// How often what went idle is looked for and activity is written.
+const REAP_EVERY: Duration = Duration::from_millis(500);
+
+/// How many and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The idle clock.
+    pub idle: Duration,
+    /// The whole life.
+    pub absolute: Duration,
+    /// Sessions of one user.
+    pub per_user: usize,
+    /// Sessions in all.
+    pub total: usize,
+}
+
+/// A use of a session, to be counted: which, and how many milliseconds ago.
+#[derive(Debug)]
+pub struct Used {
+    /// Its token.
+    pub token: Token,
+    /// How long ago.
+    pub ago_ms: u64,
+}
+
+/// The sessions of this authd.
+#[derive(Debug)]
+pub struct Sessions {
+    bounds: Bounds,
+    clock: Clock,
+    table: Mutex<Table>,
+    /// None once closed.
+    store: RwLock<Option<Store>>,
+    ended: broadcast::Sender<Ended>,
+    watchers: Arc<Semaphore>,
+    granted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_token: HashMap<TokenHash, Session>,
+    /// Sessions of each user, those being written to disk included.
+    of_user: HashMap<String, usize>,
+    /// Live ones and those being written to disk.
+    count: usize,
+    /// Used since last written.
+    unsaved: HashSet<TokenHash>,
+    /// Ended here but not yet on disk, because that failed: tried again until it works.
+    undeleted: Vec<SessionId>,
+}
+
+/// A stream of the sessions that end.
+#[derive(Debug)]
+pub struct Watch {
+    pub(super) ended: broadcast::Receiver<Ended>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Watch {
+    /// The next; None when this watcher has fallen too far behind or authd stops.
+    pub async fn next(&mut self) -> Option<Ended> {
+        self.ended.recv().await.ok()
+    }
+}
+
+impl Sessions {
+    /// Opens the store in `directory` and takes up the sessions of this boot.
+    ///
+    /// # Errors
+    /// When the store must not be used; says how to mend it.
+    pub fn open(directory: &Path, boot: &Boot, clock: Clock, bounds: Bounds) -> Result<Self, StoreError> {
+        let (store, sessions) = Store::open(directory, boot)?;
+        let mut table = Table::default();
+        let now = clock.now();
+        for mut session in sessions {
+            // A last use in the future cannot be: it would keep the session alive longer than any request did.
+            session.last_used = session.last_used.min(now);
+            table.reserve(&session.holder.user);
+            table.by_token.insert(session.token, session);
+        }
+        info!(sessions = table.count, "sessions taken up");
+        Ok(Self {
+            bounds,
+            clock,
+            table: Mutex::new(table),
+            store: RwLock::new(Some(store)),
+            ended: broadcast::Sender::new(BEHIND),
+            watchers: Arc::new(Semaphore::new(WATCHERS)),
+            granted: Notify::new(),
+        })
+    }
+
+    /// The bounds that hold.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Opens a session; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// At a bound, and when the store fails.
+    pub async fn grant(&self, holder: Holder) -> Result<(Token, Session), AuthError> {
+        let token = Token::mint(secret::random()?);
+        let now = self.clock.now();
+        let session = Session {
+            id: SessionId(uuid::Builder::from_random_bytes(secret::random()?).into_uuid().into_bytes()),
+            token: token.hash(),
+            holder,
+            started_utc: clock::utc(),
+            started: now,
+            last_used: now,
+            idle_ms: millis(self.bounds.idle),
+            ends: now.saturating_add(millis(self.bounds.absolute)),
+        };
+        let user = session.holder.user.clone();
+        // If the store fails or the caller goes away meanwhile, the place is given back and the row, if
+        // it was written, is removed again: nobody has its token.
+        let place = {
+            let mut table = self.table();
+            if table.count >= self.bounds.total {
+                return Err(AuthError::TooManySessions("in all"));
+            }
+            if table.of_user.get(&user).is_some_and(|count| *count >= self.bounds.per_user) {
+                return Err(AuthError::TooManySessions("of this user"));
+            }
+            table.reserve(&user);
+            Place { sessions: self, taken: Some((user, session.id)) }
+        };
+        self.with_store(async |store| store.grant(session.clone()).await).await?;
+        place.keep();
+        self.table().by_token.insert(session.token, session.clone());
+        self.granted.notify_one();
+        Ok((token, session))
+    }
+
+    /// The live session of a token with its standing, after counting a use that no report has told yet.
+    pub fn check(&self, token: &Token, used_ms_ago: Option<u64>) -> Option<(Session, Standing)> {
+        let hash = token.hash();
+        let now = self.clock.now();
+        let mut table = self.table();
+        let session = table.by_token.get_mut(&hash)?;
+        let moved = used_ms_ago.is_some_and(|ago| session.used(ago, now));
+        let standing = session.standing(now);
+        let found = session.clone();
+        if moved {
+            table.unsaved.insert(hash);
+        }
+        matches!(standing, Standing::Live { .. }).then_some((found, standing))
+    }
+
+    /// Counts uses; they are on disk when this returns. Tokens of no session are passed over.
+    ///
+    /// # Errors
+    /// When the store fails; the uses count all the same and are written later.
+    pub async fn report(&self, uses: Vec<Used>) -> Result<(), AuthError> {
+        {
+            let now = self.clock.now();
+            let mut table = self.table();
+            for used in uses {
+                let hash = used.token.hash();
+                if table.by_token.get_mut(&hash).is_some_and(|session| session.used(used.ago_ms, now)) {
+                    table.unsaved.insert(hash);
+                }
+            }
+        }
+        self.save_uses().await
+    }
+
+    /// Ends the session of a token; whether there was one, dead or alive. On disk when this returns.
+    ///
+    /// # Errors
+    /// When the store fails; the session is ended all the same and the store is tried again.
+    pub async fn end(&self, token: &Token, reason: EndReason) -> Result<bool, AuthError> {
+        let taken = self.table().take(&token.hash());
+        let Some(session) = taken else {
+            return Ok(false);
+        };
+        self.tell(&session, reason);
+        self.forget(vec![session.id]).await?;
+        Ok(true)
+    }
+
+    /// From its return on every session that ends is told.
+    ///
+    /// # Errors
+    /// At the bound of watchers.
+    pub fn watch(&self) -> Result<Watch, AuthError> {
+        let place = self.watchers.clone().try_acquire_owned().map_err(|_| AuthError::TooManyWatchers)?;
+        Ok(Watch { ended: self.ended.subscribe(), _place: place })
+    }
+
+    /// Ends what is due and writes activity, until `stop`; then closes the store.
+    pub async fn keep(&self, stop: &CancellationToken) {
+        loop {
+            let asleep = async {
+                if self.table().idle() {
+                    self.granted.notified().await;
+                } else {
+                    tokio::time::sleep(REAP_EVERY).await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = asleep => {}
+            }
+            self.reap().await;
+        }
+    }
+
+    /// Writes what is unwritten and closes the store. Later calls fail.
+    pub async fn close(&self) {
+        // Both have been logged where they failed; nothing more can be done for them here.
+        let _ = self.save_uses().await;
+        let Some(store) = self.store.write().await.take() else { return };
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            error!("closing the session store panicked");
+        }
+    }
+
+    /// One round of [`Sessions::keep`].
+    pub(super) async fn reap(&self) {
+        let (due, again) = {
+            let now = self.clock.now();
+            let mut table = self.table();
+            let due: Vec<_> = table
+                .by_token
+                .iter()
+                .filter_map(|(hash, session)| session.due(now).map(|reason| (*hash, reason)))
+                .collect();
+            let due: Vec<_> =
+                due.into_iter().filter_map(|(hash, reason)| Some((table.take(&hash)?, reason))).collect();
+            (due, std::mem::take(&mut table.undeleted))
+        };
+        let mut gone = again;
+        for (session, reason) in due {
+            self.tell(&session, reason);
+            gone.push(session.id);
+        }
+        // Failures are logged there and tried again in the next round.
+        let _ = self.forget(gone).await;
+        let _ = self.save_uses().await;
+    }
+
+    fn tell(&self, session: &Session, reason: EndReason) {
+        info!(session = %session.id, user = %session.holder.user, reason = ?reason, "session ended");
+        // Nobody watching is fine.
+        let _ = self.ended.send(Ended { session: session.id, reason });
+    }
+
+    async fn forget(&self, sessions: Vec<SessionId>) -> Result<(), AuthError> {
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        let mut grave = Grave { sessions: self, ids: sessions.clone() };
+        let result = self.with_store(async |store| store.end(sessions).await).await;
+        match result {
+            Ok(()) => grave.ids.clear(),
+            Err(ref failure) => error!(cause = %failure, "ended sessions are not yet removed from disk"),
+        }
+        result
+    }
+
+    async fn save_uses(&self) -> Result<(), AuthError> {
+        let (hashes, times): (Vec<_>, Vec<_>) = {
+            let mut table = self.table();
+            let hashes = std::mem::take(&mut table.unsaved);
+            let found =
+                |hash| table.by_token.get(&hash).map(|session| (hash, (session.id, session.last_used)));
+            hashes.into_iter().filter_map(found).unzip()
+        };
+        if times.is_empty() {
+            return Ok(());
+        }
+        let result = self.with_store(async |store| store.used(times).await).await;
+        if let Err(failure) = &result {
+            error!(cause = %failure, "activity is not yet on disk");
+            self.table().unsaved.extend(hashes);
+        }
+        result
+    }
+
+    async fn with_store(&self, job: impl AsyncFnOnce(&Store) -> Result<(), String>) -> Result<(), AuthError> {
+        match self.store.read().await.as_ref() {
+            Some(store) => job(store).await.map_err(AuthError::Store),
+            None => Err(AuthError::Gone("the session store")),
+        }
+    }
+
+    /// No code that holds the lock can leave the table half changed, so a panic elsewhere does not matter.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn reserve(&mut self, user: &str) {
+        self.count += 1;
+        match self.of_user.get_mut(user) {
+            Some(count) => *count += 1,
+            None => {
+                self.of_user.insert(user.to_owned(), 1);
+            }
+        }
+    }
+
+    fn release(&mut self, user: &str) {
+        self.count = self.count.saturating_sub(1);
+        if let Some(count) = self.of_user.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_user.remove(user);
+            }
+        }
+    }
+
+    fn take(&mut self, hash: &TokenHash) -> Option<Session> {
+        let session = self.by_token.remove(hash)?;
+        self.unsaved.remove(hash);
+        self.release(&session.holder.user);
+        Some(session)
+    }
+
+    fn idle(&self) -> bool {
+        self.by_token.is_empty() && self.undeleted.is_empty()
+    }
+}
+
+/// A place in the table that is given back unless the session takes it.
+struct Place<'a> {
+    sessions: &'a Sessions,
+    taken: Option<(String, SessionId)>,
+}
+
+impl Place<'_> {
+    fn keep(mut self) {
+        self.taken = None;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some((user, id)) = self.taken.take() {
+            let mut table = self.sessions.table();
+            table.release(&user);
+            table.undeleted.push(id);
+            self.sessions.granted.notify_one();
+        }
+    }
+}
+
+/// Ended sessions whose removal from disk is not confirmed, whatever becomes of the caller.
+struct Grave<'a> {
+    sessions: &'a Sessions,
+    ids: Vec<SessionId>,
+}
+
+impl Drop for Grave<'_> {
+    fn drop(&mut self) {
+        if !self.ids.is_empty() {
+            self.sessions.table().undeleted.append(&mut self.ids);
+            self.sessions.granted.notify_one();
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

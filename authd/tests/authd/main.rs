@@ -1,0 +1,16 @@
+//! authd over its sockets in a temporary directory, with a fake guard and a fake user database.
+
+mod access;
+mod bench;
+mod fakes {
+    //! What stands in for the world around authd.
+
+    use doorward_authd::account::{Directory, User};
+
+    pub(crate) mod directory;
+    pub(crate) mod pam;
+}
+mod logins;
+mod peers;
+mod refusals;
+mod sessions;

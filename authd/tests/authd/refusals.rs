@@ -1,0 +1,124 @@
+//! Refused logins look alike, in what is answered and when; failures are told apart.
+
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use doorward_proto::pam::v1::{Result as Verdict, Style};
+use tonic::Code;
+
+use crate::bench::{Bench, ONE, code, is_denied, password};
+
+#[tokio::test]
+async fn every_refusal_is_the_same_answer_no_sooner_than_its_delay() {
+    let bench = Bench::start(|config| {
+        config.pam.refusal_delay_ms = 400;
+        config.pam.per_source = 64;
+    })
+    .await;
+    bench.pam_with_passwords();
+    let login = bench.login().await;
+    let long = "x".repeat(513);
+    let cases = [
+        ("alice", "wrong"),
+        ("nobody-here", "pw"),
+        ("eve", "pw"),
+        ("alice", ""),
+        ("alice", "p\0w"),
+        ("alice", &long),
+        ("", "pw"),
+        ("-alice", "pw"),
+        ("a/b", "pw"),
+        ("al\nice", "pw"),
+    ];
+    let tries = cases.map(|(user, word)| {
+        let mut login = login.clone();
+        async move {
+            let began = Instant::now();
+            assert!(is_denied(login.begin(password(ONE, user, word)).await), "{user:?}");
+            (user, began.elapsed())
+        }
+    });
+    for (user, took) in futures_util::future::join_all(tries).await {
+        assert!(took >= Duration::from_millis(300), "{user:?}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_modules_delay_holds_and_its_conversation_ends_before_it() {
+    let bench = Bench::start(|_| ()).await;
+    let (tell, ended) = mpsc::channel();
+    bench.pam(move |worker| {
+        worker.verdict_on(Verdict::Denied, &worker.start.user, 700_000);
+        worker.await_end();
+        tell.send(Instant::now()).expect("the test listens");
+    });
+    let mut login = bench.login().await;
+    let began = Instant::now();
+    assert!(is_denied(login.begin(password(ONE, "alice", "pw")).await));
+    let answered = Instant::now();
+    assert!(answered - began >= Duration::from_millis(700), "{:?}", answered - began);
+    let ended = ended.recv().expect("ended");
+    assert!(ended < answered, "waiting for a refusal holds no process");
+    // A refusal without any wish of a module now waits as long: which modules ask tells the cause.
+    let began = Instant::now();
+    assert!(is_denied(login.begin(password(ONE, "a/b", "pw")).await));
+    assert!(began.elapsed() >= Duration::from_millis(700));
+}
+
+#[tokio::test]
+async fn verdicts_that_are_no_success_are_refusals() {
+    for (verdict, user, answer) in [
+        (Verdict::Denied, "alice", None),
+        (Verdict::UserChanged, "bob", None),
+        (Verdict::Success, "bob", None),
+        (Verdict::Success, "", None),
+        (Verdict::Fault, "alice", None),
+        (Verdict::Protocol, "alice", None),
+        (Verdict::PasswordExpired, "alice", None),
+        (Verdict::Unspecified, "alice", None),
+        (Verdict::ServiceRefused, "alice", Some(Code::Unavailable)),
+    ] {
+        let bench = Bench::start(|_| ()).await;
+        bench.pam(move |worker| worker.verdict_on(verdict, user, 0));
+        let outcome = bench.login().await.begin(password(ONE, "alice", "pw")).await;
+        match answer {
+            None => assert!(is_denied(outcome), "{verdict:?} {user:?}"),
+            Some(expected) => assert_eq!(code(outcome), expected),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_misbehaves_is_a_refusal_and_one_that_is_not_there_a_failure() {
+    let too_many = vec![(Style::Info, "x"); 33];
+    type Script = Box<dyn Fn(crate::fakes::pam::Worker) + Send + Sync>;
+    let cases: Vec<(&str, Script, Option<Code>)> = vec![
+        ("garbage", Box::new(|worker| worker.raw(&[0xff; 9])), None),
+        ("oversized", Box::new(|worker| worker.raw(&[0x0a; 4097])), None),
+        ("too many messages", Box::new(move |worker| worker.round(&too_many)), None),
+        ("no messages", Box::new(|worker| worker.round(&[])), None),
+        ("crash", Box::new(|worker| drop(worker.password())), None),
+        ("no word", Box::new(drop), Some(Code::Unavailable)),
+        ("silence", Box::new(|worker| worker.await_end()), Some(Code::DeadlineExceeded)),
+    ];
+    for (name, script, answer) in cases {
+        let bench = Bench::start(|config| config.pam.silent_seconds = 1).await;
+        bench.pam(script);
+        let outcome = bench.login().await.begin(password(ONE, "alice", "pw")).await;
+        match answer {
+            None => assert!(is_denied(outcome), "{name}"),
+            Some(expected) => assert_eq!(code(outcome), expected, "{name}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_guard_logins_fail_and_heal_when_it_is_back() {
+    let bench = Bench::start(|_| ()).await;
+    let mut login = bench.login().await;
+    assert_eq!(code(login.begin(password(ONE, "alice", "pw")).await), Code::Unavailable);
+    bench.pam_with_passwords();
+    bench.session_of("alice").await;
+}
