@@ -386,3 +386,6 @@ fn done(ticket: Ticket, reply: bool, result: Result<(), Error>) -> Action {
         Err(error) => Action::Reply(ticket, Reply::Error(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

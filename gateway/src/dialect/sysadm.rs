@@ -229,3 +229,6 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
 fn put(out: &mut Vec<u8>, parts: std::fmt::Arguments<'_>) {
     out.write_fmt(parts).expect("a Vec takes every write");
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,3 +144,6 @@ fn forwarded(headers: &HeaderMap) -> bool {
         name == "forwarded" || name == "via" || name == "x-real-ip" || name.starts_with("x-forwarded-")
     })
 }
+
+#[cfg(test)]
+mod tests;
