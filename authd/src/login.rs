@@ -9,7 +9,7 @@ use crate::{
     conversation::{Message, Task, Verdict, VerdictKind, Word},
     error::AuthError,
     method::{Cause, Method, Opening, Policy},
-    secret::{Answer, Password, Token},
+    secret::{Answer, Malformed, Password, Token},
 };
 
 /// Rounds of one conversation; a module that talks without end is stopped.
@@ -156,10 +156,9 @@ impl Login {
     /// # Errors
     /// [`AuthError::NoConversation`] when no prompt is open: the first answer closes it. A wrong number
     /// or form leaves it open.
-    pub fn answered(&mut self, answers: Vec<String>) -> Result<Step, AuthError> {
-        // Taken over first, so that every text is wiped whatever comes of it.
-        let given: Result<Vec<_>, _> = answers.into_iter().map(Answer::parse).collect();
+    pub fn answered(&mut self, given: Vec<Result<Answer, Malformed>>) -> Result<Step, AuthError> {
         let State::Prompted { answers, .. } = &self.state else { return Err(AuthError::NoConversation) };
+        let given: Result<Vec<_>, _> = given.into_iter().collect();
         let given = given.map_err(|_| AuthError::BadRequest("an answer is too long or has a NUL in it"))?;
         if given.len() != answers.iter().filter(|answer| answer.is_none()).count() {
             return Err(AuthError::BadRequest("one answer is needed for each question"));

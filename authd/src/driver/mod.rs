@@ -21,7 +21,7 @@ use crate::{
     method::{self, Claim, Policy},
     peer::{Connection, Peers},
     rights::{Holders, Seen},
-    secret::{self, Token},
+    secret::{self, Answer, Malformed, Token},
 };
 
 /// Logins under way, those that only wait to be refused included.
@@ -154,16 +154,12 @@ impl Logins {
         &self,
         connection: Connection,
         conversation: Uuid,
-        answers: Vec<String>,
+        answers: Vec<Result<Answer, Malformed>>,
     ) -> Result<Outcome, AuthError> {
-        // Whatever happens below, the answers are wiped: the machine takes them over.
         let outcome = {
             let open = self.open();
             let found = open.get(&conversation).filter(|open| open.connection == connection);
-            let Some(found) = found else {
-                answers.into_iter().for_each(|answer| drop(secret::Answer::parse(answer)));
-                return Err(AuthError::NoConversation);
-            };
+            let found = found.ok_or(AuthError::NoConversation)?;
             let step = lock(&found.login).answered(answers)?;
             let (reply, outcome) = oneshot::channel();
             // There is room, since a prompt takes one answer; or the conversation has just ended.

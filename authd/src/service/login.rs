@@ -9,7 +9,7 @@ use crate::{
     driver::{Asker, Outcome},
     error::AuthError,
     method::Claim,
-    secret::{Password, Token},
+    secret::{Answer, Password, Token},
 };
 
 /// The service.
@@ -41,6 +41,8 @@ impl Login for LoginService {
         request: Request<wire::RespondRequest>,
     ) -> Result<Response<wire::Outcome>, Status> {
         let wire::RespondRequest { connection: name, conversation, answers } = request.into_inner();
+        // Taken over before anything can fail, so that they are wiped in any case.
+        let answers = answers.into_iter().map(Answer::parse).collect();
         let name = connection(&name)?;
         let conversation = uuid::Uuid::try_parse(&conversation).map_err(|_| AuthError::NoConversation)?;
         Ok(Response::new(outcome_to_wire(self.0.logins.respond(name, conversation, answers).await?)))
