@@ -1,0 +1,80 @@
+//! What a connection hears when its session ends elsewhere, and when time ends it.
+
+use doorward_proto::authd::v1::EndReason;
+
+use crate::support::{Gateway, auth, until};
+
+#[tokio::test]
+async fn an_idle_session_leaves_its_connection_open() {
+    let gateway = Gateway::start().await;
+    let (mut client, token) = gateway.alice().await;
+    assert_eq!(client.query().await, 0);
+    gateway.authd.end(&token, EndReason::Idle);
+    // The event and the query race; after the event it is 401 for ever.
+    let mut code = 0;
+    for _ in 0..10_000 {
+        code = client.query().await;
+        if code != 0 {
+            break;
+        }
+    }
+    assert_eq!(code, 401);
+    client.log_in("alice", "wonderland").await;
+    assert_eq!(client.query().await, 0);
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_told_and_closes() {
+    let gateway = Gateway::start().await;
+    for (reason, word) in [(EndReason::Expired, "expired"), (EndReason::Revoked, "revoked")] {
+        let (mut client, token) = gateway.alice().await;
+        let (mut other, _) = gateway.alice().await;
+        gateway.authd.end(&token, reason);
+        let expected = serde_json::json!({
+            "namespace": "events", "name": "auth", "id": "", "args": {"reason": word, "seconds": 0},
+        });
+        assert_eq!(client.reply().await, expected);
+        assert_eq!(client.closed().await, (1000, "session ended".to_owned()));
+        assert_eq!(other.query().await, 0, "another session is not touched");
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_log_in_is_sent_away() {
+    let gateway = Gateway::start_with(|config| config.timers.login_seconds = 1).await;
+    let mut client = gateway.tls().await;
+    assert_eq!(client.code("rpc", "identify", "{}").await, 0);
+    assert_eq!(client.closed().await, (1000, "login timeout".to_owned()));
+}
+
+#[tokio::test]
+async fn the_login_clock_stands_still_while_authd_works() {
+    let gateway = Gateway::start_with(|config| config.timers.login_seconds = 1).await;
+    let mut slow = gateway.unix().await;
+    slow.send(auth("slow", "x")).await;
+    gateway.authd.received_at_least("begin", 1).await;
+    // Another connection's clock runs out meanwhile.
+    let mut idle = gateway.unix().await;
+    assert_eq!(idle.closed().await.1, "login timeout");
+    gateway.authd.let_go();
+    assert_eq!(slow.reply().await["args"][1], 300);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let gateway = Gateway::start_with(|config| config.timers.connection_idle_seconds = 1).await;
+    let (mut client, _) = gateway.alice().await;
+    assert_eq!(client.closed().await, (1000, "idle".to_owned()));
+}
+
+#[tokio::test]
+async fn when_the_gateway_stops_clients_are_told() {
+    let gateway = Gateway::start().await;
+    let (mut client, _) = gateway.alice().await;
+    let path = gateway.unix.clone();
+    gateway.stop();
+    assert_eq!(client.closed().await, (1001, "shutting down".to_owned()));
+    drop(client);
+    gateway.stopped().await;
+    until(|| std::os::unix::net::UnixStream::connect(&path).is_err().then_some(())).await;
+}

@@ -1,0 +1,435 @@
+//! An authd for tests and for authors of gateways: the same two sockets, no PAM, no store, and a
+//! script in place of policy.
+//!
+//! Users:
+//! - `alice`, password `wonderland`: full access. `bob`, password `builder`: may call nothing.
+//! - `carol`, password `first`: asked for a code, which is `424242`.
+//! - `slow`: answered when the test says so ([`FakeAuthd::let_go`]).
+//! - a name of the form `reason-<Reason>`: that failure.
+//! - without a password: whoever owns the passed connection, as user `uid-<uid>`.
+//!
+//! It runs on a thread and a runtime of its own, so that stopping it is as sudden as a kill. What it
+//! knows survives that, as authd's store does.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use doorward_peercred::{recv_one_descriptor, uid_of_peer};
+use doorward_proto::{
+    Reason,
+    authd::v1::{self as proto, begin_request, ended_event, login_server, outcome, sessions_server},
+};
+use prost::Message;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    runtime::Runtime,
+    sync::{broadcast, watch},
+};
+use tokio_stream::{Stream, StreamExt, wrappers::UnixListenerStream};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::support::until;
+
+/// One call, as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// For example `begin`.
+    pub(crate) method: &'static str,
+    /// The connection, where the call names one.
+    pub(crate) connection: String,
+    /// What else is worth knowing: a user name, a token.
+    pub(crate) about: String,
+}
+
+#[derive(Debug, Clone)]
+struct Granted {
+    session: Uuid,
+    user: String,
+    acl: Vec<String>,
+}
+
+/// What the fake knows and what it was told to do.
+#[derive(Debug)]
+pub(crate) struct State {
+    sessions: Mutex<HashMap<String, Granted>>,
+    handles: Mutex<HashMap<Vec<u8>, (String, u32)>>,
+    conversations: Mutex<HashMap<String, String>>,
+    received: Mutex<Vec<Received>>,
+    ended: broadcast::Sender<proto::Ended>,
+    gate: watch::Sender<bool>,
+    rights: Mutex<Duration>,
+    watchers: watch::Sender<usize>,
+}
+
+/// A running fake.
+pub(crate) struct FakeAuthd {
+    directory: PathBuf,
+    runtime: Option<Runtime>,
+    /// Shared by all runs.
+    pub(crate) state: Arc<State>,
+}
+
+impl FakeAuthd {
+    /// Serves `authd.sock` and `peer.sock` in this directory.
+    pub(crate) fn start(directory: &Path) -> Self {
+        let state = State {
+            sessions: Mutex::default(),
+            handles: Mutex::default(),
+            conversations: Mutex::default(),
+            received: Mutex::default(),
+            ended: broadcast::channel(64).0,
+            gate: watch::Sender::new(false),
+            rights: Mutex::new(Duration::from_secs(60)),
+            watchers: watch::Sender::new(0),
+        };
+        let mut fake = Self { directory: directory.to_owned(), runtime: None, state: Arc::new(state) };
+        fake.resume();
+        fake
+    }
+
+    /// The gRPC socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join("authd.sock")
+    }
+
+    /// The socket for descriptors.
+    pub(crate) fn peer_socket(&self) -> PathBuf {
+        self.directory.join("peer.sock")
+    }
+
+    /// Dies as suddenly as after SIGKILL: every connection breaks.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            let down = move || runtime.shutdown_timeout(Duration::from_secs(5));
+            tokio::task::spawn_blocking(down).await.expect("it goes down");
+        }
+        self.state.watchers.send_replace(0);
+        for socket in [self.socket(), self.peer_socket()] {
+            std::fs::remove_file(socket).expect("the socket was there");
+        }
+    }
+
+    /// Comes back with what it knew.
+    pub(crate) fn resume(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let _inside = runtime.enter();
+        let listener = UnixListener::bind(self.socket()).expect("bind");
+        let service = Service(Arc::clone(&self.state));
+        runtime.spawn(
+            tonic::transport::Server::builder()
+                .add_service(login_server::LoginServer::new(service.clone()))
+                .add_service(sessions_server::SessionsServer::new(service))
+                .serve_with_incoming(UnixListenerStream::new(listener)),
+        );
+        runtime.spawn(serve_peers(bind_seqpacket(&self.peer_socket()), Arc::clone(&self.state)));
+        self.runtime = Some(runtime);
+    }
+
+    /// The calls so far of one method, in their order.
+    pub(crate) fn received(&self, method: &str) -> Vec<Received> {
+        let received = self.state.received.lock().expect("not poisoned");
+        received.iter().filter(|call| call.method == method).cloned().collect()
+    }
+
+    /// Waits until a method was called so often.
+    pub(crate) async fn received_at_least(&self, method: &str, count: usize) -> Vec<Received> {
+        until(|| Some(self.received(method)).filter(|calls| calls.len() >= count)).await
+    }
+
+    /// Waits until somebody watches the ended sessions.
+    pub(crate) async fn watched(&self) {
+        until(|| (*self.state.watchers.borrow() > 0).then_some(())).await;
+    }
+
+    /// Answers the slow user, now and from now on.
+    pub(crate) fn let_go(&self) {
+        self.state.gate.send_replace(true);
+    }
+
+    /// How long rights may be relied upon, for answers from now on.
+    pub(crate) fn set_rights(&self, rights: Duration) {
+        *self.state.rights.lock().expect("not poisoned") = rights;
+    }
+
+    /// Ends a session and tells it.
+    pub(crate) fn end(&self, token: &str, reason: proto::EndReason) {
+        self.state.end(token, reason);
+    }
+
+    /// Ends a session without telling, as if the stream had missed it.
+    pub(crate) fn end_silently(&self, token: &str) {
+        self.state.sessions.lock().expect("not poisoned").remove(token).expect("the session lives");
+    }
+
+    /// Whether the session lives.
+    pub(crate) fn lives(&self, token: &str) -> bool {
+        self.state.sessions.lock().expect("not poisoned").contains_key(token)
+    }
+}
+
+impl Drop for FakeAuthd {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl State {
+    fn note(&self, method: &'static str, connection: &str, about: impl Into<String>) {
+        let call = Received { method, connection: connection.to_owned(), about: about.into() };
+        self.received.lock().expect("not poisoned").push(call);
+    }
+
+    fn end(&self, token: &str, reason: proto::EndReason) {
+        let ended = self.sessions.lock().expect("not poisoned").remove(token);
+        if let Some(granted) = ended {
+            let told = proto::Ended { session: granted.session.to_string(), reason: reason.into() };
+            // Nobody may be watching.
+            let _ = self.ended.send(told);
+        }
+    }
+
+    fn grant(&self, user: &str, acl: &[&str]) -> proto::Outcome {
+        let granted = Granted {
+            session: random(),
+            user: user.to_owned(),
+            acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
+        };
+        let token = random().to_string();
+        self.sessions.lock().expect("not poisoned").insert(token.clone(), granted);
+        self.granted(&token).expect("just granted")
+    }
+
+    fn granted(&self, token: &str) -> Option<proto::Outcome> {
+        let session = self.session(token)?;
+        let granted = proto::Granted { token: token.to_owned(), session: Some(session) };
+        Some(proto::Outcome { kind: Some(outcome::Kind::Granted(granted)) })
+    }
+
+    fn session(&self, token: &str) -> Option<proto::Session> {
+        let granted = self.sessions.lock().expect("not poisoned").get(token).cloned()?;
+        let rights = *self.rights.lock().expect("not poisoned");
+        Some(proto::Session {
+            session: granted.session.to_string(),
+            user: granted.user,
+            acl: granted.acl,
+            method: "fake".to_owned(),
+            idle_seconds: 300,
+            idle_left_ms: 300_000,
+            absolute_left_ms: 43_200_000,
+            rights_ms: u64::try_from(rights.as_millis()).expect("short"),
+            ..proto::Session::default()
+        })
+    }
+}
+
+fn random() -> Uuid {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("random bytes");
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+fn denied() -> proto::Outcome {
+    proto::Outcome { kind: Some(outcome::Kind::Denied(proto::Denied {})) }
+}
+
+fn failure(name: &str) -> Status {
+    let reason = match name {
+        "BadRequest" => Reason::BadRequest,
+        "Unauthenticated" => Reason::Unauthenticated,
+        "Forbidden" => Reason::Forbidden,
+        "NotFound" => Reason::NotFound,
+        "TooMany" => Reason::TooMany,
+        "TimedOut" => Reason::TimedOut,
+        "Unavailable" => Reason::Unavailable,
+        "Fault" => Reason::Fault,
+        other => panic!("no such reason: {other}"),
+    };
+    reason.to_wire("a sentence of authd")
+}
+
+#[derive(Clone)]
+struct Service(Arc<State>);
+
+#[tonic::async_trait]
+impl login_server::Login for Service {
+    async fn begin(&self, request: Request<proto::BeginRequest>) -> Result<Response<proto::Outcome>, Status> {
+        let request = request.into_inner();
+        let connection = request.connection;
+        let outcome = match request.method.expect("a method") {
+            begin_request::Method::Password(proto::Password { username, password }) => {
+                self.0.note("begin", &connection, username.as_str());
+                if let Some(reason) = username.strip_prefix("reason-") {
+                    return Err(failure(reason));
+                }
+                match (username.as_str(), password.as_str()) {
+                    ("alice", "wonderland") => self.0.grant("alice", &["#"]),
+                    ("bob", "builder") => self.0.grant("bob", &["sysadm.rpc.settings.#"]),
+                    ("carol", "first") => {
+                        let conversation = random().to_string();
+                        self.0
+                            .conversations
+                            .lock()
+                            .expect("not poisoned")
+                            .insert(conversation.clone(), connection);
+                        let prompts =
+                            [(proto::Style::Info, "Welcome"), (proto::Style::Hidden, "Code: ")].map(
+                                |(style, text)| proto::Prompt { style: style.into(), text: text.to_owned() },
+                            );
+                        let prompts = proto::Prompts { conversation, prompts: prompts.into() };
+                        proto::Outcome { kind: Some(outcome::Kind::Prompts(prompts)) }
+                    }
+                    ("slow", _) => {
+                        let mut gate = self.0.gate.subscribe();
+                        gate.wait_for(|open| *open).await.expect("the state outlives this");
+                        self.0.grant("slow", &["#"])
+                    }
+                    _ => denied(),
+                }
+            }
+            begin_request::Method::LocalPeer(proto::LocalPeer { handle, username }) => {
+                self.0.note("begin", &connection, username.as_str());
+                let handle = self.0.handles.lock().expect("not poisoned").remove(&handle);
+                match handle {
+                    Some((owner, uid)) if owner == connection => {
+                        let user = format!("uid-{uid}");
+                        if username.is_empty() || username == user {
+                            self.0.grant(&user, &["#"])
+                        } else {
+                            denied()
+                        }
+                    }
+                    _ => denied(),
+                }
+            }
+            begin_request::Method::Token(proto::Token { token }) => {
+                self.0.note("begin", &connection, token.as_str());
+                self.0.granted(&token).unwrap_or_else(denied)
+            }
+        };
+        Ok(Response::new(outcome))
+    }
+
+    async fn respond(
+        &self,
+        request: Request<proto::RespondRequest>,
+    ) -> Result<Response<proto::Outcome>, Status> {
+        let request = request.into_inner();
+        self.0.note("respond", &request.connection, request.answers.join(","));
+        let mut conversations = self.0.conversations.lock().expect("not poisoned");
+        if conversations.get(&request.conversation) != Some(&request.connection) {
+            return Err(failure("Unauthenticated"));
+        }
+        if request.answers.len() != 1 {
+            return Err(Reason::BadRequest.to_wire("answers: one is wanted"));
+        }
+        conversations.remove(&request.conversation);
+        let right = request.answers == ["424242"];
+        Ok(Response::new(if right { self.0.grant("carol", &["#"]) } else { denied() }))
+    }
+
+    async fn abandon(
+        &self,
+        request: Request<proto::AbandonRequest>,
+    ) -> Result<Response<proto::AbandonReply>, Status> {
+        self.0.note("abandon", &request.into_inner().connection, "");
+        Ok(Response::new(proto::AbandonReply {}))
+    }
+}
+
+#[tonic::async_trait]
+impl sessions_server::Sessions for Service {
+    async fn check(&self, request: Request<proto::CheckRequest>) -> Result<Response<proto::Session>, Status> {
+        let request = request.into_inner();
+        let used = if request.used_ms_ago.is_some() { "used" } else { "unused" };
+        self.0.note("check", used, request.token.as_str());
+        self.0.session(&request.token).map(Response::new).ok_or_else(|| failure("NotFound"))
+    }
+
+    async fn end(&self, request: Request<proto::EndRequest>) -> Result<Response<proto::EndReply>, Status> {
+        let token = request.into_inner().token;
+        self.0.note("end", "", token.as_str());
+        self.0.end(&token, proto::EndReason::Cleared);
+        Ok(Response::new(proto::EndReply {}))
+    }
+
+    async fn report_activity(
+        &self,
+        request: Request<proto::ActivityReport>,
+    ) -> Result<Response<proto::ActivityReply>, Status> {
+        let tokens: Vec<_> =
+            request.into_inner().activities.into_iter().map(|activity| activity.token).collect();
+        self.0.note("report", "", tokens.join(","));
+        Ok(Response::new(proto::ActivityReply {}))
+    }
+
+    type WatchEndedStream = std::pin::Pin<Box<dyn Stream<Item = Result<proto::EndedEvent, Status>> + Send>>;
+
+    async fn watch_ended(
+        &self,
+        _: Request<proto::WatchEndedRequest>,
+    ) -> Result<Response<Self::WatchEndedStream>, Status> {
+        let ended = self.0.ended.subscribe();
+        self.0.watchers.send_modify(|count| *count += 1);
+        let ready = proto::EndedEvent { kind: Some(ended_event::Kind::Ready(proto::Ready {})) };
+        let told = futures_util::stream::unfold(ended, |mut ended| async move {
+            let event = ended.recv().await.ok()?;
+            Some((Ok(proto::EndedEvent { kind: Some(ended_event::Kind::Ended(event)) }), ended))
+        });
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(ready)).chain(told))))
+    }
+
+    async fn assert(&self, _: Request<proto::AssertRequest>) -> Result<Response<proto::Assertion>, Status> {
+        Err(Status::unimplemented("no assertions here"))
+    }
+}
+
+/// To the reactor a SEQPACKET listener is like any other.
+fn bind_seqpacket(path: &Path) -> UnixListener {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a socket");
+    bind(&socket, &SocketAddrUnix::new(path).expect("a short path")).expect("bind");
+    listen(&socket, 16).expect("listen");
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(socket)).expect("a listener")
+}
+
+async fn serve_peers(listener: UnixListener, state: Arc<State>) {
+    while let Ok((connection, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        tokio::spawn(async move { answer_peer(connection, &state).await });
+    }
+}
+
+async fn answer_peer(connection: UnixStream, state: &State) {
+    let mut packet = [0; 512];
+    let received = loop {
+        connection.readable().await.expect("readable");
+        match connection
+            .try_io(tokio::io::Interest::READABLE, || recv_one_descriptor(&connection, &mut packet))
+        {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            received => break received,
+        }
+    };
+    let (length, client): (usize, OwnedFd) = received.expect("one descriptor");
+    let query = proto::PeerQuery::decode(&packet[..length]).expect("a query");
+    let uid = uid_of_peer(&client).expect("a Unix socket").as_raw();
+    state.note("peer", &query.connection, format!("uid-{uid}"));
+    let handle = random().into_bytes().to_vec();
+    state.handles.lock().expect("not poisoned").insert(handle.clone(), (query.connection, uid));
+    let answer = proto::PeerAnswer { kind: Some(proto::peer_answer::Kind::Handle(handle)) }.encode_to_vec();
+    connection.writable().await.expect("writable");
+    connection.try_write(&answer).expect("a small packet");
+}

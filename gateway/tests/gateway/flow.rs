@@ -1,0 +1,98 @@
+//! Order, overtaking, and one connection not waiting for another.
+
+use crate::support::{Gateway, auth, code};
+
+fn request(name: &str, id: usize) -> String {
+    format!(r#"{{"namespace":"rpc","name":"{name}","id":{id}}}"#)
+}
+
+#[tokio::test]
+async fn pipelined_requests_see_the_login_before_them() {
+    let gateway = Gateway::start().await;
+    for mut client in [gateway.unix().await, gateway.tls().await] {
+        client.send(request("query", 1)).await;
+        client.send(auth("alice", "wonderland")).await;
+        client.send(request("query", 2)).await;
+        client.send(r#"{"namespace":"rpc","name":"auth_clear","id":"none"}"#).await;
+        client.send(request("query", 3)).await;
+        client.send(auth("alice", "wrong")).await;
+        client.send(auth("alice", "wonderland")).await;
+        client.send(request("query", 4)).await;
+        let mut replies = Vec::new();
+        for _ in 0..7 {
+            let reply = client.reply().await;
+            replies.push((reply["id"].clone(), code(&reply)));
+        }
+        let expected = [
+            (1.into(), 401),
+            ("auth".into(), 0),
+            (2.into(), 0),
+            (3.into(), 401),
+            ("auth".into(), 401),
+            ("auth".into(), 0),
+            (4.into(), 0),
+        ];
+        assert_eq!(replies, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_login_stops_nobody_else() {
+    let gateway = Gateway::start().await;
+    let mut slow = gateway.unix().await;
+    slow.send(auth("slow", "x")).await;
+    slow.send(request("query", 1)).await;
+    gateway.authd.received_at_least("begin", 1).await;
+    for mut client in [gateway.unix().await, gateway.tls().await] {
+        client.log_in("alice", "wonderland").await;
+        assert_eq!(client.query().await, 0);
+    }
+    gateway.authd.let_go();
+    assert_eq!(slow.reply().await["id"], "auth");
+    assert_eq!(code(&slow.reply().await), 0);
+}
+
+#[tokio::test]
+async fn so_many_requests_are_in_flight_and_no_more() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.unix().await;
+    client.send(auth("slow", "x")).await;
+    gateway.authd.received_at_least("begin", 1).await;
+    for id in 1..=32 {
+        client.send(request("query", id)).await;
+    }
+    let refused = client.reply().await;
+    assert_eq!((&refused["id"], code(&refused)), (&32.into(), 429), "31 wait behind the login, no more");
+    gateway.authd.let_go();
+    assert_eq!(client.reply().await["id"], "auth");
+    for id in 1..=31 {
+        let reply = client.reply().await;
+        assert_eq!((&reply["id"], code(&reply)), (&id.into(), 0));
+    }
+    assert_eq!(client.query().await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_nothing_when_it_does() {
+    let gateway = Gateway::start().await;
+    let (client, _) = gateway.alice().await;
+    // Each reply repeats its id: far more than the socket's buffers hold.
+    let id = "i".repeat(100_000);
+    let text = format!(r#"{{"namespace":"rpc","name":"query","id":"{id}"}}"#);
+    let (mut write, mut read) = futures_util::StreamExt::split(client.0);
+    let writer = tokio::spawn(async move {
+        for _ in 0..64 {
+            futures_util::SinkExt::send(
+                &mut write,
+                tokio_tungstenite::tungstenite::Message::text(text.clone()),
+            )
+            .await
+            .expect("sent");
+        }
+    });
+    for _ in 0..64 {
+        let message = futures_util::StreamExt::next(&mut read).await.expect("a reply").expect("a reply");
+        assert!(message.len() > 100_000);
+    }
+    writer.await.expect("all sent");
+}

@@ -1,0 +1,297 @@
+//! A gateway in this process on fresh sockets, and clients for it.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use doorward_gateway::config::Config;
+use doorward_launch::{Control, Identity};
+use futures_util::{SinkExt, StreamExt};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{self, Message, client::IntoClientRequest, protocol::WebSocketConfig},
+};
+
+use crate::fake_authd::FakeAuthd;
+
+/// Nothing here takes so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until there is something, and gives up after a while.
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A running gateway with its fake authd.
+pub(crate) struct Gateway {
+    pub(crate) authd: FakeAuthd,
+    pub(crate) directory: TempDir,
+    pub(crate) unix: PathBuf,
+    pub(crate) tls: SocketAddr,
+    pub(crate) fingerprint: String,
+    control: Control,
+    task: JoinHandle<Result<(), doorward_launch::StartError>>,
+}
+
+impl Gateway {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With another configuration.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let authd = FakeAuthd::start(directory.path());
+        let gateway = Self::start_in(directory, authd, change).await;
+        gateway.authd.watched().await;
+        gateway
+    }
+
+    pub(crate) async fn start_in(
+        directory: TempDir,
+        authd: FakeAuthd,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config { state_dir: directory.path().join("state"), ..Config::default() };
+        config.listen.tls = vec!["127.0.0.1:0".parse().expect("an address")];
+        config.listen.unix = directory.path().join("gateway.sock");
+        config.authd.socket = authd.socket();
+        config.authd.peer_socket = authd.peer_socket();
+        config.authd.user = Identity::current().uid.to_string();
+        // The tests are all one source.
+        config.limits.per_source = 200;
+        config.exempt = None;
+        change(&mut config);
+        config.check().expect("a good configuration");
+
+        let parts = doorward_gateway::bind(&config, &Identity::current()).expect("bound");
+        let listening = config.state_dir.join("listening.json");
+        let (control, unix) = (Control::new(), config.listen.unix.clone());
+        let task = tokio::spawn(doorward_gateway::serve(config, parts, control.clone()));
+        until(|| (control.is_ready() || task.is_finished()).then_some(())).await;
+        let listening = std::fs::read_to_string(listening).expect("listening.json");
+        let listening: Value = serde_json::from_str(&listening).expect("JSON");
+        assert_eq!(listening["unix"], unix.to_str().expect("UTF-8"));
+        Self {
+            tls: listening["tls"][0].as_str().expect("an address").parse().expect("an address"),
+            fingerprint: listening["fingerprint"].as_str().expect("text").to_owned(),
+            authd,
+            directory,
+            unix,
+            control,
+            task,
+        }
+    }
+
+    /// Asks it to stop; see [`Gateway::stopped`].
+    pub(crate) fn stop(&self) {
+        self.control.shutdown.cancel();
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(self) -> (TempDir, FakeAuthd) {
+        self.stop();
+        let result = timeout(PATIENCE, self.task).await.expect("it stops").expect("it does not panic");
+        result.expect("it stops without error");
+        (self.directory, self.authd)
+    }
+
+    pub(crate) async fn unix_stream(&self) -> Io {
+        Box::new(UnixStream::connect(&self.unix).await.expect("connect"))
+    }
+
+    pub(crate) async fn tls_stream(&self) -> Io {
+        self.tls_stream_with(&[&rustls::version::TLS13]).await.expect("TLS").0
+    }
+
+    /// The stream, and the certificate that the server showed.
+    pub(crate) async fn tls_stream_with(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> io::Result<(Io, CertificateDer<'static>)> {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody))
+            .with_no_client_auth();
+        let tcp = TcpStream::connect(self.tls).await?;
+        let name = ServerName::try_from("localhost").expect("a name");
+        let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        let shown = tls.get_ref().1.peer_certificates().expect("a certificate")[0].clone().into_owned();
+        Ok((Box::new(tls), shown))
+    }
+
+    pub(crate) async fn unix(&self) -> Client {
+        Client::over(self.unix_stream().await, "ws://localhost/").await.expect("a WebSocket")
+    }
+
+    pub(crate) async fn tls(&self) -> Client {
+        let url = format!("ws://{}/", self.tls);
+        Client::over(self.tls_stream().await, &url).await.expect("a WebSocket")
+    }
+
+    /// Logged in as a user with full access; the token too.
+    pub(crate) async fn alice(&self) -> (Client, String) {
+        let mut client = self.unix().await;
+        let token = client.log_in("alice", "wonderland").await;
+        (client, token)
+    }
+}
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+pub(crate) type Io = Box<dyn Stream>;
+
+/// A client that trusts every certificate: what is shown is compared by the tests that care.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A WebSocket client.
+pub(crate) struct Client(pub(crate) WebSocketStream<Io>);
+
+impl Client {
+    pub(crate) async fn over(stream: Io, url: &str) -> Result<Self, tungstenite::Error> {
+        Self::with_headers(stream, url, &[]).await
+    }
+
+    pub(crate) async fn with_headers(
+        stream: Io,
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, tungstenite::Error> {
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().expect("a value"));
+        }
+        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        let handshake = client_async_with_config(request, stream, Some(config));
+        timeout(PATIENCE, handshake).await.expect("an answer").map(|(socket, _)| Self(socket))
+    }
+
+    pub(crate) async fn send(&mut self, text: impl Into<String>) {
+        self.0.send(Message::text(text.into())).await.expect("sent");
+    }
+
+    /// The next message that is no ping or pong; nothing when the connection is over.
+    pub(crate) async fn message(&mut self) -> Option<Message> {
+        loop {
+            match timeout(PATIENCE, self.0.next()).await.expect("a message or an end") {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => return Some(message),
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
+    pub(crate) async fn reply(&mut self) -> Value {
+        match self.message().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).expect("JSON"),
+            other => panic!("no reply but {other:?}"),
+        }
+    }
+
+    pub(crate) async fn call(&mut self, text: impl Into<String>) -> Value {
+        self.send(text).await;
+        self.reply().await
+    }
+
+    /// The code of an error, 0 for a success; checks the envelope.
+    pub(crate) async fn code(&mut self, namespace: &str, name: &str, args: &str) -> u64 {
+        let text = format!(r#"{{"namespace":"{namespace}","name":"{name}","id":"x","args":{args}}}"#);
+        let reply = self.call(text).await;
+        assert_eq!((&reply["id"], &reply["namespace"]), (&"x".into(), &namespace.into()), "{reply}");
+        code(&reply)
+    }
+
+    pub(crate) async fn query(&mut self) -> u64 {
+        self.code("rpc", "query", "{}").await
+    }
+
+    /// The token of a login that succeeds.
+    pub(crate) async fn log_in(&mut self, username: &str, password: &str) -> String {
+        let reply = self.call(auth(username, password)).await;
+        assert_eq!(reply["args"][1], 300, "{reply}");
+        reply["args"][0].as_str().expect("a token").to_owned()
+    }
+
+    /// How the server closes, when it is the next thing that it does.
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
+        match self.message().await {
+            Some(Message::Close(Some(frame))) => (frame.code.into(), frame.reason.to_string()),
+            other => panic!("no close but {other:?}"),
+        }
+    }
+}
+
+pub(crate) fn code(reply: &Value) -> u64 {
+    match reply["name"].as_str() {
+        Some("response") => 0,
+        Some("error") => reply["args"]["code"].as_u64().expect("a number"),
+        _ => panic!("neither response nor error: {reply}"),
+    }
+}
+
+pub(crate) fn auth(username: &str, password: &str) -> String {
+    serde_json::json!({
+        "namespace": "rpc", "name": "auth", "id": "auth",
+        "args": {"username": username, "password": password},
+    })
+    .to_string()
+}
