@@ -34,6 +34,8 @@ pub(crate) struct Daemon {
     plan: Plan,
     child: Child,
     killed: bool,
+    /// Open as long as the program runs: it also tells that it stops.
+    _notify: UnixDatagram,
 }
 
 impl Daemon {
@@ -44,9 +46,10 @@ impl Daemon {
         let socket = UnixDatagram::bind(&path).expect("a socket to be notified on");
         // The program has dropped its privileges by the time it writes here.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod of the socket");
-        let mut daemon = Self { child: spawn(&plan, &path), plan, killed: false };
+        let child = spawn(&plan, &path);
+        let again = socket.try_clone().expect("a second descriptor");
+        let mut daemon = Self { child, plan, killed: false, _notify: again };
         daemon.await_ready(&socket);
-        fs::remove_file(&path).expect("the socket is still there");
         daemon
     }
 
@@ -87,6 +90,15 @@ impl Daemon {
 
     pub(crate) fn log_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.plan.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of its log; all of it when `DOORWARD_LOGS` is set.
+    pub(crate) fn log_end(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        let from =
+            if std::env::var_os("DOORWARD_LOGS").is_some() { 0 } else { lines.len().saturating_sub(12) };
+        lines.get(from..).unwrap_or_default().join("\n")
     }
 
     /// Whether it still runs.

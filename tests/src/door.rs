@@ -21,9 +21,11 @@ pub enum Kind {
     Stream,
     /// SOCK_SEQPACKET.
     Packets,
+    /// SOCK_STREAM, not connected to the path but listening on it.
+    Listening,
 }
 
-/// Connects as `uid` (group the same number); the kernel will name that uid as the peer.
+/// Connects (or listens) as `uid`, group the same number; the kernel will name that uid as the peer.
 ///
 /// # Errors
 /// What the helper that connects says on its stderr; most often that it may not.
@@ -35,7 +37,12 @@ pub fn connect_as(uid: u32, kind: Kind, path: &Path) -> io::Result<OwnedFd> {
     let copies = tempfile::Builder::new().prefix("dwtbin").permissions(open_directory()).tempdir()?;
     let program = for_any_uid(&programs().connect_as, copies.path());
     let mut command = Command::new(program);
-    command.arg(if kind == Kind::Stream { "stream" } else { "seqpacket" }).arg(path);
+    let kind = match kind {
+        Kind::Stream => "stream",
+        Kind::Packets => "seqpacket",
+        Kind::Listening => "listen",
+    };
+    command.arg(kind).arg(path);
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/");
     if uid != rustix::process::geteuid().as_raw() {
         command.uid(uid).gid(uid);

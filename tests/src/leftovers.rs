@@ -28,11 +28,12 @@ pub(crate) fn processes(marks: &[&str]) -> Vec<String> {
     found
 }
 
-/// Unix sockets bound to a name below the directory, as the kernel lists them.
+/// Unix sockets bound to a name below the directory, as the kernel lists them; but those of the tests.
 pub(crate) fn sockets(dir: &Path) -> Vec<String> {
     let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let dir = dir.to_string_lossy();
-    table.lines().filter(|line| line.contains(dir.as_ref())).map(str::to_owned).collect()
+    let ours = |line: &&str| line.contains(dir.as_ref()) && !line.contains("/notify/");
+    table.lines().filter(ours).map(str::to_owned).collect()
 }
 
 /// Waits until nothing of the stack is left; what is, after the deadline.

@@ -3,7 +3,8 @@
 /// Which PAM is behind the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pam {
-    /// libpam-wrapper and libnss-wrapper: no root, no real account.
+    /// The system's libpam with service files of the tests' own and libpam-wrapper's modules, accounts by
+    /// libnss-wrapper: no root, no real account.
     Wrapper,
     /// The system's PAM with real accounts; needs root.
     Real,

@@ -1,15 +1,16 @@
-//! The PAM stack of the tests: its service file, the test module, libpam-wrapper.
+//! The PAM stack of the tests: its service file, the test module, and how libpam finds them without root.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cast::{Behaviour, Cast};
 
-/// libpam-wrapper with its modules, and libnss-wrapper.
+/// libnss-wrapper, and the modules of libpam-wrapper.
+///
+/// Its library itself is not used here: each process that loads it picks a directory below /tmp, and
+/// two that start at once pick the same and one of them dies. `confdir.c` does the same without one.
 #[derive(Debug)]
 pub(crate) struct Wrapper {
-    pub(crate) pam: PathBuf,
     pub(crate) nss: PathBuf,
     matrix: PathBuf,
 }
@@ -20,12 +21,9 @@ impl Wrapper {
         let arch = std::env::consts::ARCH;
         let dirs = [format!("/usr/lib/{arch}-linux-gnu"), "/usr/lib64".into(), "/usr/lib".into()];
         dirs.iter().map(Path::new).find_map(|dir| {
-            let found = Self {
-                pam: dir.join("libpam_wrapper.so"),
-                nss: dir.join("libnss_wrapper.so"),
-                matrix: dir.join("pam_wrapper/pam_matrix.so"),
-            };
-            (found.pam.is_file() && found.nss.is_file() && found.matrix.is_file()).then_some(found)
+            let found =
+                Self { nss: dir.join("libnss_wrapper.so"), matrix: dir.join("pam_wrapper/pam_matrix.so") };
+            (found.nss.is_file() && found.matrix.is_file()).then_some(found)
         })
     }
 
@@ -63,37 +61,24 @@ pub(crate) fn passdb(cast: &Cast, service: &str) -> String {
 
 /// Compiles the test module into `dir`.
 pub(crate) fn compile_module(dir: &Path) -> PathBuf {
-    let module = dir.join("pam_doorward_test.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/pam-modules/pam_doorward_test.c");
-    let output = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&module)
-        .args([source, "-lpam"])
-        .output()
-        .expect("cc runs (package gcc)");
+    compile("pam_doorward_test", dir)
+}
+
+/// Compiles what makes libpam read its service files from `PAM_WRAPPER_SERVICE_DIR`.
+pub(crate) fn compile_confdir(dir: &Path) -> PathBuf {
+    compile("confdir", dir)
+}
+
+fn compile(name: &str, dir: &Path) -> PathBuf {
+    let module = dir.join(format!("{name}.so"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("pam-modules").join(format!("{name}.c"));
+    let mut cc = Command::new("cc");
+    let output = cc.args(["-shared", "-fPIC", "-o"]).arg(&module).arg(source).arg("-lpam").output();
+    let output = output.expect("cc runs (package gcc)");
     assert!(
         output.status.success(),
-        "the test module does not compile (package libpam0g-dev?):\n{}",
+        "{name}.c does not compile (package libpam0g-dev?):\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     module
-}
-
-/// Removes what libpam-wrapper left in the temporary directory: a worker that was killed could not.
-pub(crate) fn purge_wrapper_dirs(uid: u32, whole_uid_is_ours: bool) {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir("/tmp") else { return };
-    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let ours = name.len() == 5
-            && name.starts_with("pam.")
-            && fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir() && m.uid() == uid);
-        let alive = || {
-            let pid = fs::read_to_string(path.join("pid")).unwrap_or_default();
-            Path::new("/proc").join(pid.trim()).is_dir() && !pid.trim().is_empty()
-        };
-        if ours && (whole_uid_is_ours || !alive()) {
-            let _ = fs::remove_dir_all(&path);
-        }
-    }
 }

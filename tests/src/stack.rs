@@ -135,10 +135,9 @@ impl Stack {
         guard.arguments.push("--worker".into());
         guard.arguments.push(path_text(&for_any_uid(&programs().wrapped_worker, &bin)));
         guard.environment = vec![
-            ("LD_PRELOAD".into(), path_text(&wrapper.pam)),
+            ("LD_PRELOAD".into(), path_text(&pam::compile_confdir(&layout.path("lib")))),
             ("PAM_WRAPPER".into(), "1".into()),
             ("PAM_WRAPPER_SERVICE_DIR".into(), layout.text("services")),
-            ("PAM_WRAPPER_DEBUGLEVEL".into(), "0".into()),
         ];
         let (mut authd, mut gateway) = Self::service_plans(&layout, options, own, own, "");
         authd.environment = vec![
@@ -209,6 +208,7 @@ impl Stack {
         set_default(&mut authd, "socket.peer_path", layout.text("run/authd/peer.sock"));
         set_default(&mut authd, "socket.assertion_key", layout.text("run/authd/assertion.pub"));
         set_default(&mut authd, "peers.gateway", gateway_uid.to_string());
+        set_default(&mut authd, "peers.gateway_socket", layout.text("run/gateway.sock"));
         set_default(&mut authd, "pam.socket", layout.text("run/pam/pam.sock"));
         set_default(&mut authd, "access.full_groups", vec![format!("{prefix}{FULL}")]);
         set_default(&mut authd, "access.limited_groups", vec![format!("{prefix}{LIMITED}")]);
@@ -424,9 +424,6 @@ impl Stack {
                 wrong.push(format!("{} panicked:\n{text}", daemon.name()));
             }
         }
-        if self.pam == Pam::Wrapper {
-            pam::purge_wrapper_dirs(self.authd_uid, skip::is_root());
-        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
 }
@@ -435,7 +432,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for daemon in &self.daemons {
-                eprintln!("--- {} ---\n{}", daemon.log_path().display(), daemon.log_text());
+                eprintln!("--- the end of {} ---\n{}", daemon.log_path().display(), daemon.log_end());
             }
         }
         let finished = self.finish();

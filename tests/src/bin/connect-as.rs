@@ -1,7 +1,7 @@
 //! Connects to a Unix socket under its own uid and hands the connection over on its stdin.
 //!
-//! `connect-as stream|seqpacket PATH`. The kernel fixes who a peer is when it connects, so a test can
-//! go on with the descriptor as if it were that user.
+//! `connect-as stream|seqpacket|listen PATH`. The kernel fixes who a peer is when it connects, or calls
+//! listen(), so a test can go on with the descriptor as if it were that user.
 
 use std::io::{IoSlice, stdin};
 use std::mem::MaybeUninit;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType, connect, sendmsg, socket_with,
+    SocketType, bind, connect, listen, sendmsg, socket_with,
 };
 
 fn main() -> ExitCode {
@@ -25,14 +25,21 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
-    let [kind, path] = arguments else { return Err("usage: connect-as stream|seqpacket PATH".into()) };
-    let kind = match kind.as_str() {
-        "stream" => SocketType::STREAM,
-        "seqpacket" => SocketType::SEQPACKET,
-        _ => return Err("stream or seqpacket".into()),
+    let [kind, path] = arguments else { return Err("usage: connect-as stream|seqpacket|listen PATH".into()) };
+    let (kind, listens) = match kind.as_str() {
+        "stream" => (SocketType::STREAM, false),
+        "seqpacket" => (SocketType::SEQPACKET, false),
+        "listen" => (SocketType::STREAM, true),
+        _ => return Err("stream, seqpacket or listen".into()),
     };
     let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-    connect(&socket, &SocketAddrUnix::new(path.as_str())?)?;
+    let address = SocketAddrUnix::new(path.as_str())?;
+    if listens {
+        bind(&socket, &address)?;
+        listen(&socket, 4)?;
+    } else {
+        connect(&socket, &address)?;
+    }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [socket.as_fd()];

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::expect::matches;
 use super::{Deed, Line, Transcript, Transport};
-use crate::client::{Client, Received};
+use crate::client::{Client, PATIENCE, Received};
 use crate::python::PythonClient;
 use crate::secrets;
 use crate::stack::Stack;
@@ -20,6 +20,8 @@ impl Transcript {
     pub async fn replay(&self, stack: &mut Stack, over: &Transport) -> Result<(), String> {
         let mut connections: BTreeMap<&str, Peer> = BTreeMap::new();
         stack.forget_changed_passwords();
+        // Those of the transcript before count until they are gone.
+        stack.await_no_conversations(PATIENCE);
         let mut known: BTreeMap<String, String> = BTreeMap::new();
         let mut on = "";
         for (number, line) in &self.lines {
@@ -57,7 +59,8 @@ impl Transcript {
                 Line::SendFilled(length, text) => {
                     let text = filled_in(text, stack, &known).map_err(&at)?;
                     // A peer that closes early on what is too long is fine: what it says counts.
-                    let _ = client.send(&format!("{text:<length$}")).await;
+                    let blanks = " ".repeat(length.saturating_sub(text.len()));
+                    let _ = client.send(&(text + &blanks)).await;
                 }
                 Line::Expect(text) => {
                     let Received::Json(seen) = client.receive().await else {

@@ -1,1 +1,340 @@
-//! later
+//! A gateway that was taken over: it has the uid and the sockets, and calls what it likes in any order.
+//!
+//! It knows what a gateway comes to see (names of sessions and of conversations, tokens that have ended,
+//! a handle that was used, one right password of somebody who needs a second answer), and must get no
+//! session, no rights and no assertion out of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use doorward_proto::authd::v1::{
+    AbandonRequest, Activity, ActivityReport, AssertRequest, BeginRequest, CheckRequest, Dialect, EndRequest,
+    LocalPeer, Outcome, Password, RespondRequest, Source, Token, WatchEndedRequest, begin_request::Method,
+    outcome::Kind,
+};
+use doorward_tests::grpc::{Authd, ask_peer};
+use doorward_tests::{CODE, Client, Options, Pam, Person, Role, Stack, secrets, skip};
+use tonic::{Response, Status};
+
+use crate::support::Doorstep;
+
+/// One call with arguments that give nobody the right to anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    CheckForged,
+    CheckSessionName,
+    CheckEnded,
+    EndSessionName,
+    AssertSessionName,
+    AssertEnded,
+    ReportSessionName,
+    WatchEnded,
+    BeginTokenSessionName,
+    BeginTokenEnded,
+    BeginLocalForged,
+    BeginLocalUsed,
+    BeginLocalOtherUser,
+    BeginLocalRoot,
+    BeginLocalOtherConnection,
+    BeginNothing,
+    BeginWrongPassword,
+    BeginEmptyPassword,
+    BeginRootEmptyPassword,
+    BeginAlmost,
+    RespondForAnother,
+    RespondWrong,
+    RespondAgain,
+    RespondNowhere,
+    AbandonOwn,
+    AbandonAny,
+}
+
+use Call::*;
+
+/// Those that authd answers by itself, without PAM and without a new descriptor.
+const QUICK: &[Call] = &[
+    CheckForged,
+    CheckSessionName,
+    CheckEnded,
+    EndSessionName,
+    AssertSessionName,
+    AssertEnded,
+    ReportSessionName,
+    BeginTokenSessionName,
+    BeginTokenEnded,
+    BeginLocalForged,
+    BeginLocalUsed,
+    BeginNothing,
+    RespondForAnother,
+    RespondNowhere,
+    AbandonOwn,
+];
+
+/// The others: with a module's answer, a fresh handle, or a stream.
+const SLOW: &[Call] = &[
+    WatchEnded,
+    BeginLocalOtherUser,
+    BeginLocalRoot,
+    BeginLocalOtherConnection,
+    BeginWrongPassword,
+    BeginEmptyPassword,
+    BeginRootEmptyPassword,
+    BeginAlmost,
+    RespondWrong,
+    RespondAgain,
+    AbandonAny,
+];
+
+/// A connection of the gateway that no sequence uses for itself.
+const ELSEWHERE: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1cffff";
+
+/// What the evil gateway knows.
+struct Known {
+    stack: Stack,
+    alice: Person,
+    bob: Person,
+    two: Person,
+    session: String,
+    ended: String,
+    used: Vec<u8>,
+    /// Somebody else's conversation, which waits for a code.
+    conversation: String,
+    /// A connection whose far end is alice's; `None` without root.
+    near: Option<(OwnedFd, OwnedFd)>,
+    _doorstep: Doorstep,
+}
+
+/// One sequence under way.
+struct Sequence<'a> {
+    known: &'a Known,
+    authd: Authd,
+    connection: String,
+    own: String,
+}
+
+impl Sequence<'_> {
+    /// Makes the call; what it got that it should not have.
+    async fn call(&mut self, call: Call) -> Result<(), String> {
+        let Known { session, ended, .. } = self.known;
+        match call {
+            CheckForged => self.check("f81d4fae-7dec-41d0-a765-00a0c91e6bf6").await,
+            CheckSessionName => self.check(session).await,
+            CheckEnded => self.check(ended).await,
+            EndSessionName => {
+                drop(self.authd.sessions.end(EndRequest { token: session.clone() }).await);
+                Ok(())
+            }
+            AssertSessionName => self.assert(session).await,
+            AssertEnded => self.assert(ended).await,
+            ReportSessionName => {
+                let activities = vec![
+                    Activity { token: session.clone(), used_ms_ago: 0 },
+                    Activity { token: ended.clone(), used_ms_ago: u64::MAX },
+                ];
+                drop(self.authd.sessions.report_activity(ActivityReport { activities }).await);
+                Ok(())
+            }
+            WatchEnded => {
+                drop(self.authd.sessions.watch_ended(WatchEndedRequest {}).await);
+                Ok(())
+            }
+            BeginTokenSessionName => self.begin(Some(Method::Token(Token { token: session.clone() }))).await,
+            BeginTokenEnded => self.begin(Some(Method::Token(Token { token: ended.clone() }))).await,
+            BeginLocalForged => self.begin_local(vec![0; 16], &self.known.alice.name).await,
+            BeginLocalUsed => self.begin_local(self.known.used.clone(), &self.known.alice.name).await,
+            BeginLocalOtherUser => self.begin_as(&self.known.bob.name, None).await,
+            BeginLocalRoot => self.begin_as("root", None).await,
+            BeginLocalOtherConnection => self.begin_as(&self.known.alice.name, Some(ELSEWHERE)).await,
+            BeginNothing => self.begin(None).await,
+            BeginWrongPassword => self.begin_password(&self.known.alice.name, "not the password").await,
+            BeginEmptyPassword => self.begin_password(&self.known.alice.name, "").await,
+            BeginRootEmptyPassword => self.begin_password("root", "").await,
+            BeginAlmost => self.begin_password(&self.known.two.name, &self.known.two.password).await,
+            RespondForAnother => self.respond(&self.known.conversation, CODE).await,
+            RespondWrong | RespondAgain => self.respond(&self.own.clone(), "not the colour").await,
+            RespondNowhere => self.respond("", CODE).await,
+            AbandonOwn => self.abandon(&self.connection.clone()).await,
+            AbandonAny => self.abandon("").await,
+        }
+    }
+
+    async fn check(&mut self, token: &str) -> Result<(), String> {
+        let request = CheckRequest { token: token.to_owned(), used_ms_ago: Some(0) };
+        self.authd.sessions.check(request).await.map_or(Ok(()), |session| Err(format!("{session:?}")))
+    }
+
+    async fn assert(&mut self, token: &str) -> Result<(), String> {
+        let request = AssertRequest { token: token.to_owned(), audience: "certd".to_owned() };
+        self.authd.sessions.assert(request).await.map_or(Ok(()), |_| Err("an assertion".to_owned()))
+    }
+
+    async fn begin(&mut self, method: Option<Method>) -> Result<(), String> {
+        let request = BeginRequest {
+            connection: self.connection.clone(),
+            source: Some(Source { address: "192.0.2.7".to_owned() }),
+            dialect: Dialect::Sysadm.into(),
+            method,
+        };
+        let outcome = self.authd.login.begin(request).await;
+        self.judge(outcome)
+    }
+
+    async fn begin_password(&mut self, username: &str, password: &str) -> Result<(), String> {
+        let (username, password) = (username.to_owned(), password.to_owned());
+        self.begin(Some(Method::Password(Password { username, password }))).await
+    }
+
+    async fn begin_local(&mut self, handle: Vec<u8>, username: &str) -> Result<(), String> {
+        self.begin(Some(Method::LocalPeer(LocalPeer { handle, username: username.to_owned() }))).await
+    }
+
+    /// With a fresh handle of alice's connection, for this connection or another.
+    async fn begin_as(&mut self, username: &str, connection: Option<&str>) -> Result<(), String> {
+        let Some((near, _)) = &self.known.near else { return Ok(()) };
+        let connection = connection.unwrap_or(&self.connection);
+        // A full table of handles is a refusal like any other.
+        let Ok(handle) = ask_peer(&self.known.stack, connection, &[near.as_fd()]) else { return Ok(()) };
+        self.begin_local(handle, username).await
+    }
+
+    async fn respond(&mut self, conversation: &str, answer: &str) -> Result<(), String> {
+        let request = RespondRequest {
+            connection: self.connection.clone(),
+            conversation: conversation.to_owned(),
+            answers: vec![answer.to_owned()],
+        };
+        let outcome = self.authd.login.respond(request).await;
+        self.judge(outcome)
+    }
+
+    async fn abandon(&mut self, connection: &str) -> Result<(), String> {
+        drop(self.authd.login.abandon(AbandonRequest { connection: connection.to_owned() }).await);
+        Ok(())
+    }
+
+    fn judge(&mut self, outcome: Result<Response<Outcome>, Status>) -> Result<(), String> {
+        match outcome.map(|outcome| outcome.into_inner().kind) {
+            Ok(Some(Kind::Granted(granted))) => {
+                secrets::register(&granted.token);
+                Err(format!("a session: {:?}", granted.session))
+            }
+            Ok(Some(Kind::Prompts(prompts))) => {
+                self.own = prompts.conversation;
+                Ok(())
+            }
+            Ok(Some(Kind::Denied(_)) | None) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// All sequences of this length.
+fn sequences(calls: &[Call], length: u32) -> Vec<Vec<Call>> {
+    let all = calls.len().pow(length);
+    let digit = |number: usize, place| calls[number / calls.len().pow(place) % calls.len()];
+    (0..all).map(|number| (0..length).map(|place| digit(number, place)).collect()).collect()
+}
+
+async fn every_order(pam: Pam) {
+    let doorstep = Doorstep::new();
+    let mut options = Options::new(pam).authd("pam.refusal_delay_ms", 1);
+    options = options.authd("peers.gateway_socket", doorstep.path());
+    for bound in ["pam.per_source", "pam.per_account", "pam.conversations"] {
+        options = options.authd(bound, 64);
+    }
+    let Some(stack) = Stack::start(&options) else { return };
+    secrets::register("not the password");
+    secrets::register("not the colour");
+    let mut honest = Client::tls(&stack).await;
+    let token = honest.login(stack.person(Role::Full)).await.expect("alice logs in");
+    let mut waiting = Client::tls(&stack).await;
+    let conversation = waiting.login_prompts(stack.person(Role::Code)).await;
+    let known = Arc::new(known(stack, doorstep, &token, conversation.clone()).await);
+
+    let everything: Vec<Call> = [QUICK, SLOW].concat();
+    let all = match (skip::long(), pam) {
+        (true, _) => [sequences(&everything, 2), sequences(&everything, 3)].concat(),
+        (false, Pam::Wrapper) => [sequences(&everything, 2), sequences(QUICK, 3)].concat(),
+        (false, Pam::Real) => sequences(&everything, 2),
+    };
+    play(&known, all).await;
+
+    // Those who did act are as they were: alice is logged in, and the code still finishes its login.
+    assert!(honest.logged_in().await, "alice's session is gone");
+    waiting.respond(&conversation, &[CODE]).await.expect("the waiting login goes on");
+    honest.close().await;
+    waiting.close().await;
+    let mut known = Arc::into_inner(known).expect("all sequences are over");
+    assert!(known.stack.runs());
+}
+
+async fn known(stack: Stack, doorstep: Doorstep, token: &str, conversation: String) -> Known {
+    let mut authd = Authd::as_gateway(&stack).await;
+    let check = CheckRequest { token: token.to_owned(), used_ms_ago: None };
+    let session = authd.sessions.check(check).await.expect("alice's session").into_inner().session;
+    let mut client = Client::tls(&stack).await;
+    let ended = client.login(stack.person(Role::Limited)).await.expect("bob logs in");
+    authd.sessions.end(EndRequest { token: ended.clone() }).await.expect("bob's session ends");
+    let alice = stack.person(Role::Full).clone();
+    let near = skip::is_root().then(|| doorstep.accept_from(alice.uid));
+    let mut used = vec![7; 16];
+    if let Some((near, _)) = &near {
+        used = ask_peer(&stack, ELSEWHERE, &[near.as_fd()]).expect("a handle");
+        let method =
+            Some(Method::LocalPeer(LocalPeer { handle: used.clone(), username: alice.name.clone() }));
+        let request = BeginRequest {
+            connection: ELSEWHERE.to_owned(),
+            dialect: Dialect::Sysadm.into(),
+            method,
+            source: None,
+        };
+        if let Ok(outcome) = authd.login.begin(request).await
+            && let Some(Kind::Granted(granted)) = outcome.into_inner().kind
+        {
+            let token = secrets::register(&granted.token).to_owned();
+            authd.sessions.end(EndRequest { token }).await.expect("that session ends");
+        }
+    }
+    let (bob, two) = (stack.person(Role::Limited).clone(), stack.person(Role::Two).clone());
+    Known { stack, alice, bob, two, session, ended, used, conversation, near, _doorstep: doorstep }
+}
+
+/// Plays them all, a few at the same time, each on a connection of its own.
+async fn play(known: &Arc<Known>, all: Vec<Vec<Call>>) {
+    let (all, next) = (Arc::new(all), Arc::new(AtomicUsize::new(0)));
+    let mut players = Vec::new();
+    for player in 0..4 {
+        let (known, all, next) = (Arc::clone(known), Arc::clone(&all), Arc::clone(&next));
+        players.push(tokio::spawn(async move {
+            let authd = Authd::as_gateway(&known.stack).await;
+            let mut sequences = 0_u64;
+            while let Some(calls) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                sequences += 1;
+                let connection = format!("7a0b1f04-6b1c-4c54-{player:04x}-{sequences:012x}");
+                let mut sequence =
+                    Sequence { known: &known, authd: authd.clone(), connection, own: "none".to_owned() };
+                for call in calls {
+                    if let Err(got) = sequence.call(*call).await {
+                        panic!("{call:?} in {calls:?} got {got}");
+                    }
+                }
+                // A gateway tells when a connection has closed; this frees its conversations.
+                let connection = sequence.connection.clone();
+                sequence.abandon(&connection).await.expect("abandoning always works");
+            }
+        }));
+    }
+    for player in players {
+        player.await.expect("no sequence got anything");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_of_calls_gets_a_session_under_libpam_wrapper() {
+    every_order(Pam::Wrapper).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_of_calls_gets_a_session_with_real_accounts() {
+    every_order(Pam::Real).await;
+}

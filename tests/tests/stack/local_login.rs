@@ -1,7 +1,7 @@
 //! Login without a password: for whom the kernel's word is enough, and for whom it is not.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use doorward_proto::authd::v1::{
@@ -11,7 +11,11 @@ use doorward_tests::grpc::{Authd, ask_peer};
 use doorward_tests::{Client, Options, Pam, Role, Stack, skip};
 use serde_json::json;
 
-use crate::support::accepted_from;
+use crate::support::{Doorstep, connected_to};
+
+/// Connections as a gateway names them.
+const C1: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1c0001";
+const C2: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1c0002";
 
 async fn who_may(pam: Pam) {
     let Some(stack) = Stack::start(&Options::new(pam)) else { return };
@@ -86,7 +90,6 @@ async fn switched_off_it_is_refused_to_everybody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn descriptors_that_prove_nothing_are_refused() {
     let Some(mut stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
-    let mut authd = Authd::as_gateway(&stack).await;
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
     let listening = UnixListener::bind(stack.path("notify/listening")).expect("a listener");
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
@@ -102,7 +105,7 @@ async fn descriptors_that_prove_nothing_are_refused() {
         None,
     )
     .expect("a pair of sockets");
-    let descriptors = [
+    let descriptors: [(&str, Vec<BorrowedFd<'_>>); 10] = [
         ("none", vec![]),
         ("two", vec![ours.as_fd(), theirs.as_fd()]),
         ("sixteen", vec![ours.as_fd(); 16]),
@@ -115,13 +118,20 @@ async fn descriptors_that_prove_nothing_are_refused() {
         ("a SEQPACKET socket", vec![packets.as_fd()]),
     ];
     for (what, descriptors) in &descriptors {
-        let answer = ask_peer(&stack, "c1", descriptors);
+        let answer = ask_peer(&stack, C1, descriptors);
         assert!(answer.is_err(), "{what}: {answer:?}");
     }
     drop(far);
-    // A pair that the gateway made itself is a fine socket, whose far end is the maker's: no user.
-    if let Ok(handle) = ask_peer(&stack, "c1", &[ours.as_fd()]) {
-        refused(&mut authd, "c1", &handle, "").await;
+    // A pair that the gateway made itself, and the ends of a connection that was not accepted at the
+    // gateway's socket: on the end that connected the kernel names whoever listens, here alice.
+    let mut sockets: Vec<OwnedFd> = vec![ours.into(), theirs.into()];
+    if skip::root("a socket on which another user listens") {
+        let (connecting, accepted) = connected_to(stack.person(Role::Full).uid);
+        sockets.extend([connecting, accepted]);
+    }
+    for socket in &sockets {
+        let answer = ask_peer(&stack, C1, &[socket.as_fd()]);
+        assert!(answer.is_err(), "{socket:?}: {answer:?}");
     }
     assert!(stack.runs());
 }
@@ -131,28 +141,29 @@ async fn a_handle_is_good_once_for_its_connection_and_its_user() {
     if !skip::root("a connection of another user") {
         return;
     }
-    let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let doorstep = Doorstep::new();
+    let options = Options::new(Pam::Wrapper).authd("peers.gateway_socket", doorstep.path());
+    let Some(stack) = Stack::start(&options) else { return };
     let mut authd = Authd::as_gateway(&stack).await;
     let alice = stack.person(Role::Full).clone();
-    let (near, _far) = accepted_from(alice.uid).expect("a connection from alice");
-    let handle = || ask_peer(&stack, "c1", &[near.as_fd()]).expect("alice is at the far end");
+    let (near, _far) = doorstep.accept_from(alice.uid);
+    let handle = || ask_peer(&stack, C1, &[near.as_fd()]).expect("alice is at the far end");
     // For another connection, another user, root: refused, and used up.
-    for (connection, user) in [("c2", ""), ("c1", stack.person(Role::Limited).name.as_str()), ("c1", "root")]
-    {
+    for (connection, user) in [(C2, ""), (C1, stack.person(Role::Limited).name.as_str()), (C1, "root")] {
         let handle = handle();
         refused(&mut authd, connection, &handle, user).await;
-        refused(&mut authd, "c1", &handle, &alice.name).await;
+        refused(&mut authd, C1, &handle, &alice.name).await;
     }
     // As it is meant: granted, once.
     let handle = handle();
-    let outcome = begin(&mut authd, "c1", &handle, &alice.name).await.expect("an outcome");
+    let outcome = begin(&mut authd, C1, &handle, &alice.name).await.expect("an outcome");
     let Some(Kind::Granted(granted)) = outcome.kind else { panic!("alice is not let in") };
     doorward_tests::secrets::register(&granted.token);
     let session = granted.session.expect("a session");
     assert_eq!((session.user.as_str(), session.uid), (alice.name.as_str(), Some(alice.uid)));
-    refused(&mut authd, "c1", &handle, &alice.name).await;
+    refused(&mut authd, C1, &handle, &alice.name).await;
     for forged in [&[][..], &[0; 16], &[0; 15], &[0; 17], &[0; 4096]] {
-        refused(&mut authd, "c1", forged, &alice.name).await;
+        refused(&mut authd, C1, forged, &alice.name).await;
     }
 }
 

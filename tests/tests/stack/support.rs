@@ -1,26 +1,58 @@
 //! What several tests of the stack need.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::{fs, io};
 
 use doorward_tests::door::{Kind, connect_as};
 use doorward_tests::{Stack, skip};
+use tempfile::TempDir;
 
-/// A connection whose far end belongs to `uid`, as a gateway accepts it: both ends.
-///
-/// The listener is the tests' own: a gateway taken over can make one too.
-pub(crate) fn accepted_from(uid: u32) -> io::Result<(OwnedFd, OwnedFd)> {
-    let dir = tempfile::Builder::new().prefix("dwt").tempdir()?;
-    let open = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
-    std::fs::set_permissions(dir.path(), open(0o755))?;
+/// A listening socket that authd is told is the gateway's: what a gateway that was taken over has.
+pub(crate) struct Doorstep {
+    dir: TempDir,
+    listener: UnixListener,
+}
+
+impl Doorstep {
+    pub(crate) fn new() -> Self {
+        let dir = open_dir();
+        let path = dir.path().join("gateway.sock");
+        let listener = UnixListener::bind(&path).expect("a listener");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod of our socket");
+        Self { dir, listener }
+    }
+
+    /// For `peers.gateway_socket`.
+    pub(crate) fn path(&self) -> String {
+        self.dir.path().join("gateway.sock").to_str().expect("UTF-8").to_owned()
+    }
+
+    /// A connection from `uid`: the accepted end, and the client's.
+    pub(crate) fn accept_from(&self, uid: u32) -> (OwnedFd, OwnedFd) {
+        let far = connect_as(uid, Kind::Stream, &self.dir.path().join("gateway.sock")).expect("open to all");
+        let (near, _) = self.listener.accept().expect("a connection");
+        (near.into(), far)
+    }
+}
+
+/// A connection that was made to a socket on which `uid` listens: the end that connected, and the other.
+pub(crate) fn connected_to(uid: u32) -> (OwnedFd, OwnedFd) {
+    let dir = open_dir();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("chmod of our directory");
     let path = dir.path().join("s");
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, open(0o666))?;
-    let far = connect_as(uid, Kind::Stream, &path)?;
-    let (near, _) = listener.accept()?;
-    Ok((near.into(), far))
+    let listener = UnixListener::from(connect_as(uid, Kind::Listening, &path).expect("a listener"));
+    let connecting = UnixStream::connect(&path).expect("a connection");
+    let (accepted, _) = listener.accept().expect("a connection");
+    (connecting.into(), accepted.into())
+}
+
+fn open_dir() -> TempDir {
+    let dir = tempfile::Builder::new().prefix("dwt").tempdir().expect("a temporary directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod of our directory");
+    dir
 }
 
 /// A uid that is neither root's nor one of the stack's; `None` without root (and that was said).
