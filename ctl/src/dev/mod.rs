@@ -214,8 +214,8 @@ fn tell_person(
     let mut text = table(&rows);
     if !plan.accounts.separated() {
         text.push_str(
-            "\nNot root: all services run as you. Nothing separates them, a break-in of one is a break-in of all;\n\
-             and you, being the uid of a service, cannot log in without a password. Only loopback listens.\n",
+            "\nNot root: all services run as you. Nothing separates them, a break-in of one is a break-in of all.\n\
+             Only loopback listens.\n",
         );
     }
     let own = std::env::current_exe().map_or_else(|_| "doorward".to_owned(), |own| own.display().to_string());
