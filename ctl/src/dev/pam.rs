@@ -26,6 +26,7 @@ pub(super) struct ServiceFile {
     path: PathBuf,
     file: File,
     text: String,
+    removed: bool,
 }
 
 /// What there is now.
@@ -54,7 +55,7 @@ impl Service {
             let mut file = match openat(CWD, &path, flags, Mode::empty()) {
                 Ok(file) => File::from(file),
                 Err(Errno::NOENT) => match create(&path, &text) {
-                    Ok(file) => return Ok(Self::Made(ServiceFile { path, file, text })),
+                    Ok(file) => return Ok(Self::Made(ServiceFile { path, file, text, removed: false })),
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                     Err(error) => return Err(failed(error)),
                 },
@@ -68,7 +69,7 @@ impl Service {
             // Only a run that is about to remove the file holds it for itself.
             match flock(&file, FlockOperation::NonBlockingLockShared) {
                 Ok(()) if same_file(&file, &path) => {
-                    return Ok(Self::Made(ServiceFile { path, file, text: present }));
+                    return Ok(Self::Made(ServiceFile { path, file, text: present, removed: false }));
                 }
                 Ok(()) | Err(Errno::WOULDBLOCK) => std::thread::yield_now(),
                 Err(error) => return Err(failed(error.into())),
@@ -103,6 +104,13 @@ impl ServiceFile {
 
     /// Removes the file unless another run needs it or somebody changed it. Says why it stays.
     pub(super) fn remove(mut self) -> Result<(), String> {
+        self.take_away()
+    }
+
+    fn take_away(&mut self) -> Result<(), String> {
+        if std::mem::replace(&mut self.removed, true) {
+            return Ok(());
+        }
         let stays = |why: &str| Err(format!("{} stays: {why}", self.path.display()));
         if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return stays("another `doorward dev` uses it and will remove it");
@@ -113,6 +121,13 @@ impl ServiceFile {
             return stays("it was changed meanwhile");
         }
         fs::remove_file(&self.path).map_err(|error| format!("cannot remove {}: {error}", self.path.display()))
+    }
+}
+
+impl Drop for ServiceFile {
+    /// For a run that ends by a panic.
+    fn drop(&mut self) {
+        let _ = self.take_away();
     }
 }
 
@@ -197,8 +212,8 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_is_taken_over() {
         let directory = tempfile::tempdir().expect("a directory");
-        drop(made(directory.path()));
-        assert!(directory.path().join("doorward").exists());
+        fs::write(directory.path().join("doorward"), format!("{MARK}{}", stack(directory.path())))
+            .expect("a file");
         made(directory.path()).remove().expect("removed");
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
     }

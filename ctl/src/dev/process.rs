@@ -45,7 +45,8 @@ pub(super) struct Process {
     child: Child,
     notify: UnixDatagram,
     tail: Arc<Mutex<VecDeque<u8>>>,
-    log: JoinHandle<()>,
+    /// Copies the log; nothing once it was waited for.
+    log: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -81,7 +82,7 @@ impl Process {
             _ => return Err(failed(std::io::Error::other("it has no number"))),
         };
         let log = tokio::spawn(log.keep(stderr, tail.clone()));
-        Ok(Self { service, pid, child, notify, tail, log })
+        Ok(Self { service, pid, child, notify, tail, log: Some(log) })
     }
 
     /// Waits until the service says that it is ready.
@@ -118,9 +119,18 @@ impl Process {
     }
 
     async fn death(&mut self, status: std::io::Result<ExitStatus>) -> Error {
-        let _ = timeout(LOG_DEADLINE, &mut self.log).await;
+        self.finish_log().await;
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         Error::Failed(format!("{} ended by itself ({status})", self.service.name()))
+    }
+
+    /// Waits for the end of the log, but not for a grandchild that keeps it open.
+    async fn finish_log(&mut self) {
+        if let Some(mut log) = self.log.take()
+            && timeout(LOG_DEADLINE, &mut log).await.is_err()
+        {
+            log.abort();
+        }
     }
 
     /// Whether it has ended.
@@ -148,9 +158,7 @@ impl Process {
                 let _ = self.child.kill().await;
             }
         }
-        if timeout(LOG_DEADLINE, &mut self.log).await.is_err() {
-            self.log.abort();
-        }
+        self.finish_log().await;
         if killed {
             let name = self.service.name();
             return Err(Error::Failed(format!("{name} did not end within 5 seconds and was killed")));
