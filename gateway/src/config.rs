@@ -223,14 +223,22 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn backend(&self) -> Result<backend::Settings, account::AccountError> {
-        Ok(backend::Settings {
+    /// Who must listen on authd's sockets. Asked while the user database can still be reached.
+    pub(crate) fn authd_uid(&self) -> Result<u32, Misconfigured> {
+        match account::resolve(&self.authd.user) {
+            Ok(authd) => Ok(authd.uid),
+            Err(error) => Err(Misconfigured::at("authd.user", error.to_string())),
+        }
+    }
+
+    pub(crate) fn backend(&self, uid: u32) -> backend::Settings {
+        backend::Settings {
             socket: self.authd.socket.clone(),
             peer_socket: self.authd.peer_socket.clone(),
-            uid: account::resolve(&self.authd.user)?.uid,
+            uid,
             login: LOGIN,
             call: CALL,
-        })
+        }
     }
 
     pub(crate) fn rules(&self) -> Rules {
@@ -262,4 +270,55 @@ impl Config {
 
 fn range(key: &str, least: usize, most: usize) -> Misconfigured {
     Misconfigured::at(key, format!("must be from {least} to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Option<String> {
+        let config: Config = toml_like(text);
+        config.check().err().map(|wrong| wrong.key().unwrap_or_default().to_owned())
+    }
+
+    /// JSON has the same shape as the file, and its parser is here anyway.
+    fn toml_like(text: &str) -> Config {
+        serde_json::from_str(text).expect("well formed")
+    }
+
+    #[test]
+    fn every_key_has_a_default() {
+        let config = toml_like("{}");
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+        config.check().expect("the defaults are good");
+        assert_eq!(config.listen.tls.len(), 4);
+        let parts = toml_like(r#"{"limits":{"in_flight":7},"timers":{},"listen":{"unix":""}}"#);
+        assert_eq!((parts.limits.in_flight, parts.limits.per_source), (7, 8));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        for text in [r#"{"x":1}"#, r#"{"limits":{"x":1}}"#, r#"{"exempt":0}"#, r#"{"tls":{"ca":"x"}}"#] {
+            assert!(serde_json::from_str::<Config>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        for (text, key) in [
+            (r#"{"tls":{"certificate":"/c"}}"#, "tls"),
+            (r#"{"tls":{"key":"/k"}}"#, "tls"),
+            (r#"{"listen":{"tls":[],"unix":""}}"#, "listen"),
+            (r#"{"limits":{"in_flight":0}}"#, "limits.in_flight"),
+            (r#"{"limits":{"in_flight":1025}}"#, "limits.in_flight"),
+            (r#"{"limits":{"json_depth":128}}"#, "limits.json_depth"),
+            (r#"{"limits":{"per_source":0}}"#, "limits.per_source"),
+            (r#"{"limits":{"message_before_login":255}}"#, "limits.message_before_login"),
+            (r#"{"limits":{"message_after_login":4096}}"#, "limits.message_after_login"),
+            (r#"{"timers":{"login_seconds":0}}"#, "timers.login_seconds"),
+            (r#"{"timers":{"login_seconds":86401}}"#, "timers.login_seconds"),
+        ] {
+            assert_eq!(refused(text).as_deref(), Some(key), "{text}");
+        }
+    }
 }

@@ -38,6 +38,7 @@ pub struct Parts {
     unix: Option<socket::Bound>,
     /// The configured certificate; without one there is an own one in the state directory.
     configured: Option<Pem>,
+    authd: u32,
 }
 
 /// Binds the sockets and reads the configured key.
@@ -45,6 +46,7 @@ pub struct Parts {
 /// # Errors
 /// With the sentence for whoever has to mend it.
 pub fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
+    let authd = config.authd_uid()?;
     file::state_directory(&config.state_dir, service)?;
     let configured = match (&config.tls.certificate, &config.tls.key) {
         (Some(certificate), Some(key)) => {
@@ -60,7 +62,7 @@ pub fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
         path if path.as_os_str().is_empty() => None,
         path => Some(socket::bind_stream(path, DOOR_MODE, (*service).into())?),
     };
-    Ok(Parts { tls, unix, configured })
+    Ok(Parts { tls, unix, configured, authd })
 }
 
 /// Serves until `control.shutdown`.
@@ -78,7 +80,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
     let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
 
     let shared = Arc::new(Shared {
-        backend: Backend::start(config.backend()?),
+        backend: Backend::start(config.backend(parts.authd)),
         router: Router::new(&hostname),
         rules: config.rules(),
         limits: config.limits(),

@@ -37,6 +37,25 @@ async fn an_own_certificate_is_made_once() {
 }
 
 #[tokio::test]
+async fn an_own_certificate_is_renewed_before_it_runs_out() {
+    let gateway = Gateway::start().await;
+    let before = gateway.fingerprint.clone();
+    let (directory, authd) = gateway.stopped().await;
+    let state = directory.path().join("state");
+    let key = std::fs::read_to_string(state.join("tls.key")).expect("a key");
+    let pair = rcgen::KeyPair::from_pem(&key).expect("a key");
+    let mut params = rcgen::CertificateParams::new(vec!["old.example".to_owned()]).expect("names");
+    params.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(29 * 86_400)).into();
+    let old = params.self_signed(&pair).expect("a certificate");
+    std::fs::write(state.join("tls.crt"), old.pem()).expect("written");
+
+    let renewed = Gateway::start_in(directory, authd, |_| {}).await;
+    let (_, shown) = renewed.tls_stream_with(&[&rustls::version::TLS13]).await.expect("TLS");
+    assert_ne!(shown.as_ref(), old.der().as_ref());
+    assert_eq!((fingerprint(&shown), &renewed.fingerprint), (before.clone(), &before));
+}
+
+#[tokio::test]
 async fn a_configured_certificate_is_used() {
     let directory = tempfile::TempDir::new().expect("a directory");
     let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));

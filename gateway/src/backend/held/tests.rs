@@ -1,0 +1,124 @@
+//! Who hears of an end, also when it comes in the same moment as the grant.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::call::Secret;
+
+fn session(n: u16) -> SessionId {
+    SessionId(Uuid::from_u128(n.into()))
+}
+
+fn token() -> Token {
+    Token::parse(Secret::new(Uuid::nil().to_string())).expect("the form of a token")
+}
+
+fn table() -> Arc<Table> {
+    let table = Table::new();
+    table.up();
+    Arc::new(table)
+}
+
+#[test]
+fn every_holder_hears_of_the_end_and_nobody_else() {
+    let table = table();
+    let asked = table.moment();
+    let holders = [1, 1, 2].map(|n| table.hold(session(n), token(), asked));
+    table.ended(session(1), EndReason::Revoked);
+    assert_eq!(
+        holders.each_ref().map(Holding::ended),
+        [Some(EndReason::Revoked), Some(EndReason::Revoked), None]
+    );
+}
+
+#[test]
+fn a_waiting_task_is_woken() {
+    let table = table();
+    let holding = table.hold(session(1), token(), table.moment());
+    let mut task = sleeper(&holding);
+    assert!(task().is_pending());
+    table.ended(session(1), EndReason::Expired);
+    assert_eq!(task(), Poll::Ready(EndReason::Expired));
+}
+
+/// Polls, and fails where a task would sleep on although there is news.
+fn sleeper(holding: &Holding) -> impl FnMut() -> Poll<EndReason> + '_ {
+    struct Woken(AtomicBool);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Arc::clone(&woken).into();
+    move || {
+        assert!(woken.0.swap(false, Ordering::SeqCst), "nobody woke the task");
+        holding.poll_ended(&mut Context::from_waker(&waker))
+    }
+}
+
+#[test]
+fn an_end_that_overtakes_its_grant_is_heard() {
+    let table = table();
+    table.ended(session(1), EndReason::Revoked);
+    let asked = table.moment();
+    let earlier = table.hold(session(1), token(), asked);
+    assert_eq!(earlier.ended(), None, "what was told before the question is about another life");
+    table.ended(session(1), EndReason::Idle);
+    let late = table.hold(session(1), token(), asked);
+    assert_eq!((late.ended(), late.complete()), (Some(EndReason::Idle), true));
+}
+
+#[test]
+fn when_too_much_ended_meanwhile_the_grant_is_not_complete() {
+    for (others, complete) in [(REMEMBERED - 1, true), (REMEMBERED, true), (REMEMBERED + 1, false)] {
+        let table = table();
+        let asked = table.moment();
+        for n in 0..others {
+            table.ended(session(u16::try_from(n + 2).expect("few")), EndReason::Idle);
+        }
+        assert_eq!(table.hold(session(1), token(), asked).complete(), complete, "{others}");
+    }
+}
+
+#[test]
+fn the_last_holder_is_told_so() {
+    let table = table();
+    let asked = table.moment();
+    let (first, second) = (table.hold(session(1), token(), asked), table.hold(session(1), token(), asked));
+    assert!(!first.release());
+    assert!(second.release());
+    assert!(lock(&table.inner).held.is_empty());
+}
+
+#[test]
+fn a_watch_that_was_down_is_another_watch() {
+    let table = Arc::new(Table::new());
+    assert_eq!(table.watch(), None);
+    table.up();
+    let first = table.watch();
+    table.down();
+    assert_eq!(table.watch(), None);
+    table.up();
+    assert!(first.is_some() && table.watch().is_some() && table.watch() != first);
+}
+
+#[test]
+fn a_use_is_reported_once_and_kept_when_it_was_not_taken() {
+    let table = table();
+    let asked = table.moment();
+    let (first, second) = (table.hold(session(1), token(), asked), table.hold(session(1), token(), asked));
+    first.used();
+    second.used();
+    assert!(second.unreported_use().is_some());
+    let used = table.take_used();
+    assert_eq!(used.len(), 1, "one entry for a session");
+    assert!(first.unreported_use().is_none() && table.take_used().is_empty());
+    table.put_back(&used);
+    assert!(first.unreported_use().is_some());
+    first.used();
+    assert_eq!(table.take_used().len(), 1);
+    drop((first, second));
+    table.put_back(&used);
+    assert_eq!(table.take_used().len(), 1, "also when nobody holds it any more");
+}
