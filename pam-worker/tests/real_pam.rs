@@ -374,6 +374,20 @@ fn only_the_guard_can_start_it_and_only_in_an_empty_environment() {
 }
 
 #[test]
+fn a_worker_that_hangs_dies_with_its_guard() {
+    let Some(tools) = tools() else { return };
+    let stack = Stack::with(tools, "info hang");
+    // A shell is the guard. It keeps no copy of the connection: end of file is the worker's end.
+    let mut worker = stack.worker_below(
+        "exec 3<&0 0</dev/null\nenv -i PAM_WRAPPER_SERVICE_DIR=\"$2\" \"$1\" --service doorward --guard-pid $$ <&3 3<&- &\nexec 3<&-\nwait",
+    );
+    worker.start(start());
+    assert_eq!(worker.round(), ["I:Test service."]);
+    worker.child.kill().expect("the shell lives");
+    assert_eq!(worker.receive(), None);
+}
+
+#[test]
 fn no_answer_reaches_standard_error() {
     let Some(tools) = tools() else { return };
     let stack = Stack::with(tools, "password=secret stdout");

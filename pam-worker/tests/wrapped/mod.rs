@@ -122,10 +122,23 @@ impl Stack {
 
     /// A worker that waits for its `Start`.
     pub fn worker(&self) -> Worker {
+        Self::spawn(|theirs| self.command(theirs))
+    }
+
+    /// The same below a shell with this script: `$1` is the worker, `$2` the directory.
+    pub fn worker_below(&self, script: &str) -> Worker {
+        Self::spawn(|theirs| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "sh", WORKER]).arg(self.directory.path()).stdin(Stdio::from(theirs));
+            command
+        })
+    }
+
+    fn spawn(command: impl FnOnce(OwnedFd) -> Command) -> Worker {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .expect("a pair");
-        let mut command = self.command(theirs);
+        let mut command = command(theirs);
         let child = command.spawn().expect("the worker starts");
         // The command holds the worker's end, and so end of file back.
         drop(command);
