@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::proof::Asked;
@@ -212,10 +211,9 @@ impl Challenges {
 }
 
 /// SHA-256 of a server key in DER, as `server_key` carries it.
-pub fn server_key(spki: &[u8]) -> ServerKey {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, spki).as_ref());
-    ServerKey::Tls(hash)
+#[cfg(test)]
+pub(crate) fn server_key(spki: &[u8]) -> ServerKey {
+    ServerKey::Tls(crate::key::Fingerprint::of(spki).0)
 }
 
 #[cfg(test)]

@@ -167,6 +167,26 @@ pub struct Candidate {
     pub key: Vec<u8>,
 }
 
+/// A registration that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The entry as it stands.
+    pub entry: Entry,
+    /// Who lost the key by it.
+    pub displaced: Option<String>,
+}
+
+/// A key that is not its user's any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// Which.
+    pub fingerprint: Fingerprint,
+    /// Whose it was.
+    pub user: String,
+    /// Since when.
+    pub revoked: i64,
+}
+
 /// A page of entries, and where the next one begins.
 pub type Page = (Vec<Entry>, Option<i64>);
 
@@ -195,11 +215,11 @@ impl Registry {
         Ok(Self { store: store::Store::open(directory, watch)?, limits })
     }
 
-    /// Registers a key; the entry as it stands then. On disk when this returns.
+    /// Registers a key. On disk when this returns.
     ///
     /// # Errors
     /// The rules' refusal, or the store's failure: then nothing has changed.
-    pub async fn register(&self, entry: Entry) -> Result<Result<Entry, Refusal>, Failed> {
+    pub async fn register(&self, entry: Entry) -> Result<Result<Registered, Refusal>, Failed> {
         let limits = self.limits;
         self.store.register(entry, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
     }
@@ -230,7 +250,7 @@ impl Registry {
         self.store.revoke(fingerprint, user, by, now).await
     }
 
-    /// Notes a login: the key is proven from now on. False when it is not `user`'s any more.
+    /// Notes a login, by which the key is proven if `proves`. False when it is not `user`'s any more.
     ///
     /// # Errors
     /// The store's failure.
@@ -239,9 +259,10 @@ impl Registry {
         fingerprint: Fingerprint,
         user: String,
         source: String,
+        proves: bool,
         now: i64,
     ) -> Result<bool, Failed> {
-        self.store.used(fingerprint, user, source, now).await
+        self.store.used(fingerprint, user, source, proves, now).await
     }
 
     /// Live keys, a page at a time; begin after 0.
@@ -280,8 +301,16 @@ impl Registry {
         self.store.find(fingerprint).await
     }
 
+    /// What was revoked since a time.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn revocations(&self, since: i64) -> Result<Vec<Revocation>, Failed> {
+        self.store.revocations(since).await
+    }
+
     /// Ends the threads after what is queued. Blocks.
-    pub fn close(self) {
+    pub fn close(&self) {
         self.store.close();
     }
 }

@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     async fn register(&self, entry: Entry) -> Result<Entry, Refusal> {
-        self.registry.register(entry).await.expect("the store works")
+        self.registry.register(entry).await.expect("the store works").map(|registered| registered.entry)
     }
 
     async fn all(&self) -> Vec<Entry> {
@@ -125,7 +125,8 @@ async fn a_proven_registration_displaces_an_unproven_one_and_nothing_else() {
     let fixture = fixture();
     fixture.register(unproven(1, "mallory")).await.expect("registered");
     assert_eq!(fixture.register(unproven(1, "alice")).await, Err(Refusal::OfAnother));
-    fixture.register(entry(1, "alice")).await.expect("displaced");
+    let registered = fixture.registry.register(entry(1, "alice")).await.expect("works").expect("displaced");
+    assert_eq!(registered, Registered { entry: entry(1, "alice"), displaced: Some("mallory".into()) });
     assert_eq!(fixture.users(unhinted("")).await, ["alice"]);
     assert_eq!(fixture.register(entry(1, "mallory")).await, Err(Refusal::OfAnother));
     let all = fixture.all().await;
@@ -168,9 +169,12 @@ async fn a_revoked_key_is_no_candidate_and_may_be_registered_anew() {
         assert!(fixture.users(search).await.is_empty());
     }
     assert_eq!(fixture.registry.find(key).await, Ok(None));
-    assert_eq!(fixture.registry.used(key, "alice".into(), "s".into(), 400).await, Ok(false));
+    assert_eq!(fixture.registry.used(key, "alice".into(), "s".into(), true, 400).await, Ok(false));
     assert!(fixture.registry.list(Whose::All, 0).await.expect("works").0.is_empty());
     fixture.register(entry(1, "bob")).await.expect("registered anew");
+    let revocation = Revocation { fingerprint: key, user: "alice".into(), revoked: 300 };
+    assert_eq!(fixture.registry.revocations(300).await, Ok(vec![revocation]));
+    assert_eq!(fixture.registry.revocations(301).await, Ok(vec![]));
     assert_eq!(fixture.users(unhinted("")).await, ["bob"]);
     let history = &fixture.all().await[0];
     assert_eq!((history.revoked, history.revoked_by.as_str()), (Some(300), "root"));
@@ -205,9 +209,9 @@ async fn candidates_follow_the_hints_and_the_source() {
     for (number, user, source, now) in
         [(4, "carol", "here", 10), (2, "bob", "there", 20), (3, "bob", "here", 15)]
     {
-        assert_eq!(fixture.registry.used(key(number), user.into(), source.into(), now).await, Ok(true));
+        assert_eq!(fixture.registry.used(key(number), user.into(), source.into(), true, now).await, Ok(true));
     }
-    assert_eq!(fixture.registry.used(key(1), "bob".into(), "here".into(), 1).await, Ok(false));
+    assert_eq!(fixture.registry.used(key(1), "bob".into(), "here".into(), true, 1).await, Ok(false));
     assert_eq!(fixture.users(unhinted("here")).await, ["bob", "carol", "bob", "alice"]);
     assert_eq!(fixture.users(unhinted("nowhere")).await, ["bob", "bob", "carol", "alice"]);
     assert_eq!(fixture.users(Search { user: Some("bob".into()), ..unhinted("") }).await, ["bob", "bob"]);
@@ -223,6 +227,19 @@ async fn candidates_follow_the_hints_and_the_source() {
     assert!(fixture.users(by_key(5, None)).await.is_empty(), "its signatures have another length");
     let used = fixture.registry.find(key(3)).await.expect("works").expect("there");
     assert!(used.proven && used.last_used == Some(15) && used.last_source == "here");
+}
+
+#[tokio::test]
+async fn a_login_on_somebody_elses_word_proves_nothing() {
+    let fixture = fixture();
+    let key = fixture.register(unproven(1, "alice")).await.expect("room").fingerprint;
+    let used = fixture.registry.used(key, "alice".into(), "here".into(), false, 5).await;
+    assert_eq!(used, Ok(true));
+    let entry = fixture.registry.find(key).await.expect("works").expect("there");
+    assert!(!entry.proven && entry.last_used == Some(5));
+    let _ = fixture.registry.used(key, "alice".into(), "here".into(), true, 6).await;
+    let _ = fixture.registry.used(key, "alice".into(), "here".into(), false, 7).await;
+    assert!(fixture.registry.find(key).await.expect("works").expect("there").proven);
 }
 
 #[tokio::test]

@@ -36,17 +36,19 @@ pub struct Entry {
     pub revoked: ::core::option::Option<i64>,
     #[prost(string, tag = "14")]
     pub revoked_by: ::prost::alloc::string::String,
+    /// Of the certificate, where one was given: told by certd, not read from importers.
+    #[prost(string, tag = "15")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(int64, tag = "16")]
+    pub not_before: i64,
+    #[prost(int64, tag = "17")]
+    pub not_after: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ListRequest {
     #[prost(string, tag = "1")]
     pub assertion: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListReply {
-    #[prost(message, repeated, tag = "1")]
-    pub entries: ::prost::alloc::vec::Vec<Entry>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -90,7 +92,7 @@ pub struct RegisterRequest {
     #[prost(bytes = "vec", tag = "7")]
     pub proof: ::prost::alloc::vec::Vec<u8>,
     /// The gateway's word: the client proved this key (SPKI DER) in the TLS handshake. Believed only
-    /// where the configuration says so.
+    /// where certd's configuration says so (\[trust\]).
     #[prost(bytes = "vec", tag = "8")]
     pub loaded_key: ::prost::alloc::vec::Vec<u8>,
 }
@@ -153,14 +155,26 @@ pub struct Verified {
     pub user: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "2")]
     pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+    /// Whether members of full-access groups may log in this way (for `Loaded`: the configuration says).
+    #[prost(bool, tag = "3")]
+    pub full_access: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct WatchRevokedRequest {}
+pub struct WatchRevokedRequest {
+    /// Seconds since 1970; 0: only from now on.
+    #[prost(int64, tag = "1")]
+    pub since: i64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokedEvent {
     /// Empty in the first message: the watch is in place.
     #[prost(bytes = "vec", tag = "1")]
     pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+    /// Sessions that this user opened with this key until then are to end.
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub revoked: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportRequest {}
@@ -255,11 +269,14 @@ pub mod registry_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Own keys; every user's with full access.
+        /// Own keys; every user's with full access. A stream, because these can be 100,000.
         pub async fn list(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRequest>,
-        ) -> std::result::Result<tonic::Response<super::ListReply>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Entry>>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -275,7 +292,7 @@ pub mod registry_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("doorward.certd.v1.Registry", "List"));
-            self.inner.unary(req, path, codec).await
+            self.inner.server_streaming(req, path, codec).await
         }
         /// A string to be signed under the registration context, for this connection, once, for 30 s.
         pub async fn register_challenge(
@@ -361,11 +378,17 @@ pub mod registry_server {
     /// Generated trait containing gRPC methods that should be implemented for use with RegistryServer.
     #[async_trait]
     pub trait Registry: std::marker::Send + std::marker::Sync + 'static {
-        /// Own keys; every user's with full access.
+        /// Server streaming response type for the List method.
+        type ListStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Entry, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Own keys; every user's with full access. A stream, because these can be 100,000.
         async fn list(
             &self,
             request: tonic::Request<super::ListRequest>,
-        ) -> std::result::Result<tonic::Response<super::ListReply>, tonic::Status>;
+        ) -> std::result::Result<tonic::Response<Self::ListStream>, tonic::Status>;
         /// A string to be signed under the registration context, for this connection, once, for 30 s.
         async fn register_challenge(
             &self,
@@ -461,11 +484,14 @@ pub mod registry_server {
                 "/doorward.certd.v1.Registry/List" => {
                     #[allow(non_camel_case_types)]
                     struct ListSvc<T: Registry>(pub Arc<T>);
-                    impl<T: Registry> tonic::server::UnaryService<super::ListRequest>
+                    impl<
+                        T: Registry,
+                    > tonic::server::ServerStreamingService<super::ListRequest>
                     for ListSvc<T> {
-                        type Response = super::ListReply;
+                        type Response = super::Entry;
+                        type ResponseStream = T::ListStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -496,7 +522,7 @@ pub mod registry_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.unary(method, req).await;
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -819,7 +845,8 @@ pub mod proofs_client {
                 .insert(GrpcMethod::new("doorward.certd.v1.Proofs", "Loaded"));
             self.inner.unary(req, path, codec).await
         }
-        /// Every key that is revoked from now on. The first message is `ready`.
+        /// Every key that is revoked: first those since a time, then from now on. The first message says that the
+        /// watch is in place. A watcher that falls behind is ended with UNAVAILABLE and watches again.
         pub async fn watch_revoked(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRevokedRequest>,
@@ -881,7 +908,8 @@ pub mod proofs_server {
             >
             + std::marker::Send
             + 'static;
-        /// Every key that is revoked from now on. The first message is `ready`.
+        /// Every key that is revoked: first those since a time, then from now on. The first message says that the
+        /// watch is in place. A watcher that falls behind is ended with UNAVAILABLE and watches again.
         async fn watch_revoked(
             &self,
             request: tonic::Request<super::WatchRevokedRequest>,

@@ -16,7 +16,7 @@ use std::{
 pub use open::OpenError;
 pub use thread::{Failed, Point, Watch};
 
-use super::{Candidate, Decision, Entry, Facts, Imported, Page, Refusal, Search};
+use super::{Candidate, Decision, Entry, Facts, Imported, Page, Refusal, Registered, Revocation, Search};
 use crate::key::Fingerprint;
 
 /// The threads and the lock that keeps a second certd away.
@@ -45,10 +45,11 @@ impl Store {
         &self,
         entry: Entry,
         decide: impl FnOnce(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
-    ) -> Result<Result<Entry, Refusal>, Failed> {
+    ) -> Result<Result<Registered, Refusal>, Failed> {
         self.writer
             .call(move |database| {
                 let facts = rows::facts(database, &entry)?;
+                let mut displaced = None;
                 match decide(&facts, &entry) {
                     Err(refusal) => return Ok(Err(refusal)),
                     Ok(Decision::Keep) => {}
@@ -57,9 +58,11 @@ impl Store {
                     Ok(Decision::Displace) => {
                         rows::revoke(database, entry.fingerprint, None, "displaced", entry.registered)?;
                         rows::insert(database, &entry)?;
+                        displaced = facts.holder.map(|(user, _)| user);
                     }
                 }
-                Ok(Ok(rows::find(database, entry.fingerprint)?.unwrap_or(entry)))
+                let entry = rows::find(database, entry.fingerprint)?.unwrap_or(entry);
+                Ok(Ok(Registered { entry, displaced }))
             })
             .await
     }
@@ -120,9 +123,10 @@ impl Store {
         key: Fingerprint,
         user: String,
         source: String,
+        proves: bool,
         now: i64,
     ) -> Result<bool, Failed> {
-        self.writer.call(move |database| rows::used(database, key, &user, &source, now)).await
+        self.writer.call(move |database| rows::used(database, key, &user, &source, proves, now)).await
     }
 
     pub(super) async fn page(&self, after: i64, user: Option<String>, history: bool) -> Result<Page, Failed> {
@@ -137,7 +141,11 @@ impl Store {
         self.reader.call(move |database| rows::find(database, fingerprint)).await
     }
 
-    pub(super) fn close(self) {
+    pub(super) async fn revocations(&self, since: i64) -> Result<Vec<Revocation>, Failed> {
+        self.reader.call(move |database| rows::revocations(database, since)).await
+    }
+
+    pub(super) fn close(&self) {
         self.writer.close();
         self.reader.close();
     }

@@ -40,6 +40,7 @@ CREATE INDEX of_user ON keys (user, class) WHERE revoked IS NULL;
 CREATE INDEX recent ON keys (class, last_used DESC) WHERE revoked IS NULL;
 CREATE INDEX recent_here ON keys (class, last_source, last_used DESC) WHERE revoked IS NULL;
 CREATE INDEX history ON keys (user, revoked DESC, id DESC) WHERE revoked IS NOT NULL;
+CREATE INDEX revocations ON keys (revoked) WHERE revoked IS NOT NULL;
 CREATE TABLE totals (live INTEGER NOT NULL) STRICT;
 INSERT INTO totals VALUES (0);
 PRAGMA user_version = 1;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
-use super::{Candidate, Entry, Facts, Page, Search};
+use super::{Candidate, Entry, Facts, Page, Revocation, Search};
 use crate::{
     key::{Fingerprint, SignatureClass},
     registry::{PAGE, SEARCH_MAX},
@@ -128,19 +128,36 @@ pub(super) fn is_history(database: &Connection, old: &Entry) -> Result<bool> {
         .exists(params![old.user, old.revoked, old.fingerprint.0])
 }
 
+/// Revocations since a time, the newest 100,000 at most.
+pub(super) fn revocations(database: &Connection, since: i64) -> Result<Vec<Revocation>> {
+    database
+        .prepare_cached(
+            "SELECT fingerprint, user, revoked FROM keys WHERE revoked >= ?1 ORDER BY revoked DESC LIMIT 100000",
+        )?
+        .query_map([since], |row| {
+            Ok(Revocation {
+                fingerprint: Fingerprint(row.get(0)?),
+                user: row.get(1)?,
+                revoked: row.get(2)?,
+            })
+        })?
+        .collect()
+}
+
 pub(super) fn used(
     database: &Connection,
     key: Fingerprint,
     user: &str,
     source: &str,
+    proves: bool,
     now: i64,
 ) -> Result<bool> {
     let changed = database
         .prepare_cached(
-            "UPDATE keys SET proven = 1, last_used = ?2, last_source = ?3
+            "UPDATE keys SET proven = proven OR ?5, last_used = ?2, last_source = ?3
              WHERE fingerprint = ?1 AND user = ?4 AND revoked IS NULL",
         )?
-        .execute(params![key.0, now, source, user])?;
+        .execute(params![key.0, now, source, user, proves])?;
     Ok(changed > 0)
 }
 

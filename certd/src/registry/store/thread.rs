@@ -4,7 +4,12 @@
 //! that fails does not take its neighbours along. After a failure of the file the connection is opened
 //! anew for the next job: a disk that has room again is used again, without a restart.
 
-use std::{fmt, io, thread::JoinHandle, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
@@ -142,17 +147,23 @@ where
     }
 }
 
+enum Message {
+    Job(Box<dyn Job>),
+    /// What waits is still done; nothing more is taken.
+    Stop,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Message")
+    }
+}
+
 /// A thread and the way to it.
 #[derive(Debug)]
 pub(super) struct Thread {
-    jobs: mpsc::Sender<Box<dyn Job>>,
-    thread: JoinHandle<()>,
-}
-
-impl fmt::Debug for dyn Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Job")
-    }
+    messages: mpsc::Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Thread {
@@ -187,15 +198,21 @@ impl Thread {
         batch_max: usize,
         mut run: impl FnMut(&Connection, Vec<Box<dyn Job>>) -> Result<(), Failed> + Send + 'static,
     ) -> io::Result<Self> {
-        let (jobs, mut queue) = mpsc::channel::<Box<dyn Job>>(QUEUE);
+        let (messages, mut queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             let mut healthy = Some(database);
             while let Some(first) = queue.blocking_recv() {
-                let mut batch = vec![first];
-                while batch.len() < batch_max
-                    && let Ok(next) = queue.try_recv()
-                {
-                    batch.push(next);
+                let mut next = Some(first);
+                let mut batch = Vec::new();
+                while let Some(message) = next.take() {
+                    match message {
+                        Message::Job(job) => batch.push(job),
+                        Message::Stop => queue.close(),
+                    }
+                    next = if batch.len() < batch_max { queue.try_recv().ok() } else { None };
+                }
+                if batch.is_empty() {
+                    continue;
                 }
                 let database = match healthy.take().map_or_else(&again, Ok) {
                     Ok(database) => database,
@@ -212,7 +229,7 @@ impl Thread {
                 }
             }
         })?;
-        Ok(Self { jobs, thread })
+        Ok(Self { messages, thread: Mutex::new(Some(thread)) })
     }
 
     /// Has `work` done, with the connection, and waits for it at most 10 seconds.
@@ -224,15 +241,18 @@ impl Thread {
         let (answer, result) = oneshot::channel();
         let job = Box::new(Call { work: Some(work), result: Err(Failed::Closed), answer });
         let done = async {
-            self.jobs.send(job).await.map_err(|_| Failed::Closed)?;
+            self.messages.send(Message::Job(job)).await.map_err(|_| Failed::Closed)?;
             result.await.map_err(|_| Failed::Closed)?
         };
         tokio::time::timeout(DEADLINE, done).await.unwrap_or(Err(Failed::Late))
     }
 
-    pub(super) fn close(self) {
-        drop(self.jobs);
-        if self.thread.join().is_err() {
+    /// Waits for the end of what is queued. Blocks. A second call does nothing.
+    pub(super) fn close(&self) {
+        // An error means that it ended already.
+        let _ = self.messages.blocking_send(Message::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a thread of the registry panicked");
         }
     }

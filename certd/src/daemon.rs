@@ -1,0 +1,166 @@
+//! From the configuration to the sockets, and the order in which certd stops.
+
+use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
+
+use doorward_launch::{
+    Control, Daemon, Identity, Misconfigured, StartError, account, file,
+    grpc::{AccessLayer, Limits, incoming},
+    log,
+    socket::{self, Bound, Owner},
+};
+use doorward_proto::certd::v1::{
+    proofs_server::ProofsServer, registry_server::RegistryServer, store_server::StoreServer,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{
+    access::{Door, ROWS},
+    config::Config,
+    registry::{Registry, Watch},
+    service::{Core, ProofsService, RegistryService, StoreService},
+};
+
+/// What a request may weigh: a certificate, twice a key, and an assertion.
+const REQUEST_MAX: usize = 64 << 10;
+/// Calls of one connection at a time: refusals that wait hold one each.
+const STREAMS_MAX: u32 = 1_280;
+/// How long calls that are under way at a stop may take.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// certd as launch starts it.
+#[derive(Debug, Clone, Copy)]
+pub struct Certd;
+
+/// What is had before privileges are dropped.
+#[derive(Debug)]
+pub struct Parts {
+    gateway_socket: Bound,
+    authd_socket: Bound,
+    gateway: Identity,
+    authd: Identity,
+}
+
+impl Daemon for Certd {
+    const NAME: &'static str = "doorward-certd";
+    const CONFIG_PATH: &'static str = "/etc/doorward/certd.toml";
+    type Config = Config;
+    type Parts = Parts;
+
+    fn user(config: &Config) -> Option<&str> {
+        Some(&config.user)
+    }
+
+    fn log(config: &Config) -> &log::Settings {
+        &config.log
+    }
+
+    fn check(config: &Config) -> Result<(), Misconfigured> {
+        config.check()
+    }
+
+    fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
+        let peer = |key: &str, name: &str| {
+            let peer =
+                account::resolve(name).map_err(|failure| Misconfigured::at(key, failure.to_string()))?;
+            if peer.uid == 0 {
+                return Err(Misconfigured::at(key, "must not be root"));
+            }
+            // One uid for both would let whoever takes the peer over write the registry.
+            if rustix::process::geteuid().is_root() && peer.uid == service.uid {
+                return Err(Misconfigured::at(key, "must be another user than certd's"));
+            }
+            Ok(peer)
+        };
+        let gateway = peer("peers.gateway", &config.peers.gateway)?;
+        let authd = peer("peers.authd", &config.peers.authd)?;
+        if rustix::process::geteuid().is_root() && gateway.uid == authd.uid {
+            return Err(Misconfigured::at("peers.authd", "must be another user than the gateway").into());
+        }
+        Parts::bind(config, service, gateway, authd)
+    }
+
+    async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
+        serve(config, parts, Watch::nothing(), control).await
+    }
+}
+
+impl Parts {
+    /// Binds the sockets and makes the directory of the registry.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; says which and why.
+    pub fn bind(
+        config: &Config,
+        service: &Identity,
+        gateway: Identity,
+        authd: Identity,
+    ) -> Result<Self, StartError> {
+        file::state_directory(&config.state_dir, service)?;
+        let owner = |peer: Identity| Owner { uid: service.uid, gid: peer.gid };
+        Ok(Self {
+            gateway_socket: socket::bind_stream(&config.socket.path, 0o660, owner(gateway))?,
+            authd_socket: socket::bind_stream(&config.socket.authd_path, 0o660, owner(authd))?,
+            gateway,
+            authd,
+        })
+    }
+}
+
+/// Serves until `control.shutdown`. `watch` sees the registry's commits: tests end the process there.
+///
+/// # Errors
+/// When certd cannot start, or one of its parts ends by itself.
+pub async fn serve(config: Config, parts: Parts, watch: Watch, control: Control) -> Result<(), StartError> {
+    let registry = Registry::open(&config.state_dir, config.registry_limits(), watch)
+        .map_err(|error| StartError::failed("cannot open the registry", error))?;
+    let stop = control.shutdown.clone();
+    let core = Core::new(&config, registry, stop.clone());
+    let gateway_listener = parts.gateway_socket.listen_unix(128)?;
+    let authd_listener = parts.authd_socket.listen_unix(128)?;
+    let (gateway, authd) = (parts.gateway.uid, parts.authd.uid);
+    tracing::info!(socket = %config.socket.path.display(), gateway, authd, "ready");
+    control.ready();
+
+    let (at_gateway, at_authd) = tokio::join!(
+        serve_door(gateway_listener, Door::Gateway(gateway), &core, &stop),
+        serve_door(authd_listener, Door::Authd(authd), &core, &stop),
+    );
+    let closing = tokio::task::spawn_blocking(move || core.close());
+    closing.await.map_err(|panic| StartError::failed("the registry did not close", panic))?;
+    at_gateway.and(at_authd)
+}
+
+/// One door ends both: half of certd is none.
+async fn serve_door(
+    listener: UnixListener,
+    door: Door,
+    core: &Arc<Core>,
+    stop: &CancellationToken,
+) -> Result<(), StartError> {
+    let _ends_both = stop.clone().drop_guard();
+    let incoming = incoming(listener, move |uid| door.classify(uid).is_some(), Limits::default())
+        .map_err(|error| StartError::failed("cannot accept connections", error))?;
+    // No timeout here: every wait inside has its own deadline, and watches last.
+    let serving = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(8 << 10)
+        .max_frame_size(16 << 10)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .layer(AccessLayer::new(ROWS, move |uid| door.classify(uid)))
+        .add_service(
+            RegistryServer::new(RegistryService(core.clone())).max_decoding_message_size(REQUEST_MAX),
+        )
+        .add_service(ProofsServer::new(ProofsService(core.clone())).max_decoding_message_size(REQUEST_MAX))
+        .add_service(StoreServer::new(StoreService(core.clone())).max_decoding_message_size(REQUEST_MAX))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(|error| StartError::failed("the gRPC server failed", error)),
+        () = late => Ok(()),
+    }
+}

@@ -1,0 +1,137 @@
+//! Why a call failed: a sentence for the client, the chain for the log.
+
+use doorward_proto::Reason;
+
+use crate::{
+    assertion, challenge, key,
+    registry::{Failed, Refusal},
+    rights, x509,
+};
+
+/// Every failure of a call.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// A field that only a defective peer sends.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A key that is not taken.
+    #[error("the public key {0}")]
+    Key(#[from] key::Refused),
+    /// A certificate that is not taken.
+    #[error("the certificate {0}")]
+    Certificate(#[from] x509::Refused),
+    /// The caller is not known.
+    #[error("not authenticated")]
+    Caller(#[source] assertion::Refused),
+    /// The caller may not.
+    #[error(transparent)]
+    Denied(#[from] rights::Denied),
+    /// No proof, where one is needed.
+    #[error("the key is not proven: load its certificate in the TLS connection or send a proof")]
+    NotProven,
+    /// A proof that proves nothing.
+    #[error("the proof does not fit the key and an open challenge of this connection")]
+    WrongProof,
+    /// The registry's rules.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No such key.
+    #[error("no such key")]
+    NoSuchKey,
+    /// A login that failed, for whatever cause.
+    #[error("not authenticated")]
+    NotAnswered,
+    /// The table of challenges is full.
+    #[error(transparent)]
+    Challenges(#[from] challenge::Full),
+    /// A bound on what is under way.
+    #[error("too much is under way; try again")]
+    Busy,
+    /// The deadline.
+    #[error("certd did not finish in time")]
+    Late,
+    /// No random bytes.
+    #[error("no random bytes")]
+    Random(#[from] getrandom::Error),
+    /// A watcher that does not keep up.
+    #[error("the watch fell behind; watch again")]
+    FellBehind,
+    /// certd is stopping.
+    #[error("certd is stopping")]
+    Stopping,
+    /// The registry's files.
+    #[error("{}", shown(.0))]
+    Store(#[from] Failed),
+    /// A task that broke off.
+    #[error("a fault of certd")]
+    Fault,
+}
+
+/// What a client may know of the files.
+fn shown(failed: &Failed) -> &'static str {
+    match failed {
+        Failed::NoSpace => "no space is left for the registry; nothing was changed",
+        Failed::ReadOnly => "the registry is on a read-only file system; nothing was changed",
+        Failed::Io(_) => "the registry's file cannot be used; nothing was changed",
+        Failed::Late => "the registry did not answer in time",
+        Failed::Closed => "certd is stopping",
+        Failed::Fault(_) => "a fault of certd",
+    }
+}
+
+impl CertError {
+    /// What it is in the words of all services.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Malformed(_) | Self::Key(_) | Self::Certificate(_) => Reason::BadRequest,
+            Self::Caller(assertion::Refused::NoKey(_)) => Reason::Unavailable,
+            Self::Caller(
+                assertion::Refused::TooLong
+                | assertion::Refused::Invalid(_)
+                | assertion::Refused::Time
+                | assertion::Refused::Claim(_),
+            )
+            | Self::NotAnswered => Reason::Unauthenticated,
+            Self::Denied(_) | Self::NotProven | Self::WrongProof | Self::Refused(Refusal::OfAnother) => {
+                Reason::Forbidden
+            }
+            Self::NoSuchKey => Reason::NotFound,
+            Self::Refused(Refusal::UserFull(_) | Refusal::Full) | Self::Challenges(_) | Self::Busy => {
+                Reason::TooMany
+            }
+            Self::Late | Self::Store(Failed::Late) => Reason::TimedOut,
+            Self::FellBehind
+            | Self::Stopping
+            | Self::Store(Failed::NoSpace | Failed::ReadOnly | Failed::Io(_) | Failed::Closed) => {
+                Reason::Unavailable
+            }
+            Self::Random(_) | Self::Store(Failed::Fault(_)) | Self::Fault => Reason::Fault,
+        }
+    }
+
+    /// What the peer is told.
+    pub fn to_wire(&self) -> tonic::Status {
+        self.reason().to_wire(self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_not_told_what_the_disk_said() {
+        let failed = CertError::Store(Failed::Io("/var/lib/somewhere: EIO".into()));
+        assert_eq!(failed.to_wire().code(), tonic::Code::Unavailable);
+        assert!(!failed.to_wire().message().contains("/var"));
+        let fault = CertError::Store(Failed::Fault("no such column".into()));
+        assert_eq!(fault.to_wire().message(), "a fault of certd");
+    }
+
+    #[test]
+    fn a_refused_login_says_the_same_as_an_unknown_caller() {
+        let caller = CertError::Caller(assertion::Refused::Time).to_wire();
+        let login = CertError::NotAnswered.to_wire();
+        assert_eq!((caller.code(), caller.message()), (login.code(), login.message()));
+    }
+}

@@ -1,0 +1,194 @@
+//! Decode, call, encode: the three gRPC services over one shared state.
+
+mod proofs;
+mod registry;
+mod searches;
+mod store;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use doorward_proto::certd::v1 as wire;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+pub use self::{proofs::ProofsService, registry::RegistryService, store::StoreService};
+use crate::{
+    assertion::{self, Caller, Verifier},
+    challenge::{self, Challenges, Purpose, ServerKey},
+    config::{Config, TlsLogin},
+    error::CertError,
+    registry::{Entry, Registry, Revocation},
+    x509,
+};
+
+/// Revocations that a watcher may be behind.
+const BEHIND: usize = 1024;
+/// Watchers at a time: authd, and one that it replaces.
+const WATCHERS: usize = 8;
+/// Refused proofs that wait for their time.
+const WAITING_REFUSALS: usize = 1024;
+
+/// What all three services share.
+#[derive(Debug)]
+pub struct Core {
+    registry: Registry,
+    verifier: Verifier,
+    challenges: Mutex<Challenges>,
+    rules: Rules,
+    revoked: broadcast::Sender<Revocation>,
+    watchers: Arc<Semaphore>,
+    refusals: Semaphore,
+    searches: searches::Searches,
+    /// Proofs that are computed: those with a hint do not wait for searches.
+    hinted: Arc<Semaphore>,
+    unhinted: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// The configuration, as far as calls depend on it.
+#[derive(Debug)]
+struct Rules {
+    require_possession: bool,
+    keys_for_root: bool,
+    loaded_registers: bool,
+    loaded_login: TlsLogin,
+    refusal_step: Duration,
+}
+
+impl Core {
+    /// Over an open registry.
+    pub fn new(config: &Config, registry: Registry, stop: CancellationToken) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Self {
+            registry,
+            verifier: Verifier::new(config.assertion.key.clone()),
+            challenges: Mutex::new(Challenges::new(config.limits.challenges_total)),
+            rules: Rules {
+                require_possession: config.policy.require_key_possession,
+                keys_for_root: config.policy.keys_for_root,
+                loaded_registers: config.trust.registration_by_loaded_certificate,
+                loaded_login: config.trust.tls_certificate_login,
+                refusal_step: Duration::from_millis(config.limits.refusal_step_ms.into()),
+            },
+            revoked: broadcast::Sender::new(BEHIND),
+            watchers: Arc::new(Semaphore::new(WATCHERS)),
+            refusals: Semaphore::new(WAITING_REFUSALS),
+            searches: searches::Searches::default(),
+            hinted: Arc::new(Semaphore::new(cores)),
+            unhinted: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            stop,
+        })
+    }
+
+    /// Ends the registry's threads after what is queued. Blocks.
+    pub fn close(&self) {
+        self.registry.close();
+    }
+
+    fn caller(&self, jwt: &str) -> Result<Caller, CertError> {
+        self.verifier.caller(jwt, now()).map_err(CertError::Caller)
+    }
+
+    fn challenges(&self) -> MutexGuard<'_, Challenges> {
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a challenge for a connection.
+    fn challenge(
+        &self,
+        connection: &str,
+        purpose: Purpose,
+        server_key: &[u8],
+    ) -> Result<wire::ChallengeReply, CertError> {
+        check_connection(connection)?;
+        let server = ServerKey::from_wire(server_key)
+            .ok_or(CertError::Malformed("server_key is neither 32 bytes nor empty"))?;
+        let text = challenge::text(getrandom::fill)?;
+        let asked = self.challenges().open(connection, purpose, server, text, Instant::now())?;
+        Ok(wire::ChallengeReply { test_string: asked.text, context: asked.context })
+    }
+
+    /// Tells every watcher. Nobody watching is fine: a watcher asks for what it missed.
+    fn tell_revoked(&self, revocation: Revocation) {
+        let _ = self.revoked.send(revocation);
+    }
+}
+
+/// Seconds of UTC.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+fn check_connection(connection: &str) -> Result<(), CertError> {
+    if assertion::is_word(connection) {
+        Ok(())
+    } else {
+        Err(CertError::Malformed("connection is not 1 to 64 printable characters"))
+    }
+}
+
+/// A source as the gateway reports it: an address, or the uid of a local peer.
+fn check_source(source: &str) -> Result<(), CertError> {
+    if source.len() <= 128 && source.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(CertError::Malformed("source is not at most 128 printable characters"))
+    }
+}
+
+/// A nickname or an e-mail address: it is shown in lines of text, so it must not begin one.
+fn check_text(text: &str, limit: usize, sentence: &'static str) -> Result<(), CertError> {
+    if text.chars().count() <= limit && !text.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err(CertError::Malformed(sentence))
+    }
+}
+
+fn check_texts(nickname: &str, email: &str) -> Result<(), CertError> {
+    check_text(nickname, 128, "nickname is longer than 128 characters or holds control characters")?;
+    check_text(email, 254, "email is longer than 254 characters or holds control characters")
+}
+
+/// Logs a failure once, as it is answered.
+fn refused(what: &'static str, error: &CertError) -> Status {
+    let status = error.to_wire();
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    match error {
+        CertError::Store(failed) => tracing::error!(what, %failed, "refused"),
+        CertError::Fault | CertError::Random(_) => tracing::error!(what, %error, "refused"),
+        _ => tracing::info!(what, %error, cause, "refused"),
+    }
+    status
+}
+
+fn to_wire(entry: Entry) -> wire::Entry {
+    // A certificate that was taken once is readable for ever; one of a damaged file is shown without.
+    let certificate = (!entry.certificate.is_empty()).then(|| x509::read(&entry.certificate).ok()).flatten();
+    let (subject, not_before, not_after) =
+        certificate.map_or_else(Default::default, |found| (found.subject, found.not_before, found.not_after));
+    wire::Entry {
+        key: entry.key,
+        fingerprint: entry.fingerprint.0.to_vec(),
+        user: entry.user,
+        certificate: entry.certificate,
+        nickname: entry.nickname,
+        email: entry.email,
+        registered: entry.registered,
+        registered_session: entry.registered_session,
+        registered_method: entry.registered_method,
+        proven: entry.proven,
+        last_used: entry.last_used,
+        last_source: entry.last_source,
+        revoked: entry.revoked,
+        revoked_by: entry.revoked_by,
+        subject,
+        not_before,
+        not_after,
+    }
+}

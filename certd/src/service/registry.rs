@@ -1,0 +1,183 @@
+//! `Registry`: what users do with keys, by authd's assertion.
+
+use std::{pin::Pin, sync::Arc, time::Instant};
+
+use doorward_proto::certd::v1::{
+    ChallengeReply, Entry, ListRequest, RegisterChallengeRequest, RegisterReply, RegisterRequest,
+    RevokeReply, RevokeRequest, registry_server,
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use tonic::{Request, Response, Status};
+
+use super::{Core, check_connection, check_texts, now, refused, to_wire};
+use crate::{
+    assertion::Caller,
+    challenge::Purpose,
+    error::CertError,
+    key::{PublicKey, SIGNATURE_MAX},
+    proof::{self, Forms},
+    registry::{self, Failed, Page, Revocation},
+    rights, x509,
+};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct RegistryService(pub Arc<Core>);
+
+/// Entries, a page of the registry after the other, as the reader takes them.
+pub(super) type Entries = Pin<Box<dyn Stream<Item = Result<Entry, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl registry_server::Registry for RegistryService {
+    type ListStream = Entries;
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Entries>, Status> {
+        let whose = self
+            .0
+            .caller(&request.get_ref().assertion)
+            .and_then(|caller| Ok(rights::list(&caller)?))
+            .map_err(|error| refused("list", &error))?;
+        let page = move |core: Arc<Core>, after| {
+            let whose = whose.clone();
+            async move { core.registry.list(whose, after).await }
+        };
+        Ok(Response::new(entries(self.0.clone(), page)))
+    }
+
+    async fn register_challenge(
+        &self,
+        request: Request<RegisterChallengeRequest>,
+    ) -> Result<Response<ChallengeReply>, Status> {
+        let request = request.into_inner();
+        self.challenge(&request).map(Response::new).map_err(|error| refused("register challenge", &error))
+    }
+
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterReply>, Status> {
+        let reply = self.add(request.into_inner()).await;
+        reply.map(Response::new).map_err(|error| refused("register", &error))
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeReply>, Status> {
+        let reply = self.withdraw(request.into_inner()).await;
+        reply.map(Response::new).map_err(|error| refused("revoke", &error))
+    }
+}
+
+impl RegistryService {
+    fn challenge(&self, request: &RegisterChallengeRequest) -> Result<ChallengeReply, CertError> {
+        let caller = self.0.caller(&request.assertion)?;
+        rights::register(&caller, self.0.rules.keys_for_root, now())?;
+        self.0.challenge(&request.connection, purpose(&caller), &request.server_key)
+    }
+
+    async fn add(&self, request: RegisterRequest) -> Result<RegisterReply, CertError> {
+        let core = &self.0;
+        let caller = core.caller(&request.assertion)?;
+        let now = now();
+        rights::register(&caller, core.rules.keys_for_root, now)?;
+        check_connection(&request.connection)?;
+        check_texts(&request.nickname, &request.email)?;
+        let key = PublicKey::parse(&request.public_key)?;
+        let certificate = certificate(&request.certificate, &key, now)?;
+        let proven = self.possession(&request, &caller, &key).await?;
+        let entry = registry::Entry {
+            certificate,
+            nickname: request.nickname,
+            email: request.email,
+            registered_session: caller.session,
+            registered_method: caller.method,
+            proven,
+            ..registry::Entry::new(&key, caller.user, now)
+        };
+        let registered = core.registry.register(entry).await??;
+        let entry = registered.entry;
+        tracing::info!(user = entry.user, key = %entry.fingerprint, proven, "a key is registered");
+        if let Some(user) = registered.displaced {
+            tracing::warn!(user, key = %entry.fingerprint, by = entry.user, "an unproven key is displaced");
+            core.tell_revoked(Revocation { fingerprint: entry.fingerprint, user, revoked: now });
+        }
+        Ok(RegisterReply { entry: Some(to_wire(entry)) })
+    }
+
+    /// Whether the caller has shown the private key; an error where he has to and has not.
+    async fn possession(
+        &self,
+        request: &RegisterRequest,
+        caller: &Caller,
+        key: &PublicKey,
+    ) -> Result<bool, CertError> {
+        if !request.proof.is_empty() {
+            if request.proof.len() > SIGNATURE_MAX {
+                return Err(CertError::WrongProof);
+            }
+            // Used up by the attempt, whatever comes of it.
+            let taken = self.0.challenges().take(&request.connection, &purpose(caller), Instant::now());
+            let permit = self.0.hinted.clone().acquire_owned().await.map_err(|_| CertError::Stopping)?;
+            let (key, proof) = (key.clone(), request.proof.clone());
+            let verdict = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                proof::answered(&key, &proof, &taken.asked(), Forms::Registration)
+            });
+            return match verdict.await.map_err(|_| CertError::Fault)? {
+                Some(_) => Ok(true),
+                None => Err(CertError::WrongProof),
+            };
+        }
+        if self.0.rules.loaded_registers && request.loaded_key == key.spki() {
+            return Ok(true);
+        }
+        if self.0.rules.require_possession { Err(CertError::NotProven) } else { Ok(false) }
+    }
+
+    async fn withdraw(&self, request: RevokeRequest) -> Result<RevokeReply, CertError> {
+        let caller = self.0.caller(&request.assertion)?;
+        let now = now();
+        let user = rights::revoke(&caller, &request.user, now)?;
+        let fingerprint = PublicKey::parse(&request.public_key)?.fingerprint();
+        let revoked = self.0.registry.revoke(fingerprint, user.clone(), caller.user.clone(), now).await?;
+        if !revoked {
+            return Err(CertError::NoSuchKey);
+        }
+        tracing::info!(user, key = %fingerprint, by = caller.user, "a key is revoked");
+        self.0.tell_revoked(Revocation { fingerprint, user, revoked: now });
+        Ok(RevokeReply {})
+    }
+}
+
+fn purpose(caller: &Caller) -> Purpose {
+    Purpose::Registration { session: caller.session.clone() }
+}
+
+/// The DER of a certificate that is taken for `key`; empty for none.
+pub(super) fn certificate(given: &[u8], key: &PublicKey, now: i64) -> Result<Vec<u8>, x509::Refused> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let accepted = x509::policy(given, now)?;
+    if accepted.key != *key { Err(x509::Refused::OtherKey) } else { Ok(accepted.der) }
+}
+
+/// All pages of a listing. Nothing is read before it is asked for, so a slow reader holds one page.
+pub(super) fn entries<P, F>(core: Arc<Core>, page: P) -> Entries
+where
+    P: Fn(Arc<Core>, i64) -> F + Send + 'static,
+    F: Future<Output = Result<Page, Failed>> + Send,
+{
+    let pages = stream::try_unfold((core, page, Some(0)), |(core, page, after)| async move {
+        let Some(after) = after else { return Ok(None) };
+        let fetched = tokio::select! {
+            fetched = page(core.clone(), after) => fetched.map_err(CertError::Store),
+            () = core.stop.cancelled() => Err(CertError::Stopping),
+        };
+        let (entries, next) = fetched.map_err(|error| refused("list", &error))?;
+        Ok(Some((entries, (core, page, next))))
+    });
+    let flat = pages.flat_map(|page: Result<Vec<registry::Entry>, Status>| {
+        let items: Vec<Result<Entry, Status>> = match page {
+            Ok(entries) => entries.into_iter().map(|entry| Ok(to_wire(entry))).collect(),
+            Err(status) => vec![Err(status)],
+        };
+        stream::iter(items)
+    });
+    Box::pin(flat)
+}

@@ -1,0 +1,133 @@
+//! `Store`: the whole registry, for root.
+
+use std::{sync::Arc, time::Duration};
+
+use doorward_proto::certd::v1::{Entry, ExportRequest, ImportReply, store_server};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    Core, check_source, check_texts, now, refused,
+    registry::{Entries, certificate, entries},
+};
+use crate::{
+    assertion,
+    error::CertError,
+    key::PublicKey,
+    registry::{self, Imported},
+};
+
+/// Entries that are written together.
+const TOGETHER: usize = 64;
+/// Refusals that are told; all are counted.
+const TOLD: usize = 100;
+/// How long an importer may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct StoreService(pub Arc<Core>);
+
+#[tonic::async_trait]
+impl store_server::Store for StoreService {
+    type ExportStream = Entries;
+
+    async fn export(&self, _request: Request<ExportRequest>) -> Result<Response<Entries>, Status> {
+        let page = |core: Arc<Core>, after| async move { core.registry.export(after).await };
+        Ok(Response::new(entries(self.0.clone(), page)))
+    }
+
+    async fn import(&self, request: Request<Streaming<Entry>>) -> Result<Response<ImportReply>, Status> {
+        let mut incoming = request.into_inner();
+        let mut reply = ImportReply::default();
+        let mut more = true;
+        let mut number = 0;
+        while more {
+            let mut batch = Vec::new();
+            while batch.len() < TOGETHER {
+                let next = tokio::select! {
+                    next = timeout(SILENCE, incoming.message()) => next,
+                    () = self.0.stop.cancelled() => return Err(refused("import", &CertError::Stopping)),
+                };
+                match next.map_err(|_| refused("import", &CertError::Late))?? {
+                    Some(entry) => {
+                        number += 1;
+                        batch.push((number, entry));
+                    }
+                    None => {
+                        more = false;
+                        break;
+                    }
+                }
+            }
+            let entries =
+                batch.into_iter().map(|(number, entry)| async move { (number, self.take(entry).await) });
+            for (number, result) in join_all(entries).await {
+                match result {
+                    Ok(Imported::Added) => reply.added += 1,
+                    Ok(Imported::Known) => reply.known += 1,
+                    // The disk's failure is everybody's: the rest would fail too.
+                    Err(error @ CertError::Store(_)) => return Err(refused("import", &error)),
+                    Err(error) if reply.refused.len() < TOLD => {
+                        reply.refused.push(format!("entry {number}: {error}"));
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        tracing::info!(added = reply.added, known = reply.known, refused = reply.refused.len(), "imported");
+        Ok(Response::new(reply))
+    }
+}
+
+impl StoreService {
+    async fn take(&self, entry: Entry) -> Result<Imported, CertError> {
+        let entry = self.checked(entry)?;
+        Ok(self.0.registry.import(entry).await??)
+    }
+
+    /// The checks of a registration, on an entry that says everything itself.
+    fn checked(&self, entry: Entry) -> Result<registry::Entry, CertError> {
+        let key = PublicKey::parse(&entry.key)?;
+        let fingerprint = key.fingerprint();
+        if !entry.fingerprint.is_empty() && entry.fingerprint != fingerprint.0 {
+            return Err(CertError::Malformed("the fingerprint is not the key's"));
+        }
+        if !assertion::is_user(&entry.user) {
+            return Err(CertError::Malformed("the user's name cannot be one"));
+        }
+        if entry.user == "root" && !self.0.rules.keys_for_root {
+            return Err(crate::rights::Denied::Root.into());
+        }
+        check_texts(&entry.nickname, &entry.email)?;
+        check_source(&entry.last_source)?;
+        for word in [&entry.registered_session, &entry.registered_method] {
+            if !word.is_empty() && !assertion::is_word(word) {
+                return Err(CertError::Malformed("the session or method is malformed"));
+            }
+        }
+        if !entry.revoked_by.is_empty() && !assertion::is_user(&entry.revoked_by) {
+            return Err(CertError::Malformed("the name of the revoker cannot be one"));
+        }
+        let now = now();
+        let times = [Some(entry.registered), entry.last_used, entry.revoked];
+        // Another host's clock may be ahead of ours.
+        if times.iter().flatten().any(|time| !(0..=now + 86_400).contains(time)) {
+            return Err(CertError::Malformed("a time is before 1970 or in the future"));
+        }
+        Ok(registry::Entry {
+            certificate: certificate(&entry.certificate, &key, now)?,
+            nickname: entry.nickname,
+            email: entry.email,
+            registered_session: entry.registered_session,
+            registered_method: entry.registered_method,
+            proven: entry.proven,
+            last_used: entry.last_used,
+            last_source: entry.last_source,
+            revoked: entry.revoked,
+            revoked_by: entry.revoked_by,
+            ..registry::Entry::new(&key, entry.user, entry.registered)
+        })
+    }
+}
