@@ -1,0 +1,179 @@
+//! A disk that is full, a file that may not grow, a file system that is read-only: a clear error, nothing
+//! acknowledged lost, and healed without a restart.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use doorward_certd::registry::{Limits, Registry, Watch};
+use doorward_proto::certd::v1::registry_client::RegistryClient;
+use rustix::process::{Pid, Resource, Rlimit};
+use tonic::Code;
+
+use crate::{
+    crash::{Certd, new_key},
+    fixture::{Authd, Gateway, claims, connect, registration, told},
+    store::not_root,
+};
+
+/// A certd whose disk is about to fail, and somebody who registers keys.
+struct Client {
+    gateway: Gateway,
+    assertion: String,
+    acknowledged: Vec<Vec<u8>>,
+}
+
+impl Client {
+    async fn new(directory: &Path, authd: &Authd) -> Self {
+        let channel = connect(directory.join("certd.sock")).await.expect("connected");
+        let gateway = Gateway { registry: RegistryClient::new(channel) };
+        Self { gateway, assertion: authd.sign(&claims("alice")), acknowledged: Vec::new() }
+    }
+
+    async fn register(&mut self) -> Result<(), (Code, String)> {
+        let key = new_key();
+        let mut request = registration(self.assertion.clone(), key.clone());
+        request.nickname = "n".repeat(128);
+        let result = self.gateway.register(request).await;
+        if result.is_ok() {
+            self.acknowledged.push(key);
+            return Ok(());
+        }
+        Err(told(result))
+    }
+
+    /// Registers until it fails ten times in a row: one failure opens the files anew, which may write the
+    /// log back and so make room once more. What was said at last.
+    async fn until_refused(&mut self) -> (Code, String) {
+        let mut failures = 0;
+        loop {
+            assert!(self.acknowledged.len() < 900, "the disk never failed");
+            match self.register().await {
+                Ok(()) => failures = 0,
+                Err(said) if failures == 9 => return said,
+                Err(_) => failures += 1,
+            }
+        }
+    }
+
+    /// Every acknowledged key is listed, and no other.
+    async fn state_is_intact(&mut self) {
+        let entries = self.gateway.list(self.assertion.clone()).await.expect("listed");
+        let listed: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
+        assert_eq!(listed, self.acknowledged);
+    }
+}
+
+fn prepared(directory: &Path) -> Authd {
+    let authd = Authd::new();
+    std::fs::write(directory.join("assertion.pub"), &authd.pem).expect("written");
+    authd
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_may_not_grow_refuses_and_heals() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let authd = prepared(directory.path());
+    let wrapper = "trap '' XFSZ; ulimit -S -f 400; exec \"$@\"";
+    let certd = Certd::start(directory.path(), wrapper, &[]);
+    let mut client = Client::new(directory.path(), &authd).await;
+    let (code, sentence) = client.until_refused().await;
+    assert_eq!(code, Code::Unavailable);
+    assert!(sentence.contains("nothing was changed"), "{sentence}");
+    client.state_is_intact().await;
+
+    let pid = Pid::from_child(&certd.process);
+    rustix::process::prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None })
+        .expect("the limit is lifted");
+    for _ in 0..50 {
+        client.register().await.expect("healed without a restart");
+    }
+    client.state_is_intact().await;
+}
+
+/// A file system of its own; unmounted when dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn tmpfs(at: &Path, size: &str) -> Option<Self> {
+        let options = format!("size={size},mode=0700");
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
+        done.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let done = Command::new("mount").args(["-o", &options]).arg(&self.0).status().expect("mount runs");
+        assert!(done.success(), "{options}");
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A directory whose `state` is a tmpfs, or None, said loudly, where that cannot be had.
+fn with_tmpfs(test: &str, size: &str) -> Option<(tempfile::TempDir, Mounted)> {
+    if not_root(test) {
+        return None;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).expect("made");
+    let mounted = Mounted::tmpfs(&state, size);
+    if mounted.is_none() {
+        eprintln!("SKIP {test}: may not mount");
+    }
+    Some((directory, mounted?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_and_heals() {
+    let Some((directory, mounted)) = with_tmpfs("a_full_disk_refuses_and_heals", "400k") else { return };
+    let authd = prepared(directory.path());
+    let certd = Certd::start(directory.path(), "exec \"$@\"", &[]);
+    let mut client = Client::new(directory.path(), &authd).await;
+    let (code, sentence) = client.until_refused().await;
+    assert_eq!(
+        (code, sentence.as_str()),
+        (Code::Unavailable, "no space is left for the registry; nothing was changed")
+    );
+    client.state_is_intact().await;
+    // Even a revocation, which needs room too, is refused rather than half done.
+    let first = client.acknowledged[0].clone();
+    let refused = client.gateway.revoke(client.assertion.clone(), first, "").await;
+    assert_eq!(told(refused).0, Code::Unavailable);
+    client.state_is_intact().await;
+
+    mounted.remount("size=8m");
+    for _ in 0..50 {
+        client.register().await.expect("healed without a restart");
+    }
+    client.state_is_intact().await;
+    drop(certd);
+    let limits = Limits { per_user: 1000, total: 100_000 };
+    let registry =
+        Registry::open(&directory.path().join("state"), limits, Watch::nothing()).expect("loadable");
+    let (page, _) = registry.export(0).await.expect("readable");
+    assert!(!page.is_empty());
+    tokio::task::spawn_blocking(move || registry.close()).await.expect("closed");
+}
+
+#[test]
+fn a_read_only_file_system_is_named_at_the_start() {
+    let Some((directory, mounted)) = with_tmpfs("a_read_only_file_system_is_named_at_the_start", "4m") else {
+        return;
+    };
+    let limits = Limits { per_user: 64, total: 100 };
+    let open = || Registry::open(&directory.path().join("state"), limits, Watch::nothing());
+    open().expect("made").close();
+    mounted.remount("ro");
+    let error = open().expect_err("refused");
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(error.to_string().contains("registry.lock") && cause.contains("Read-only"), "{error}: {cause}");
+    mounted.remount("rw");
+    open().expect("healed").close();
+}

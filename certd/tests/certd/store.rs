@@ -1,0 +1,116 @@
+//! Export and import, which are root's.
+
+use doorward_proto::certd::v1::{Entry, ExportRequest, ImportReply, store_client::StoreClient};
+use tokio_stream::iter;
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    fixture::{Fixture, code, now, registration, start},
+    openssl::{Form, Key},
+};
+
+const UNPROVEN: &str = "[policy]\nrequire_key_possession = false\n";
+
+/// Says loudly that a test needs root.
+pub fn not_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIP {test}: needs root");
+    }
+    !root
+}
+
+async fn export(store: &mut StoreClient<Channel>) -> Result<Vec<Entry>, Status> {
+    let mut stream = store.export(ExportRequest {}).await?.into_inner();
+    let mut entries = Vec::new();
+    while let Some(entry) = stream.message().await? {
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+async fn import(certd: &Fixture, entries: Vec<Entry>) -> ImportReply {
+    certd.store().await.import(iter(entries)).await.expect("imported").into_inner()
+}
+
+#[tokio::test]
+async fn only_root_has_the_whole_registry() {
+    let certd = start("").await;
+    let expected = if rustix::process::geteuid().is_root() { Code::Ok } else { Code::PermissionDenied };
+    assert_eq!(code(&export(&mut certd.store().await).await), expected);
+    let channel =
+        crate::fixture::connect(certd.directory.path().join("authd.sock")).await.expect("connected");
+    let by_authd = export(&mut StoreClient::new(channel)).await;
+    assert_eq!(code(&by_authd), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn what_is_exported_can_be_imported_elsewhere_and_twice() {
+    if not_root("what_is_exported_can_be_imported_elsewhere_and_twice") {
+        return;
+    }
+    let (here, there) = (start(UNPROVEN).await, start("").await);
+    let (kept, gone) = (Key::ed25519(), Key::rsa(2048));
+    let mut gateway = here.gateway().await;
+    let mut request = registration(here.as_user("alice"), kept.pem());
+    request.certificate = kept.certificate("/CN=alice", &[]);
+    request.nickname = "laptop".into();
+    gateway.register(request).await.expect("registered");
+    here.asker().await.log_in(&kept, Form::Ed25519, |_| ()).await.expect("logged in");
+    gateway.register(registration(here.as_user("bob"), gone.pem())).await.expect("registered");
+    gateway.revoke(here.as_full("wheel"), gone.pem(), "bob").await.expect("revoked");
+
+    let entries = export(&mut here.store().await).await.expect("exported");
+    assert_eq!(entries.len(), 2);
+    let reply = import(&there, entries.clone()).await;
+    assert_eq!((reply.added, reply.known, reply.refused.len()), (2, 0, 0), "{:?}", reply.refused);
+    assert_eq!(export(&mut there.store().await).await.expect("exported"), entries);
+    let reply = import(&there, entries).await;
+    assert_eq!((reply.added, reply.known), (0, 2));
+    there.asker().await.log_in(&kept, Form::Ed25519, |_| ()).await.expect("logged in");
+    let refused = there.asker().await.log_in(&gone, Form::Bare, |_| ()).await;
+    assert_eq!(code(&refused), Code::Unauthenticated, "revoked there, revoked here");
+}
+
+#[tokio::test]
+async fn an_import_is_checked_entry_by_entry() {
+    if not_root("an_import_is_checked_entry_by_entry") {
+        return;
+    }
+    let certd = start("").await;
+    let key = Key::ed25519().der();
+    let good = Entry { key: key.clone(), user: "alice".into(), registered: 5, ..Default::default() };
+    let cases = [
+        (Entry { key: Key::rsa(1024).der(), ..good.clone() }, "1024 bits"),
+        (Entry { key: Vec::new(), ..good.clone() }, "neither PEM nor DER"),
+        (Entry { fingerprint: vec![1; 32], ..good.clone() }, "fingerprint"),
+        (Entry { user: String::new(), ..good.clone() }, "name"),
+        (Entry { user: "root".into(), ..good.clone() }, "root"),
+        (Entry { nickname: "a\nb".into(), ..good.clone() }, "nickname"),
+        (Entry { certificate: b"x".to_vec(), ..good.clone() }, "certificate"),
+        (Entry { registered: -1, ..good.clone() }, "time"),
+        (Entry { last_used: Some(now() + 100_000), ..good.clone() }, "time"),
+        (Entry { last_source: "a b".into(), ..good.clone() }, "source"),
+    ];
+    let expected: Vec<_> = cases.iter().map(|(_, why)| *why).collect();
+    let mut entries: Vec<_> = cases.into_iter().map(|(entry, _)| entry).collect();
+    entries.push(good.clone());
+    entries.push(Entry { user: "bob".into(), ..good });
+    let reply = import(&certd, entries).await;
+    assert_eq!((reply.added, reply.known), (1, 0));
+    assert_eq!(reply.refused.len(), expected.len() + 1);
+    for (number, (said, why)) in reply.refused.iter().zip(expected).enumerate() {
+        assert!(said.starts_with(&format!("entry {}:", number + 1)) && said.contains(why), "{said}");
+    }
+    assert!(reply.refused[10].contains("another user"), "{}", reply.refused[10]);
+}
+
+#[tokio::test]
+async fn refusals_are_told_up_to_a_hundred() {
+    if not_root("refusals_are_told_up_to_a_hundred") {
+        return;
+    }
+    let certd = start("").await;
+    let reply = import(&certd, vec![Entry::default(); 300]).await;
+    assert_eq!((reply.added, reply.refused.len()), (0, 100));
+}
