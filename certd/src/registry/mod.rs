@@ -309,7 +309,7 @@ impl Registry {
         self.store.revocations(since).await
     }
 
-    /// Ends the threads after what is queued. Blocks.
+    /// Ends the threads after what is queued. Blocks: not for a thread of the runtime.
     pub fn close(&self) {
         self.store.close();
     }

@@ -9,11 +9,13 @@ use std::{
 };
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use doorward_certd::registry::{Limits, Point, Registry, Watch};
+use doorward_certd::registry::{Point, Watch};
+use doorward_proto::certd::v1::registry_client::RegistryClient;
 use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::fixture::{Authd, Gateway, PATIENCE, claims, code, connect, long, registration, serve_in};
+use crate::store::open_registry;
 
 /// The child's directory, the point at which it ends, and how often it passes that point before.
 const DIRECTORY: &str = "DOORWARD_CERTD_TEST_DIRECTORY";
@@ -132,19 +134,21 @@ async fn kill_at(point: Point, passes: usize) {
     let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut certd = Certd::start(directory.path(), "exec \"$@\"", &environment);
 
-    let mut workers = JoinSet::new();
-    for number in 0..8 {
+    // All connect first: the first registration may be the one that ends it.
+    let mut gateways = Vec::new();
+    for _ in 0..8 {
         let channel = connect(directory.path().join("certd.sock")).await.expect("connected");
-        let registry = doorward_proto::certd::v1::registry_client::RegistryClient::new(channel);
-        workers.spawn(work(Gateway { registry }, authd.sign(&claims(&format!("user{number}")))));
+        gateways.push(Gateway { registry: RegistryClient::new(channel) });
+    }
+    let mut workers = JoinSet::new();
+    for (number, gateway) in gateways.into_iter().enumerate() {
+        workers.spawn(work(gateway, authd.sign(&claims(&format!("user{number}")))));
     }
     let known = tokio::time::timeout(PATIENCE, workers.join_all()).await.expect("it kills itself");
     let status = certd.process.wait().expect("ended");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{point:?}");
 
-    let limits = Limits { per_user: 1000, total: 100_000 };
-    let registry = Registry::open(&directory.path().join("state"), limits, Watch::nothing())
-        .expect("loadable, whatever was under way");
+    let registry = open_registry(&directory.path().join("state")).expect("loadable, whatever was under way");
     let mut found = BTreeMap::new();
     let mut after = 0;
     while let (page, Some(next)) = registry.export(after).await.expect("readable") {

@@ -4,17 +4,17 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
-use doorward_certd::registry::{Limits, Registry, Watch};
 use doorward_proto::certd::v1::registry_client::RegistryClient;
 use rustix::process::{Pid, Resource, Rlimit};
 use tonic::Code;
 
 use crate::{
     crash::{Certd, new_key},
-    fixture::{Authd, Gateway, claims, connect, registration, told},
-    store::not_root,
+    fixture::{Authd, Gateway, PATIENCE, claims, connect, registration, told},
+    store::{not_root, open_registry},
 };
 
 /// A certd whose disk is about to fail, and somebody who registers keys.
@@ -102,10 +102,18 @@ impl Mounted {
         done.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
     }
 
+    /// Tries again while another test's fork() holds a file of it that is open for writing.
     fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
-        let done = Command::new("mount").args(["-o", &options]).arg(&self.0).status().expect("mount runs");
-        assert!(done.success(), "{options}");
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let done =
+                Command::new("mount").args(["-o", &options]).arg(&self.0).output().expect("mount runs");
+            if done.status.success() {
+                return;
+            }
+            assert!(Instant::now() < patience, "{options}: {}", String::from_utf8_lossy(&done.stderr));
+        }
     }
 }
 
@@ -154,9 +162,7 @@ async fn a_full_disk_refuses_and_heals() {
     }
     client.state_is_intact().await;
     drop(certd);
-    let limits = Limits { per_user: 1000, total: 100_000 };
-    let registry =
-        Registry::open(&directory.path().join("state"), limits, Watch::nothing()).expect("loadable");
+    let registry = open_registry(&directory.path().join("state")).expect("loadable");
     let (page, _) = registry.export(0).await.expect("readable");
     assert!(!page.is_empty());
     tokio::task::spawn_blocking(move || registry.close()).await.expect("closed");
@@ -167,8 +173,7 @@ fn a_read_only_file_system_is_named_at_the_start() {
     let Some((directory, mounted)) = with_tmpfs("a_read_only_file_system_is_named_at_the_start", "4m") else {
         return;
     };
-    let limits = Limits { per_user: 64, total: 100 };
-    let open = || Registry::open(&directory.path().join("state"), limits, Watch::nothing());
+    let open = || open_registry(&directory.path().join("state"));
     open().expect("made").close();
     mounted.remount("ro");
     let error = open().expect_err("refused");

@@ -1,11 +1,14 @@
 //! Export and import, which are root's.
 
+use std::{path::Path, time::Instant};
+
+use doorward_certd::registry::{Limits, OpenError, Registry, Watch};
 use doorward_proto::certd::v1::{Entry, ExportRequest, ImportReply, store_client::StoreClient};
 use tokio_stream::iter;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    fixture::{Fixture, code, now, registration, start},
+    fixture::{Fixture, PATIENCE, code, now, registration, start},
     openssl::{Form, Key},
 };
 
@@ -18,6 +21,22 @@ pub fn not_root(test: &str) -> bool {
         eprintln!("SKIP {test}: needs root");
     }
     !root
+}
+
+/// Opens the registry that a certd left in `state`, for 1,000 keys a user. Another test's fork() may hold
+/// the lock until it calls exec().
+pub fn open_registry(state: &Path) -> Result<Registry, OpenError> {
+    let limits = Limits { per_user: 1000, total: 100_000 };
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match Registry::open(state, limits, Watch::nothing()) {
+            Err(error) if error.to_string().contains("another doorward-certd") => {
+                assert!(Instant::now() < patience, "{error}");
+                std::thread::yield_now();
+            }
+            opened => return opened,
+        }
+    }
 }
 
 async fn export(store: &mut StoreClient<Channel>) -> Result<Vec<Entry>, Status> {

@@ -247,7 +247,8 @@ impl Thread {
         tokio::time::timeout(DEADLINE, done).await.unwrap_or(Err(Failed::Late))
     }
 
-    /// Waits for the end of what is queued. Blocks. A second call does nothing.
+    /// Waits for the end of what is queued. Blocks: not for a thread of the runtime. A second call does
+    /// nothing.
     pub(super) fn close(&self) {
         // An error means that it ended already.
         let _ = self.messages.blocking_send(Message::Stop);
