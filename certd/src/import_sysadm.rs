@@ -4,6 +4,8 @@
 //! `<user>\<base64 of the PEM>=<three text lines>`. In names, a backslash separates and `%XX`, `%UXXXX`
 //! stand for what is not plain; values are in quotes where they need it, with C-like escapes. Pure.
 
+use doorward_proto::certd::v1 as wire;
+
 use crate::{
     assertion,
     key::{self, PublicKey},
@@ -27,6 +29,43 @@ pub struct Imported {
     pub email: String,
     /// The third, as it stands there: local time without a zone.
     pub registered: String,
+}
+
+impl Imported {
+    /// As `Store.Import` takes it: unproven, registered by "import" at the time that the file says.
+    pub fn to_wire(&self, now: i64) -> wire::Entry {
+        wire::Entry {
+            registered: seconds(&self.registered).map_or(now, |then| then.clamp(0, now)),
+            key: self.key.spki().to_vec(),
+            fingerprint: self.key.fingerprint().0.to_vec(),
+            user: self.user.clone(),
+            nickname: self.nickname.clone(),
+            email: self.email.clone(),
+            registered_method: "import".into(),
+            ..Default::default()
+        }
+    }
+}
+
+/// `2026-11-22T03:47:02` in seconds. The file names no zone; UTC is off by half a day at most.
+fn seconds(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once('T')?;
+    let part = |field: Option<&str>, low: i64, high: i64| {
+        let field = field.filter(|field| field.bytes().all(|b| b.is_ascii_digit()))?;
+        field.parse().ok().filter(|value| (low..=high).contains(value))
+    };
+    let (mut date, mut time) = (date.split('-'), time.split(':'));
+    let (year, month, day) =
+        (part(date.next(), 1970, 9999)?, part(date.next(), 1, 12)?, part(date.next(), 1, 31)?);
+    let (hour, minute, second) =
+        (part(time.next(), 0, 23)?, part(time.next(), 0, 59)?, part(time.next(), 0, 60)?);
+    if date.next().is_some() || time.next().is_some() {
+        return None;
+    }
+    // Years that begin in March have their leap day last, and 153 days in each five months.
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
 /// Why a line is not imported.

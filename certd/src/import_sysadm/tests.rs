@@ -52,6 +52,41 @@ fn the_originals_file_is_read() {
 }
 
 #[test]
+fn an_entry_keeps_its_time_and_is_unproven() {
+    let key = PublicKey::parse(&Key::ed25519().pem()).expect("a key");
+    let entry = |registered: &str| {
+        let imported = Imported {
+            user: "alice".into(),
+            key: key.clone(),
+            nickname: "n".into(),
+            email: "e".into(),
+            registered: registered.into(),
+        };
+        imported.to_wire(1_800_000_000)
+    };
+    // `date -u -d ... +%s` says the same.
+    for (text, expected) in [
+        ("1970-01-01T00:00:00", 0),
+        ("2000-02-29T12:00:00", 951_825_600),
+        ("2024-02-29T23:59:59", 1_709_251_199),
+        ("2024-03-01T00:00:00", 1_709_251_200),
+        ("2026-11-22T03:47:02", 1_795_319_222),
+        ("2099-01-01T00:00:00", 1_800_000_000),
+        ("1969-12-31T23:59:59", 1_800_000_000),
+        ("2026-13-01T00:00:00", 1_800_000_000),
+        ("2026-11-22T03:47", 1_800_000_000),
+        ("2026-11-22T03:47:02:00", 1_800_000_000),
+        ("2026-11-22T+3:47:02", 1_800_000_000),
+        ("Sun Nov 22 03:47:02 2026", 1_800_000_000),
+        ("", 1_800_000_000),
+    ] {
+        assert_eq!(entry(text).registered, expected, "{text}");
+    }
+    let entry = entry("");
+    assert!(!entry.proven && entry.registered_method == "import" && entry.fingerprint == key.fingerprint().0);
+}
+
+#[test]
 fn lines_that_are_no_key_are_refused_one_by_one() {
     let name = escaped(&STANDARD.encode(Key::ed25519().pem()));
     for (line, why) in [

@@ -1,5 +1,7 @@
 //! Keys that anybody can sign for: cheap checks at registration, not proofs of strength.
 
+use std::sync::LazyLock;
+
 use num_bigint::BigUint;
 
 use super::Refused;
@@ -9,7 +11,7 @@ pub(super) fn modulus(n: &BigUint) -> Result<(), Refused> {
     if !n.bit(0) {
         return Err(Refused::Weak("the modulus is even"));
     }
-    if primes(8192).any(|p| remainder(n, p) == 0) {
+    if SMALL.iter().any(|p| remainder(n, *p) == 0) {
         return Err(Refused::Weak("the modulus has a small factor"));
     }
     let root = n.sqrt();
@@ -23,6 +25,8 @@ pub(super) fn modulus(n: &BigUint) -> Result<(), Refused> {
     }
     Ok(())
 }
+
+static SMALL: LazyLock<Vec<u64>> = LazyLock::new(|| primes(8192).collect());
 
 fn primes(below: u64) -> impl Iterator<Item = u64> {
     (2..below).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d)))
