@@ -2,7 +2,10 @@
 
 use std::{ffi::CString, fmt, fs, io, path::PathBuf};
 
-use nix::unistd::{self, Gid};
+use nix::{
+    errno::Errno,
+    unistd::{self, Gid},
+};
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +59,15 @@ pub struct System;
 
 impl Directory for System {
     fn user_by_name(&self, name: &str) -> io::Result<Option<User>> {
-        Ok(unistd::User::from_name(name)?.map(User::from_entry))
+        Ok(found(unistd::User::from_name(name))?.map(User::from_entry))
     }
 
     fn user_by_uid(&self, uid: u32) -> io::Result<Option<User>> {
-        Ok(unistd::User::from_uid(unistd::Uid::from_raw(uid))?.map(User::from_entry))
+        Ok(found(unistd::User::from_uid(unistd::Uid::from_raw(uid)))?.map(User::from_entry))
     }
 
     fn group_by_name(&self, name: &str) -> io::Result<Option<u32>> {
-        Ok(unistd::Group::from_name(name)?.map(|group| group.gid.as_raw()))
+        Ok(found(unistd::Group::from_name(name))?.map(|group| group.gid.as_raw()))
     }
 
     fn groups_of(&self, user: &User) -> io::Result<Vec<u32>> {
@@ -82,6 +85,15 @@ impl Directory for System {
             }
             Err(failure) => Err(failure),
         }
+    }
+}
+
+/// Some databases say "no such entry" by an error, which getpwnam(3) allows. The other errors that it
+/// lists there can be failures as well, and stay errors.
+fn found<T>(answer: nix::Result<Option<T>>) -> io::Result<Option<T>> {
+    match answer {
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        answer => Ok(answer?),
     }
 }
 
@@ -104,6 +116,16 @@ mod tests {
     fn shells_are_the_absolute_paths_without_comments() {
         let text = "# /etc/shells\n/bin/sh\n /bin/bash # the usual\n\nnologin\n";
         assert_eq!(parse_shells(text), [PathBuf::from("/bin/sh"), PathBuf::from("/bin/bash")]);
+    }
+
+    #[test]
+    fn absence_that_is_told_by_an_error_is_absence() {
+        for absent in [Ok(None), Err(Errno::ENOENT), Err(Errno::ESRCH)] {
+            assert_eq!(found::<User>(absent).expect("no failure"), None);
+        }
+        for failure in [Errno::EIO, Errno::EMFILE, Errno::EPERM, Errno::EBADF] {
+            assert!(found::<User>(Err(failure)).is_err(), "{failure}");
+        }
     }
 
     #[test]

@@ -133,6 +133,7 @@ impl Logins {
         // or the answer "no place" would tell a wrong password early.
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| AuthError::TooManyLogins("waiting to be refused"))?;
+        let claimed = claim.username();
         let (method, opening) = method::begin(claim).ok_or(AuthError::BadRequest("no such method"))?;
         let id = uuid::Builder::from_random_bytes(secret::random()?).into_uuid();
         let login = Arc::new(Mutex::new(Login::new(method, opening, self.policy.clone())));
@@ -141,7 +142,7 @@ impl Logins {
         let end = self.stop.child_token();
         let open = Open { connection: asker.connection, login: login.clone(), turns, end: end.clone() };
         self.open().insert(id, open);
-        let run = Run::new(self.clone(), id, asker, method.name, login, place);
+        let run = Run::new(self.clone(), id, asker, claimed, login, place);
         self.tasks.spawn(run.run(taken, reply, end));
         outcome.await.unwrap_or(Err(AuthError::Gone("the login")))
     }

@@ -26,6 +26,8 @@ pub(super) struct Run {
     logins: Arc<Logins>,
     id: Uuid,
     asker: Asker,
+    /// Whom they say to be, for the log.
+    claimed: String,
     method: &'static str,
     login: Arc<Mutex<Login>>,
     conversation: Option<Conversation>,
@@ -47,12 +49,24 @@ impl Run {
         logins: Arc<Logins>,
         id: Uuid,
         asker: Asker,
-        method: &'static str,
+        claimed: String,
         login: Arc<Mutex<Login>>,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let began = Instant::now();
-        Self { logins, id, asker, method, login, conversation: None, began, peer: None, _place: place }
+        let method = lock(&login).method();
+        Self {
+            logins,
+            id,
+            asker,
+            claimed,
+            method,
+            login,
+            conversation: None,
+            began,
+            peer: None,
+            _place: place,
+        }
     }
 
     /// Runs it; `reply` takes the first outcome, the turns bring who waits for the next.
@@ -242,7 +256,7 @@ impl Run {
     }
 
     fn user(&self) -> String {
-        lock(&self.login).user().map_or_else(String::new, |user| user.as_str().to_owned())
+        lock(&self.login).user().map_or_else(|| self.claimed.clone(), |user| user.as_str().to_owned())
     }
 
     fn log_end(&self, why: &str) {

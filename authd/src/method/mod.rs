@@ -49,6 +49,18 @@ pub enum Claim {
     Token(Result<Token, crate::secret::Malformed>),
 }
 
+impl Claim {
+    /// Whom they say to be, as they say it, cut to what a user name may be: for the log.
+    pub fn username(&self) -> String {
+        match self {
+            Self::Password { username, .. } | Self::LocalPeer { username, .. } => {
+                username.chars().take(256).collect()
+            }
+            Self::Token(_) => String::new(),
+        }
+    }
+}
+
 /// What a login begins with.
 #[derive(Debug)]
 pub enum Opening {

@@ -2,6 +2,7 @@
 
 use doorward_proto::authd::v1::{self as wire, login_server::Login};
 use tonic::{Request, Response, Status};
+use tracing::warn;
 
 use super::{Shared, connection, session, source};
 use crate::{
@@ -22,17 +23,12 @@ impl Login for LoginService {
         let request = request.into_inner();
         // Secrets are taken over before anything can fail, so that they are wiped in any case.
         let claim = claim_from_wire(request.method);
-        let asker = Asker {
-            connection: connection(&request.connection)?,
-            source: source(request.source)?,
-            dialect: match wire::Dialect::try_from(request.dialect) {
-                Ok(wire::Dialect::Sysadm) => "sysadm",
-                Ok(wire::Dialect::Unspecified) | Err(_) => {
-                    return Err(AuthError::BadRequest("dialect: unknown").into());
-                }
-            },
-        };
-        let claim = claim.ok_or(AuthError::BadRequest("method: none"))?;
+        let asker = asker_from_wire(&request.connection, request.source, request.dialect);
+        let parts = asker.and_then(|asker| Ok((asker, claim.ok_or(AuthError::BadRequest("method: none"))?)));
+        let (asker, claim) = parts.inspect_err(|failure| {
+            // Only a gateway that is broken or taken over sends such, so it must leave a trace.
+            warn!(connection = request.connection, cause = %failure, "login refused unread");
+        })?;
         Ok(Response::new(outcome_to_wire(self.0.logins.begin(asker, claim).await?)))
     }
 
@@ -55,6 +51,14 @@ impl Login for LoginService {
         self.0.logins.abandon(connection(&request.into_inner().connection)?);
         Ok(Response::new(wire::AbandonReply {}))
     }
+}
+
+fn asker_from_wire(name: &str, address: Option<wire::Source>, dialect: i32) -> Result<Asker, AuthError> {
+    let dialect = match wire::Dialect::try_from(dialect) {
+        Ok(wire::Dialect::Sysadm) => "sysadm",
+        Ok(wire::Dialect::Unspecified) | Err(_) => return Err(AuthError::BadRequest("dialect: unknown")),
+    };
+    Ok(Asker { connection: connection(name)?, source: source(address)?, dialect })
 }
 
 fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim> {
