@@ -131,7 +131,8 @@ impl Front {
     fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
         let admitted = match self.shared.rules.judge(self.path, request.uri(), request.headers()) {
             Ok(admitted) => admitted,
-            Err(origin::Refused) => return failure(StatusCode::FORBIDDEN),
+            // Whoever is refused is not kept: the connection is still counted as a newcomer's.
+            Err(origin::Refused) => return last(failure(StatusCode::FORBIDDEN)),
         };
         if wants_websocket(request.headers()) {
             if request.uri().path().starts_with("/ws/") {

@@ -154,6 +154,17 @@ async fn heads_have_a_limit() {
     assert_eq!(status(&exchange(&mut gateway.unix_stream().await, &head(8_300)).await), "431");
 }
 
+#[tokio::test]
+async fn who_is_refused_is_not_kept() {
+    let gateway = Gateway::start().await;
+    for request in [get("/", &format!("{UPGRADE}Origin: null\r\n")), get("/", "Origin: null\r\n")] {
+        for mut stream in [gateway.unix_stream().await, gateway.tls_stream().await] {
+            assert_eq!(status(&exchange(&mut stream, &request).await), "403");
+            closes(stream).await;
+        }
+    }
+}
+
 /// Reads until the server closes.
 async fn closes(mut stream: impl tokio::io::AsyncRead + Unpin) {
     let mut part = [0; 512];
