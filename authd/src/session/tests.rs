@@ -240,7 +240,7 @@ async fn a_damaged_or_newer_store_is_refused_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run by another test, in a process of its own"]
 async fn writes_until_killed() {
-    let directory = std::env::var_os("DOORWARD_TEST_STORE").expect("run by the other test");
+    let Some(directory) = std::env::var_os("DOORWARD_TEST_STORE") else { return };
     let many = Bounds { total: 1_000_000, per_user: 1_000_000, ..bounds() };
     let clock = Clock::of_the_system();
     let sessions = Arc::new(Sessions::open(directory.as_ref(), &boot(), clock, many).expect("opened"));

@@ -168,7 +168,7 @@ async fn answer(socket: OwnedFd) -> Option<Kind> {
 #[test]
 #[ignore = "run by another test, as another user"]
 fn connects_and_waits() {
-    let path = std::env::var_os("DOORWARD_TEST_CONNECT").expect("run by another test");
+    let Some(path) = std::env::var_os("DOORWARD_TEST_CONNECT") else { return };
     let _connection = UnixStream::connect(path).expect("connected");
     println!("\nconnected");
     let _ = std::io::stdin().read_line(&mut String::new());
