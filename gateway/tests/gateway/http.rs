@@ -165,6 +165,15 @@ async fn who_is_refused_is_not_kept() {
     }
 }
 
+#[tokio::test]
+async fn a_body_is_not_waited_for() {
+    let gateway = Gateway::start().await;
+    let mut stream = gateway.unix_stream().await;
+    let request = get("/rpc/auth", "Content-Length: 1000000000\r\n").replace("GET", "POST");
+    assert_eq!(status(&exchange(&mut stream, &request).await), "404");
+    closes(stream).await;
+}
+
 /// Reads until the server closes.
 async fn closes(mut stream: impl tokio::io::AsyncRead + Unpin) {
     let mut part = [0; 512];
