@@ -2,7 +2,7 @@
 //! key, once, for 30 seconds. Pure: time and random bytes come in as arguments.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -95,7 +95,8 @@ pub struct Full;
 struct Open {
     purpose: Purpose,
     asked: Asked,
-    until: Instant,
+    /// When it ends, and a number that no other has.
+    end: (Instant, u64),
 }
 
 /// What one attempt to answer took out of the table.
@@ -122,16 +123,17 @@ impl Taken {
 #[derive(Debug)]
 pub struct Challenges {
     limit: usize,
+    opened: u64,
+    /// The challenges of each connection, oldest first; no connection without one.
     open: HashMap<String, VecDeque<Open>>,
-    count: usize,
-    /// When the challenges of a connection end, oldest first. Those that were answered stay until then.
-    ends: VecDeque<(Instant, String)>,
+    /// Whose challenge ends when: one entry for each that is open.
+    ends: BTreeMap<(Instant, u64), String>,
 }
 
 impl Challenges {
     /// A table for `limit` challenges.
     pub fn new(limit: usize) -> Self {
-        Self { limit, open: HashMap::new(), count: 0, ends: VecDeque::new() }
+        Self { limit, opened: 0, open: HashMap::new(), ends: BTreeMap::new() }
     }
 
     /// Opens one for `connection`. Its oldest gives way when it has four.
@@ -147,22 +149,20 @@ impl Challenges {
         now: Instant,
     ) -> Result<Asked, Full> {
         self.expire(now);
-        let held = self.open.get(connection).map_or(0, VecDeque::len);
-        // `ends` keeps answered ones too: without its own bound, answering at once would let it grow.
-        if (self.count >= self.limit && held < PER_CONNECTION)
-            || self.ends.len() >= self.limit.saturating_mul(2)
-        {
+        let mut held = self.open.get_mut(connection);
+        if let Some(queue) = held.as_mut().filter(|queue| queue.len() >= PER_CONNECTION) {
+            if let Some(oldest) = queue.pop_front() {
+                self.ends.remove(&oldest.end);
+            }
+        } else if self.ends.len() >= self.limit {
             return Err(Full);
         }
+        self.opened += 1;
+        let end = (now + VALID, self.opened);
         let asked = Asked { context: context(&purpose, server), text };
+        self.ends.insert(end, connection.to_owned());
         let queue = self.open.entry(connection.to_owned()).or_default();
-        queue.push_back(Open { purpose, asked: asked.clone(), until: now + VALID });
-        if queue.len() > PER_CONNECTION {
-            queue.pop_front();
-        } else {
-            self.count += 1;
-        }
-        self.ends.push_back((now + VALID, connection.to_owned()));
+        queue.push_back(Open { purpose, asked: asked.clone(), end });
         Ok(asked)
     }
 
@@ -178,33 +178,33 @@ impl Challenges {
         if queue.is_empty() {
             self.open.remove(connection);
         }
-        self.count -= taken.len();
+        for open in &taken {
+            self.ends.remove(&open.end);
+        }
         Taken(taken)
     }
 
     /// Opens again what a successful attempt did not answer, as far as there is room.
     pub fn give_back(&mut self, connection: &str, taken: Taken, now: Instant) {
         self.expire(now);
-        for open in taken.0.into_iter().rev().filter(|open| open.until > now) {
+        for open in taken.0.into_iter().rev().filter(|open| open.end.0 > now) {
             let held = self.open.get(connection).map_or(0, VecDeque::len);
-            if held < PER_CONNECTION && self.count < self.limit {
+            if held < PER_CONNECTION && self.ends.len() < self.limit {
+                self.ends.insert(open.end, connection.to_owned());
                 // They are older than whatever was opened meanwhile.
                 self.open.entry(connection.to_owned()).or_default().push_front(open);
-                self.count += 1;
             }
         }
     }
 
     fn expire(&mut self, now: Instant) {
-        while self.ends.front().is_some_and(|(until, _)| *until <= now) {
-            let Some((_, connection)) = self.ends.pop_front() else { return };
-            let Some(queue) = self.open.get_mut(&connection) else { continue };
-            while queue.front().is_some_and(|open| open.until <= now) {
-                queue.pop_front();
-                self.count -= 1;
-            }
-            if queue.is_empty() {
-                self.open.remove(&connection);
+        while let Some(first) = self.ends.first_entry().filter(|first| first.key().0 <= now) {
+            let (end, connection) = first.remove_entry();
+            if let Some(queue) = self.open.get_mut(&connection) {
+                queue.retain(|open| open.end != end);
+                if queue.is_empty() {
+                    self.open.remove(&connection);
+                }
             }
         }
     }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["1"]);
         assert!(taken(&mut table, "a", &Purpose::Login, now).is_empty());
         assert_eq!(taken(&mut table, "a", &registration("s"), now), ["2"]);
-        assert_eq!((table.count, table.open.len()), (0, 0));
+        assert_eq!((table.ends.len(), table.open.len()), (0, 0));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now + VALID), ["2"]);
         open(&mut table, "a", Purpose::Login, "3", now + VALID).expect("room");
         assert!(taken(&mut table, "a", &Purpose::Login, now + 2 * VALID).is_empty());
-        assert_eq!((table.count, table.open.len()), (0, 0));
+        assert_eq!((table.ends.len(), table.open.len()), (0, 0));
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
         for name in ["1", "2", "3", "4", "5"] {
             open(&mut table, "a", Purpose::Login, name, now).expect("its own give way");
         }
-        assert_eq!(table.count, 4);
+        assert_eq!(table.ends.len(), 4);
         assert_eq!(open(&mut table, "b", Purpose::Login, "6", now), Err(Full));
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["2", "3", "4", "5"]);
     }
@@ -284,7 +284,7 @@ mod tests {
         open(&mut table, "a", Purpose::Login, "4", now + Duration::from_secs(3)).expect("room");
         table.give_back("a", taken_now.without(1), now + VALID);
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now + VALID), ["3", "4"]);
-        assert_eq!((table.count, table.open.len()), (0, 0));
+        assert_eq!((table.ends.len(), table.open.len()), (0, 0));
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
         }
         table.give_back("a", taken_now, now);
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["2", "3", "4", "5"]);
-        assert_eq!((table.count, table.open.len()), (0, 0));
+        assert_eq!((table.ends.len(), table.open.len()), (0, 0));
     }
 
     #[test]
@@ -309,14 +309,19 @@ mod tests {
         }
         assert_eq!(open(&mut table, "d", Purpose::Login, "x", now), Err(Full));
         open(&mut table, "d", Purpose::Login, "x", now + VALID).expect("the others ended");
-        assert_eq!((table.count, table.open.len(), table.ends.len()), (1, 1, 1));
-        // Answered ones leave a trace until they would have ended, and that is bounded too.
-        let mut opened = 0;
-        while open(&mut table, "e", Purpose::Login, "x", now + VALID).is_ok() {
-            table.take("e", &Purpose::Login, now + VALID);
-            opened += 1;
+        assert_eq!((table.ends.len(), table.open.len()), (1, 1));
+    }
+
+    #[test]
+    fn one_connection_cannot_use_the_table_up() {
+        let (mut table, now) = (Challenges::new(8), Instant::now());
+        for _ in 0..1000 {
+            open(&mut table, "flood", Purpose::Login, "x", now).expect("its own give way");
+            open(&mut table, "quick", Purpose::Login, "x", now).expect("room");
+            table.take("quick", &Purpose::Login, now);
         }
-        assert_eq!((opened, table.ends.len()), (5, 6));
+        assert_eq!((table.ends.len(), table.open.len()), (4, 1));
+        open(&mut table, "other", Purpose::Login, "x", now).expect("room for others");
     }
 
     #[test]

@@ -11,7 +11,10 @@ use std::{
 };
 
 use doorward_proto::certd::v1 as wire;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -29,6 +32,11 @@ use crate::{
 const BEHIND: usize = 1024;
 /// Watchers at a time: authd, and one that it replaces.
 const WATCHERS: usize = 8;
+/// Listings that are being read, each a page in memory; exports, which are root's, have their own.
+const LISTINGS: usize = 16;
+const EXPORTS: usize = 2;
+/// How long a proof may wait to be computed.
+const COMPUTING: Duration = Duration::from_secs(10);
 /// Refused proofs that wait for their time.
 const WAITING_REFUSALS: usize = 1024;
 
@@ -41,6 +49,8 @@ pub struct Core {
     rules: Rules,
     revoked: broadcast::Sender<Revocation>,
     watchers: Arc<Semaphore>,
+    listings: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     refusals: Semaphore,
     searches: searches::Searches,
     /// Proofs that are computed: those with a hint do not wait for searches.
@@ -76,6 +86,8 @@ impl Core {
             },
             revoked: broadcast::Sender::new(BEHIND),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
+            listings: Arc::new(Semaphore::new(LISTINGS)),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
             refusals: Semaphore::new(WAITING_REFUSALS),
             searches: searches::Searches::default(),
             hinted: Arc::new(Semaphore::new(cores)),
@@ -110,6 +122,12 @@ impl Core {
         let text = challenge::text(getrandom::fill)?;
         let asked = self.challenges().open(connection, purpose, server, text, Instant::now())?;
         Ok(wire::ChallengeReply { test_string: asked.text, context: asked.context })
+    }
+
+    /// A turn to compute.
+    async fn computing(among: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, CertError> {
+        let turn = timeout(COMPUTING, among.clone().acquire_owned()).await;
+        turn.map_err(|_| CertError::Busy)?.map_err(|_| CertError::Stopping)
     }
 
     /// Tells every watcher. Nobody watching is fine: a watcher asks for what it missed.

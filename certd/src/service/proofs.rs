@@ -97,12 +97,12 @@ impl ProofsService {
         }
         let search = search(request).ok_or(CertError::NotAnswered)?;
         let (turn, computing) = if search.is_hinted() {
-            (None, core.hinted.clone())
+            (None, &core.hinted)
         } else {
-            (Some(core.searches.turn(&request.source).await?), core.unhinted.clone())
+            (Some(core.searches.turn(&request.source).await?), &core.unhinted)
         };
         let candidates = core.registry.candidates(search).await?;
-        let permit = computing.acquire_owned().await.map_err(|_| CertError::Stopping)?;
+        let permit = Core::computing(computing).await?;
         let signature = request.signature.clone();
         // Both go along: the next search of this source begins when this one has really ended.
         let found = tokio::task::spawn_blocking(move || {

@@ -7,6 +7,7 @@ use doorward_proto::certd::v1::{
     RevokeReply, RevokeRequest, registry_server,
 };
 use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::{Core, check_connection, check_texts, now, refused, to_wire};
@@ -41,7 +42,7 @@ impl registry_server::Registry for RegistryService {
             let whose = whose.clone();
             async move { core.registry.list(whose, after).await }
         };
-        Ok(Response::new(entries(self.0.clone(), page)))
+        entries(&self.0, &self.0.listings, page).map(Response::new)
     }
 
     async fn register_challenge(
@@ -112,7 +113,7 @@ impl RegistryService {
             }
             // Used up by the attempt, whatever comes of it.
             let taken = self.0.challenges().take(&request.connection, &purpose(caller), Instant::now());
-            let permit = self.0.hinted.clone().acquire_owned().await.map_err(|_| CertError::Stopping)?;
+            let permit = Core::computing(&self.0.hinted).await?;
             let (key, proof) = (key.clone(), request.proof.clone());
             let verdict = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
@@ -157,20 +158,23 @@ pub(super) fn certificate(given: &[u8], key: &PublicKey, now: i64) -> Result<Vec
     if accepted.key != *key { Err(x509::Refused::OtherKey) } else { Ok(accepted.der) }
 }
 
-/// All pages of a listing. Nothing is read before it is asked for, so a slow reader holds one page.
-pub(super) fn entries<P, F>(core: Arc<Core>, page: P) -> Entries
+/// All pages of a listing. Nothing is read before it is asked for, so a slow reader holds one page; how
+/// many there may be at a time is `among`'s bound.
+pub(super) fn entries<P, F>(core: &Arc<Core>, among: &Arc<Semaphore>, page: P) -> Result<Entries, Status>
 where
     P: Fn(Arc<Core>, i64) -> F + Send + 'static,
     F: Future<Output = Result<Page, Failed>> + Send,
 {
-    let pages = stream::try_unfold((core, page, Some(0)), |(core, page, after)| async move {
+    let place = among.clone().try_acquire_owned().map_err(|_| refused("list", &CertError::Busy))?;
+    let start = (core.clone(), place, page, Some(0));
+    let pages = stream::try_unfold(start, |(core, place, page, after)| async move {
         let Some(after) = after else { return Ok(None) };
         let fetched = tokio::select! {
             fetched = page(core.clone(), after) => fetched.map_err(CertError::Store),
             () = core.stop.cancelled() => Err(CertError::Stopping),
         };
         let (entries, next) = fetched.map_err(|error| refused("list", &error))?;
-        Ok(Some((entries, (core, page, next))))
+        Ok(Some((entries, (core, place, page, next))))
     });
     let flat = pages.flat_map(|page: Result<Vec<registry::Entry>, Status>| {
         let items: Vec<Result<Entry, Status>> = match page {
@@ -179,5 +183,5 @@ where
         };
         stream::iter(items)
     });
-    Box::pin(flat)
+    Ok(Box::pin(flat))
 }

@@ -35,7 +35,7 @@ impl store_server::Store for StoreService {
 
     async fn export(&self, _request: Request<ExportRequest>) -> Result<Response<Entries>, Status> {
         let page = |core: Arc<Core>, after| async move { core.registry.export(after).await };
-        Ok(Response::new(entries(self.0.clone(), page)))
+        entries(&self.0, &self.0.exports, page).map(Response::new)
     }
 
     async fn import(&self, request: Request<Streaming<Entry>>) -> Result<Response<ImportReply>, Status> {

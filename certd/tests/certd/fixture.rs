@@ -134,11 +134,15 @@ pub async fn serve_in(directory: &Path, tables: &str, watch: Watch) -> (Control,
 
 /// A channel to a socket.
 pub async fn connect(path: PathBuf) -> Result<Channel, tonic::transport::Error> {
+    connect_by(Endpoint::from_static("http://certd"), path).await
+}
+
+async fn connect_by(endpoint: Endpoint, path: PathBuf) -> Result<Channel, tonic::transport::Error> {
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
         async move { Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(UnixStream::connect(path).await?)) }
     });
-    Endpoint::from_static("http://certd").connect_with_connector(connector).await
+    endpoint.connect_with_connector(connector).await
 }
 
 /// Whoever calls by `certd.sock`.
@@ -157,6 +161,15 @@ impl Fixture {
     pub async fn gateway(&self) -> Gateway {
         let channel = connect(self.directory.path().join("certd.sock")).await.expect("connected");
         Gateway { registry: RegistryClient::new(channel) }
+    }
+
+    /// A gateway that takes 64 KiB of a stream unread, and any number of streams.
+    pub async fn slow_gateway(&self) -> Gateway {
+        let endpoint = Endpoint::from_static("http://certd")
+            .initial_stream_window_size(65_535)
+            .initial_connection_window_size(16 << 20);
+        let path = self.directory.path().join("certd.sock");
+        Gateway { registry: RegistryClient::new(connect_by(endpoint, path).await.expect("connected")) }
     }
 
     pub async fn asker(&self) -> Asker {

@@ -1,6 +1,6 @@
 //! Who may register, list and revoke which key.
 
-use doorward_proto::certd::v1::{RegisterRequest, WatchRevokedRequest};
+use doorward_proto::certd::v1::{ListRequest, RegisterRequest, WatchRevokedRequest};
 use serde_json::json;
 use tonic::Code;
 
@@ -348,4 +348,34 @@ async fn a_proven_registration_displaces_an_unproven_one_and_watchers_hear_of_it
     assert_eq!(asker.log_in(&key, Form::Ed25519, |_| ()).await.expect("logged in").user, "alice");
     let back = gateway.prove(certd.as_user("mallory"), &key, Form::Ed25519).await;
     assert_eq!(code(&back), Code::PermissionDenied, "a proven one stays");
+}
+
+#[tokio::test]
+async fn listings_that_nobody_reads_are_bounded() {
+    let certd = start(UNPROVEN).await;
+    // More than the 64 KiB that this peer takes unread and the 400 KiB that HTTP/2 keeps for it.
+    let names: Vec<_> = (0..600).map(|n| format!("DNS:host-{n:04}.example.org")).collect();
+    let names = format!("subjectAltName={}", names.join(","));
+    let mut gateway = certd.gateway().await;
+    for _ in 0..48 {
+        let key = Key::ed25519();
+        let mut request = registration(certd.as_user("alice"), key.pem());
+        request.certificate = key.certificate("/CN=x", &["-addext", &names]);
+        gateway.register(request).await.expect("registered");
+    }
+    let mut gateway = certd.slow_gateway().await;
+    let mut unread = Vec::new();
+    for _ in 0..16 {
+        let request = ListRequest { assertion: certd.as_user("alice") };
+        unread.push(gateway.registry.list(request).await.expect("listed").into_inner());
+    }
+    assert_eq!(code(&gateway.list(certd.as_user("alice")).await), Code::ResourceExhausted);
+    // Whoever reads to the end makes room.
+    let mut first = unread.remove(0);
+    let mut entries = 0;
+    while first.message().await.expect("told").is_some() {
+        entries += 1;
+    }
+    assert_eq!(entries, 48);
+    gateway.registry.list(ListRequest { assertion: certd.as_user("alice") }).await.expect("room");
 }
