@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Group, Uid, User};
@@ -13,35 +14,58 @@ use crate::cast::{Cast, FULL, LIMITED};
 /// What every real account, group and PAM service of the tests begins with.
 pub(crate) const PREFIX: &str = "dwt";
 
-/// Real accounts, groups and the PAM service file; removed when dropped.
+/// Real accounts and groups; removed when the last stack that uses them is dropped.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     names: Vec<String>,
     groups: Vec<String>,
-    service: PathBuf,
     /// One user of the account database at a time, of all test programs on this machine.
     _lock: Flock<File>,
 }
 
+/// The service file of one stack; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Service(PathBuf);
+
+impl Service {
+    pub(crate) fn create(service: &str, text: &str) -> Self {
+        let made = Self(Path::new("/etc/pam.d").join(service));
+        fs::write(&made.0, text).expect("/etc/pam.d can be written");
+        made
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 impl Accounts {
-    /// Makes them all and learns their uids. `service` is the PAM service's name, `text` its file.
-    pub(crate) fn create(cast: &mut Cast, prefix: &str, service: &str, text: &str) -> Self {
+    /// Those of this process: made when no stack has them yet. Learns everybody's uid.
+    pub(crate) fn share(cast: &mut Cast, prefix: &str) -> Arc<Self> {
+        static SHARED: Mutex<Weak<Accounts>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let accounts = shared.upgrade().unwrap_or_else(|| Arc::new(Self::create(cast, prefix)));
+        *shared = Arc::downgrade(&accounts);
+        for person in cast.people_mut() {
+            let user = User::from_name(&person.name).expect("the account database answers");
+            person.uid = user.expect("the account was made").uid.as_raw();
+        }
+        accounts
+    }
+
+    fn create(cast: &Cast, prefix: &str) -> Self {
         let lock = lock();
         purge();
-        let mut made = Self {
-            names: Vec::new(),
-            groups: Vec::new(),
-            service: Path::new("/etc/pam.d").join(service),
-            _lock: lock,
-        };
-        fs::write(&made.service, text).expect("/etc/pam.d can be written");
+        let mut made = Self { names: Vec::new(), groups: Vec::new(), _lock: lock };
         for group in [FULL, LIMITED] {
             let group = format!("{prefix}{group}");
             run("groupadd", &["-r", &group], "");
             made.groups.push(group);
         }
         let mut passwords = String::new();
-        for person in cast.people_mut() {
+        for person in cast.people() {
             let mut arguments = vec!["-M", "-N", "-s", "/bin/sh", "-d", "/nonexistent"];
             let group = person.access.map(|access| format!("{prefix}{access}"));
             arguments.extend(group.iter().flat_map(|group| ["-G", group.as_str()]));
@@ -49,8 +73,6 @@ impl Accounts {
             run("useradd", &arguments, "");
             made.names.push(person.name.clone());
             passwords += &format!("{}:{}\n", person.name, person.password);
-            let user = User::from_name(&person.name).expect("the account database answers");
-            person.uid = user.expect("the account was just made").uid.as_raw();
         }
         run("chpasswd", &[], &passwords);
         made
@@ -59,7 +81,6 @@ impl Accounts {
 
 impl Drop for Accounts {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.service);
         for name in &self.names {
             remove("userdel", name);
         }

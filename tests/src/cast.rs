@@ -1,6 +1,7 @@
 //! The people of the tests: what their accounts and PAM modules do, the same in both PAM modes.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use crate::secrets;
 
@@ -164,9 +165,10 @@ impl Cast {
     }
 }
 
-/// 64 bits from the system, by way of the hasher's own seed: passwords differ between runs, so that a
-/// secret found in a log is this run's.
-pub(crate) fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+/// 64 bits, the same for this process and others for the next: a secret found in a log is this run's, and
+/// all stacks of a process can share accounts.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    static BITS: OnceLock<u64> = OnceLock::new();
+    *BITS.get_or_init(|| RandomState::new().build_hasher().finish())
 }

@@ -2,7 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Once;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::accounts::PREFIX;
 
 /// How long the last orphans may take to be gone after everything has stopped.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -34,6 +40,32 @@ pub(crate) fn sockets(dir: &Path) -> Vec<String> {
     let dir = dir.to_string_lossy();
     let ours = |line: &&str| line.contains(dir.as_ref()) && !line.contains("/notify/");
     table.lines().filter(ours).map(str::to_owned).collect()
+}
+
+/// Ends and removes what test processes that were killed left: all names begin with `dwt` and their pid.
+pub(crate) fn purge() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for line in processes(&[&format!("/{PREFIX}"), &format!(" {PREFIX}")]) {
+            let (pid, command) = line.split_once(' ').unwrap_or((&line, ""));
+            if command.split([' ', '/']).any(of_a_dead_test) && command.contains("doorward-") {
+                let pid = pid.parse().map(Pid::from_raw);
+                let _ = pid.map(|pid| kill(pid, Signal::SIGKILL));
+            }
+        }
+        for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().filter_map(Result::ok) {
+            if entry.file_name().to_str().is_some_and(of_a_dead_test) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    });
+}
+
+/// `dwt`, the pid of a process that is gone, and what this run tells apart by.
+fn of_a_dead_test(name: &str) -> bool {
+    let pid: String =
+        name.strip_prefix(PREFIX).unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+    !pid.is_empty() && !Path::new("/proc").join(pid).exists()
 }
 
 /// Waits until nothing of the stack is left; what is, after the deadline.

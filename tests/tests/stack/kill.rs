@@ -116,7 +116,7 @@ async fn killed_conversations(pam: Pam) {
     // A worker: its login fails, the next one does not.
     let mut client = Client::tls(&stack).await;
     let conversation = client.login_prompts(stack.person(Role::Code)).await;
-    for worker in stack.conversations().iter().filter(|line| line.contains("doorward-pam-worker")) {
+    for worker in stack.conversations().iter().filter(|line| line.contains("--guard-pid")) {
         let pid = worker.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a pid");
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("the worker runs");
     }

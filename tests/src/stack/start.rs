@@ -1,0 +1,230 @@
+//! How a stack is put together: directories, configuration, service files, accounts, uids.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+use super::{Listening, Stack};
+use crate::accounts::{self, Accounts, PREFIX, Service};
+use crate::cast::{Cast, FULL, LIMITED};
+use crate::daemon::{Daemon, Plan};
+use crate::options::{Options, Pam, set_default};
+use crate::pam::{self, Wrapper};
+use crate::programs::{for_any_uid, programs};
+use crate::{leftovers, skip};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Where everything of a stack lies.
+struct Layout<'a> {
+    root: &'a Path,
+}
+
+impl Layout<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().expect("the temporary directory has a UTF-8 name").to_owned()
+    }
+
+    fn make(&self, name: &str, mode: u32, owner: Option<u32>) {
+        let path = self.path(name);
+        fs::create_dir_all(&path).expect("a directory in ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod of our directory");
+        chown(&path, owner, owner).expect("chown of our directory");
+    }
+}
+
+impl Stack {
+    fn new_dir() -> (TempDir, u32) {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        leftovers::purge();
+        // Short: a socket's name has room for 107 bytes. With our pid, for `purge`.
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod of our directory");
+        (dir, number)
+    }
+
+    /// The whole stack under one unprivileged uid.
+    pub(super) fn wrapped(options: &Options, wrapper: &Wrapper) -> Self {
+        let (dir, number) = Self::new_dir();
+        let layout = Layout { root: dir.path() };
+        let other = skip::is_root()
+            .then(|| *accounts::unused_uids(1, number).first().expect("an unused uid below 65,000"));
+        let own = other.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        chown(dir.path(), other, other).expect("chown of our directory");
+        for name in
+            ["bin", "lib", "log", "notify", "nss", "remember", "services", "run/pam", "run/authd", "state"]
+        {
+            layout.make(name, 0o755, other);
+        }
+        layout.make("run", 0o755, other);
+        for name in ["state/authd", "state/gateway"] {
+            layout.make(name, 0o700, other);
+        }
+        let service = format!("{PREFIX}{}n{number}", std::process::id());
+        let cast = Cast::new("", &layout.text("remember"));
+        let module = pam::compile_module(&layout.path("lib"));
+        let passdb = layout.path("nss/passdb");
+        fs::write(&passdb, pam::passdb(&cast, &service)).expect("a file in our directory");
+        let text = pam::service(&cast, &module, &wrapper.rest(&passdb));
+        let file = layout.path("services").join(&service);
+        fs::write(&file, text).expect("a file in our directory");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("chmod of our file");
+        chown(&file, other, other).expect("chown of our file");
+        let (passwd, group) = accounts::write_files(&cast, "", own, &layout.path("nss"));
+
+        let bin = layout.path("bin");
+        let mut guard = Self::guard_plan(&layout, &service, own, options);
+        guard.program = for_any_uid(&programs().wrapped_guard, &bin);
+        guard.arguments.push("--worker".into());
+        guard.arguments.push(path_text(&for_any_uid(&programs().wrapped_worker, &bin)));
+        guard.environment = vec![
+            ("LD_PRELOAD".into(), path_text(&pam::compile_confdir(&layout.path("lib")))),
+            ("PAM_WRAPPER".into(), "1".into()),
+            ("PAM_WRAPPER_SERVICE_DIR".into(), layout.text("services")),
+        ];
+        let (mut authd, mut gateway) = Self::service_plans(&layout, options, own, own, "");
+        authd.environment = vec![
+            ("LD_PRELOAD".into(), path_text(&wrapper.nss)),
+            ("NSS_WRAPPER_PASSWD".into(), path_text(&passwd)),
+            ("NSS_WRAPPER_GROUP".into(), path_text(&group)),
+        ];
+        for plan in [&mut guard, &mut authd, &mut gateway] {
+            plan.uid = other;
+        }
+        Self::run(dir, options.pam, service, cast, (own, own), [guard, authd, gateway], None)
+    }
+
+    /// Each program as it is installed: the guard root, the others started as root and dropping it.
+    pub(super) fn real(options: &Options) -> Self {
+        let (dir, number) = Self::new_dir();
+        let layout = Layout { root: dir.path() };
+        let ids = accounts::unused_uids(2, number);
+        let &[authd_uid, gateway_uid] = ids.as_slice() else { panic!("no two unused uids below 65,000") };
+        for name in ["bin", "lib", "log", "notify", "remember", "run", "run/pam", "run/authd", "state"] {
+            layout.make(name, 0o755, None);
+        }
+        layout.make("state/authd", 0o700, Some(authd_uid));
+        layout.make("state/gateway", 0o700, Some(gateway_uid));
+        let service = format!("{PREFIX}{}n{number}", std::process::id());
+        let prefix = format!("{PREFIX}{}", std::process::id());
+        let mut cast = Cast::new(&prefix, &layout.text("remember"));
+        let module = pam::compile_module(&layout.path("lib"));
+        let text = pam::service(&cast, &module, pam::UNIX);
+        let accounts = Accounts::share(&mut cast, &prefix);
+        let file = Service::create(&service, &text);
+
+        let bin = layout.path("bin");
+        let mut guard = Self::guard_plan(&layout, &service, authd_uid, options);
+        guard.program.clone_from(&programs().guard);
+        guard.arguments.push("--worker".into());
+        guard.arguments.push(path_text(&programs().worker));
+        let (mut authd, mut gateway) = Self::service_plans(&layout, options, authd_uid, gateway_uid, &prefix);
+        authd.program = for_any_uid(&authd.program, &bin);
+        gateway.program = for_any_uid(&gateway.program, &bin);
+        let uids = (authd_uid, gateway_uid);
+        Self::run(dir, options.pam, service, cast, uids, [guard, authd, gateway], Some((file, accounts)))
+    }
+
+    fn guard_plan(layout: &Layout<'_>, service: &str, authd_uid: u32, options: &Options) -> Plan {
+        let uid = authd_uid.to_string();
+        let mut arguments: Vec<String> =
+            ["--listen", &layout.text("run/pam/pam.sock"), "--socket-owner", &uid]
+                .into_iter()
+                .chain(["--allow-uid", &uid, "--service", service])
+                .map(str::to_owned)
+                .collect();
+        arguments.extend(options.guard.iter().cloned());
+        Self::plan(layout, "doorward-pam-guard", PathBuf::new(), arguments)
+    }
+
+    fn service_plans(
+        layout: &Layout<'_>,
+        options: &Options,
+        authd_uid: u32,
+        gateway_uid: u32,
+        prefix: &str,
+    ) -> (Plan, Plan) {
+        let mut authd = options.authd.clone();
+        set_default(&mut authd, "user", authd_uid.to_string());
+        set_default(&mut authd, "state_dir", layout.text("state/authd"));
+        set_default(&mut authd, "log.level", "debug");
+        set_default(&mut authd, "socket.path", layout.text("run/authd/authd.sock"));
+        set_default(&mut authd, "socket.peer_path", layout.text("run/authd/peer.sock"));
+        set_default(&mut authd, "socket.assertion_key", layout.text("run/authd/assertion.pub"));
+        set_default(&mut authd, "peers.gateway", gateway_uid.to_string());
+        set_default(&mut authd, "peers.gateway_socket", layout.text("run/gateway.sock"));
+        set_default(&mut authd, "pam.socket", layout.text("run/pam/pam.sock"));
+        set_default(&mut authd, "access.full_groups", vec![format!("{prefix}{FULL}")]);
+        set_default(&mut authd, "access.limited_groups", vec![format!("{prefix}{LIMITED}")]);
+        let mut gateway = options.gateway.clone();
+        set_default(&mut gateway, "user", gateway_uid.to_string());
+        set_default(&mut gateway, "state_dir", layout.text("state/gateway"));
+        set_default(&mut gateway, "log.level", "debug");
+        set_default(&mut gateway, "listen.tls", vec!["127.0.0.1:0".to_owned()]);
+        set_default(&mut gateway, "listen.unix", layout.text("run/gateway.sock"));
+        set_default(&mut gateway, "authd.socket", layout.text("run/authd/authd.sock"));
+        set_default(&mut gateway, "authd.peer_socket", layout.text("run/authd/peer.sock"));
+        set_default(&mut gateway, "authd.user", authd_uid.to_string());
+        let plan = |name, program: &Path, table: &toml::Table| {
+            let file = layout.path(&format!("{name}.toml"));
+            fs::write(&file, table.to_string()).expect("a file in our directory");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("chmod of our file");
+            let arguments = vec!["-f".into(), "-c".into(), path_text(&file)];
+            Self::plan(layout, name, for_any_uid(program, &layout.path("bin")), arguments)
+        };
+        (
+            plan("doorward-authd", &programs().authd, &authd),
+            plan("doorward-gateway", &programs().gateway, &gateway),
+        )
+    }
+
+    fn plan(layout: &Layout<'_>, name: &'static str, program: PathBuf, arguments: Vec<String>) -> Plan {
+        Plan {
+            name,
+            program,
+            arguments,
+            environment: Vec::new(),
+            uid: None,
+            log: layout.path("log").join(name),
+            notify: layout.path("notify"),
+        }
+    }
+
+    fn run(
+        dir: TempDir,
+        pam: Pam,
+        service: String,
+        cast: Cast,
+        (authd_uid, gateway_uid): (u32, u32),
+        plans: [Plan; 3],
+        accounts: Option<(Service, Arc<Accounts>)>,
+    ) -> Self {
+        for file in ["doorward-authd.toml", "doorward-gateway.toml"] {
+            // A service takes its configuration from root or from its own uid only.
+            let owner = plans.first().and_then(|plan| plan.uid);
+            chown(dir.path().join(file), owner, owner).expect("chown of our file");
+        }
+        let daemons: Vec<Daemon> = plans.into_iter().map(Daemon::start).collect();
+        let listening = read_listening(dir.path());
+        Self { dir, pam, service, cast, authd_uid, gateway_uid, daemons, accounts, listening }
+    }
+}
+
+pub(super) fn read_listening(dir: &Path) -> Listening {
+    let file = dir.join("state/gateway/listening.json");
+    let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}: {text}", file.display()))
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_str().expect("paths of programs are UTF-8").to_owned()
+}
