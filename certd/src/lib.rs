@@ -5,10 +5,10 @@
 
 mod daemon;
 
-pub mod config;
-
 pub mod access;
 pub mod service;
+
+pub mod config;
 
 pub mod error;
 pub mod import_sysadm;
