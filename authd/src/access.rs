@@ -6,6 +6,7 @@ use doorward_launch::grpc::Peer;
 pub const ROWS: &[(&str, &[Peer])] = &[
     ("/doorward.authd.v1.Login/Begin", &[Peer::Gateway]),
     ("/doorward.authd.v1.Login/Respond", &[Peer::Gateway]),
+    ("/doorward.authd.v1.Login/Challenge", &[Peer::Gateway]),
     ("/doorward.authd.v1.Login/Abandon", &[Peer::Gateway]),
     ("/doorward.authd.v1.Sessions/Check", &[Peer::Gateway]),
     // Whoever holds a token may end its session; for root this is the way to revoke one.

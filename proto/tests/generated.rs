@@ -43,11 +43,13 @@ fn generated_code_is_current() {
 }
 
 /// Messages that carry secrets: Debug shows their name and nothing else.
-const REDACTED: [&str; 20] = [
+const REDACTED: [&str; 22] = [
     "authd.v1.Activity",
     "authd.v1.ActivityReport",
     "authd.v1.AssertRequest",
     "authd.v1.Assertion",
+    "authd.v1.CertificateProof",
+    "authd.v1.ChallengeReply",
     "authd.v1.CheckRequest",
     "authd.v1.EndRequest",
     "authd.v1.Granted",

@@ -44,6 +44,13 @@ impl Login for LoginService {
         Ok(Response::new(outcome_to_wire(self.0.logins.respond(name, conversation, answers).await?)))
     }
 
+    async fn challenge(
+        &self,
+        _: Request<wire::ChallengeRequest>,
+    ) -> Result<Response<wire::ChallengeReply>, Status> {
+        Err(AuthError::BadRequest("no certd is configured").into())
+    }
+
     async fn abandon(
         &self,
         request: Request<wire::AbandonRequest>,
@@ -69,6 +76,7 @@ fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim>
         }
         Method::LocalPeer(wire::LocalPeer { handle, username }) => Claim::LocalPeer { handle, username },
         Method::Token(wire::Token { token }) => Claim::Token(Token::parse(token)),
+        Method::CertificateProof(_) | Method::TlsCertificate(_) => return None,
     })
 }
 

@@ -180,7 +180,7 @@ pub(crate) async fn until(fact: impl AsyncFn() -> bool) {
 pub(crate) fn begin(connection: &str, address: &str, method: Method) -> wire::BeginRequest {
     wire::BeginRequest {
         connection: connection.into(),
-        source: Some(wire::Source { address: address.into() }),
+        source: Some(wire::Source { address: address.into(), local_uid: None }),
         dialect: wire::Dialect::Sysadm.into(),
         method: Some(method),
     }

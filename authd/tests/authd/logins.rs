@@ -204,7 +204,10 @@ async fn what_is_no_request_is_refused_with_the_field() {
         (wire::BeginRequest { dialect: 77, ..good() }, "dialect"),
         (wire::BeginRequest { method: None, ..good() }, "method"),
         (
-            wire::BeginRequest { source: Some(wire::Source { address: "host.example".into() }), ..good() },
+            wire::BeginRequest {
+                source: Some(wire::Source { address: "host.example".into(), local_uid: None }),
+                ..good()
+            },
             "source",
         ),
     ] {

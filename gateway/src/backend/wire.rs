@@ -35,7 +35,7 @@ pub(super) fn begin(
     let address = source.map(|address| address.to_canonical().to_string()).unwrap_or_default();
     proto::BeginRequest {
         connection: connection.to_string(),
-        source: Some(proto::Source { address }),
+        source: Some(proto::Source { address, local_uid: None }),
         dialect: proto::Dialect::Sysadm.into(),
         method: Some(method),
     }

@@ -5,6 +5,10 @@ pub struct Source {
     /// An address literal, or empty for the Unix socket.
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
+    /// The uid at the other end of the Unix socket or of loopback, where the gateway could find it out:
+    /// whose share of logins this counts against. Never an identity.
+    #[prost(uint32, optional, tag = "2")]
+    pub local_uid: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BeginRequest {
@@ -15,7 +19,7 @@ pub struct BeginRequest {
     pub source: ::core::option::Option<Source>,
     #[prost(enumeration = "Dialect", tag = "3")]
     pub dialect: i32,
-    #[prost(oneof = "begin_request::Method", tags = "10, 11, 12")]
+    #[prost(oneof = "begin_request::Method", tags = "10, 11, 12, 13, 14")]
     pub method: ::core::option::Option<begin_request::Method>,
 }
 /// Nested message and enum types in `BeginRequest`.
@@ -28,6 +32,10 @@ pub mod begin_request {
         LocalPeer(super::LocalPeer),
         #[prost(message, tag = "12")]
         Token(super::Token),
+        #[prost(message, tag = "13")]
+        CertificateProof(super::CertificateProof),
+        #[prost(message, tag = "14")]
+        TlsCertificate(super::TlsCertificate),
     }
 }
 /// PAM, authenticate and then account management.
@@ -56,6 +64,50 @@ pub struct LocalPeer {
 pub struct Token {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
+}
+/// An answer to the connection's challenge by a registered key. authd asks certd whose it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CertificateProof {
+    #[prost(bytes = "vec", tag = "1")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// Hints; empty for none.
+    #[prost(string, tag = "2")]
+    pub username: ::prost::alloc::string::String,
+    /// SHA-256 of the key's SubjectPublicKeyInfo (DER).
+    #[prost(bytes = "vec", tag = "3")]
+    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+}
+/// The gateway's word: the client proved this key in the TLS handshake. Only where certd's configuration
+/// says so.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TlsCertificate {
+    #[prost(string, tag = "1")]
+    pub username: ::prost::alloc::string::String,
+    /// SubjectPublicKeyInfo, DER.
+    #[prost(bytes = "vec", tag = "2")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    /// DER.
+    #[prost(bytes = "vec", tag = "3")]
+    pub certificate: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChallengeRequest {
+    #[prost(string, tag = "1")]
+    pub connection: ::prost::alloc::string::String,
+    /// SHA-256 of the server's TLS public key; empty for the Unix socket ("local").
+    #[prost(bytes = "vec", tag = "2")]
+    pub server_key: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ChallengeReply {
+    /// 128 letters and digits.
+    #[prost(string, tag = "1")]
+    pub test_string: ::prost::alloc::string::String,
+    /// What is signed together with it.
+    #[prost(string, tag = "2")]
+    pub context: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -509,6 +561,28 @@ pub mod login_client {
                 .insert(GrpcMethod::new("doorward.authd.v1.Login", "Respond"));
             self.inner.unary(req, path, codec).await
         }
+        /// A string to be signed by a registered key, for `CertificateProof`: from certd, once, for 30 s.
+        pub async fn challenge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChallengeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChallengeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/doorward.authd.v1.Login/Challenge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("doorward.authd.v1.Login", "Challenge"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Ends every conversation of a connection that has closed.
         pub async fn abandon(
             &mut self,
@@ -557,6 +631,11 @@ pub mod login_server {
             &self,
             request: tonic::Request<super::RespondRequest>,
         ) -> std::result::Result<tonic::Response<super::Outcome>, tonic::Status>;
+        /// A string to be signed by a registered key, for `CertificateProof`: from certd, once, for 30 s.
+        async fn challenge(
+            &self,
+            request: tonic::Request<super::ChallengeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChallengeReply>, tonic::Status>;
         /// Ends every conversation of a connection that has closed.
         async fn abandon(
             &self,
@@ -710,6 +789,49 @@ pub mod login_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RespondSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/doorward.authd.v1.Login/Challenge" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChallengeSvc<T: Login>(pub Arc<T>);
+                    impl<T: Login> tonic::server::UnaryService<super::ChallengeRequest>
+                    for ChallengeSvc<T> {
+                        type Response = super::ChallengeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChallengeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Login>::challenge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChallengeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

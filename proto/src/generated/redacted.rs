@@ -3,6 +3,8 @@ redacted!(
     crate::authd::v1::ActivityReport,
     crate::authd::v1::AssertRequest,
     crate::authd::v1::Assertion,
+    crate::authd::v1::CertificateProof,
+    crate::authd::v1::ChallengeReply,
     crate::authd::v1::CheckRequest,
     crate::authd::v1::EndRequest,
     crate::authd::v1::Granted,

@@ -175,7 +175,7 @@ impl Sequence<'_> {
     async fn begin(&mut self, method: Option<Method>) -> Result<(), String> {
         let request = BeginRequest {
             connection: self.connection.clone(),
-            source: Some(Source { address: "192.0.2.7".to_owned() }),
+            source: Some(Source { address: "192.0.2.7".to_owned(), local_uid: None }),
             dialect: Dialect::Sysadm.into(),
             method,
         };
