@@ -313,9 +313,7 @@ impl login_server::Login for Service {
                     _ => denied(),
                 }
             }
-            begin_request::Method::CertificateProof(_) | begin_request::Method::TlsCertificate(_) => {
-                Ok(Response::new(denied()))
-            }
+            begin_request::Method::CertificateProof(_) | begin_request::Method::TlsCertificate(_) => denied(),
             begin_request::Method::Token(proto::Token { token }) => {
                 self.0.note("begin", &connection, token.as_str());
                 self.0.granted(&token).unwrap_or_else(denied)
