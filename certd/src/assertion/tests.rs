@@ -1,3 +1,5 @@
+//! An assertion is believed when it is authd's, in time, and for this audience; never otherwise.
+
 use std::fs;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};

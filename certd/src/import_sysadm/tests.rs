@@ -1,3 +1,5 @@
+//! The file of the original server, read as hostile input.
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::*;

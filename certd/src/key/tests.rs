@@ -1,3 +1,5 @@
+//! Keys in every form that clients send, and what is no key.
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Proofs of possession: each kind of signature right, and wrong in one thing.
+
 use super::*;
 use crate::{
     challenge::{Purpose, ServerKey, context, server_key},

@@ -1,3 +1,5 @@
+//! The registry of keys on a real file.
+
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;

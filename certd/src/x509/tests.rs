@@ -1,3 +1,5 @@
+//! Certificates in, policy out; hostile ones refused.
+
 use super::*;
 use crate::openssl::{Key, der_of};
 
