@@ -4,17 +4,19 @@
 //! a handle that was used, one right password of somebody who needs a second answer), and must get no
 //! session, no rights and no assertion out of it.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use doorward_proto::authd::v1::{
-    AbandonRequest, Activity, ActivityReport, AssertRequest, BeginRequest, CheckRequest, Dialect, EndRequest,
-    LocalPeer, Outcome, Password, RespondRequest, Source, Token, WatchEndedRequest, begin_request::Method,
-    outcome::Kind,
+    AbandonRequest, Activity, ActivityReport, AssertRequest, BeginRequest, CertificateProof,
+    ChallengeRequest, CheckRequest, Dialect, EndRequest, LocalPeer, Outcome, Password, RespondRequest,
+    Source, TlsCertificate, Token, WatchEndedRequest, begin_request::Method, outcome::Kind,
 };
 use doorward_tests::grpc::{Authd, ask_peer};
 use doorward_tests::{CODE, Client, Options, Pam, Person, Role, Stack, secrets, skip};
+use prost::Message;
 use tonic::{Response, Status};
 
 use crate::support::Doorstep;
@@ -48,6 +50,9 @@ enum Call {
     RespondNowhere,
     AbandonOwn,
     AbandonAny,
+    Challenge,
+    BeginForgedProof,
+    BeginUnprovenKey,
 }
 
 use Call::*;
@@ -69,6 +74,9 @@ const QUICK: &[Call] = &[
     RespondForAnother,
     RespondNowhere,
     AbandonOwn,
+    BeginForgedProof,
+    BeginUnprovenKey,
+    Challenge,
 ];
 
 /// The others: with a module's answer, a fresh handle, or a stream.
@@ -88,6 +96,47 @@ const SLOW: &[Call] = &[
 
 /// A connection of the gateway that no sequence uses for itself.
 const ELSEWHERE: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1cffff";
+
+/// The method that a call calls.
+fn method(call: Call) -> &'static str {
+    match call {
+        CheckForged | CheckSessionName | CheckEnded => "Sessions/Check",
+        EndSessionName => "Sessions/End",
+        AssertSessionName | AssertEnded => "Sessions/Assert",
+        ReportSessionName => "Sessions/ReportActivity",
+        WatchEnded => "Sessions/WatchEnded",
+        RespondForAnother | RespondWrong | RespondAgain | RespondNowhere => "Login/Respond",
+        AbandonOwn | AbandonAny => "Login/Abandon",
+        Challenge => "Login/Challenge",
+        BeginTokenSessionName
+        | BeginTokenEnded
+        | BeginLocalForged
+        | BeginLocalUsed
+        | BeginLocalOtherUser
+        | BeginLocalRoot
+        | BeginLocalOtherConnection
+        | BeginNothing
+        | BeginWrongPassword
+        | BeginEmptyPassword
+        | BeginRootEmptyPassword
+        | BeginAlmost
+        | BeginForgedProof
+        | BeginUnprovenKey => "Login/Begin",
+    }
+}
+
+#[test]
+fn every_method_is_called() {
+    let files = prost_types::FileDescriptorSet::decode(doorward_proto::DESCRIPTORS).expect("descriptors");
+    let authd = files.file.iter().filter(|file| file.package() == "doorward.authd.v1");
+    let services = authd.flat_map(|file| &file.service);
+    let all: BTreeSet<String> = services
+        .flat_map(|service| service.method.iter().map(|m| format!("{}/{}", service.name(), m.name())))
+        .collect();
+    let called: BTreeSet<String> =
+        [QUICK, SLOW].concat().into_iter().map(|call| method(call).to_owned()).collect();
+    assert_eq!(called, all);
+}
 
 /// What the evil gateway knows.
 struct Known {
@@ -159,6 +208,21 @@ impl Sequence<'_> {
             RespondNowhere => self.respond("", CODE).await,
             AbandonOwn => self.abandon(&self.connection.clone()).await,
             AbandonAny => self.abandon("").await,
+            Challenge => {
+                let request = ChallengeRequest { connection: self.connection.clone(), server_key: vec![] };
+                drop(self.authd.login.challenge(request).await);
+                Ok(())
+            }
+            BeginForgedProof => {
+                let username = self.known.alice.name.clone();
+                let proof = CertificateProof { signature: vec![1; 256], username, fingerprint: vec![] };
+                self.begin(Some(Method::CertificateProof(proof))).await
+            }
+            BeginUnprovenKey => {
+                let username = self.known.alice.name.clone();
+                let key = TlsCertificate { username, key: vec![2; 64], certificate: vec![] };
+                self.begin(Some(Method::TlsCertificate(key))).await
+            }
         }
     }
 

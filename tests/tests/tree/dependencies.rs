@@ -44,6 +44,11 @@ const ABSENT: &[(&str, &[&str])] = &[
         "doorward-authd",
         &["doorward-gateway", "pam-client", "pam-sys", "rustls", "tokio-rustls", "tokio-tungstenite"],
     ),
+    // It parses what strangers send as keys and certificates: no PAM, no network protocol but gRPC.
+    (
+        "doorward-certd",
+        &["doorward-authd", "pam-client", "pam-sys", "rustls", "tokio-rustls", "tokio-tungstenite"],
+    ),
     // It is root: no runtime, no RPC, no parser but prost's.
     (
         "doorward-pam-worker",

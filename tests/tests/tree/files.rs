@@ -7,8 +7,9 @@ use crate::source::{code, root, rust_files, words};
 
 /// The one place for unsafe code: our own PAM declarations.
 const UNSAFE_ALLOWED: &str = "third_party/pam-sys/";
-/// Longer files hold more than one subject.
+/// Longer files hold more than one subject; tests are lists, and may be longer.
 const LINES_MAX: usize = 450;
+const TEST_LINES_MAX: usize = 600;
 
 fn each_file(check: impl Fn(&str, &str) -> Option<String>) {
     let root = root();
@@ -71,7 +72,9 @@ fn each_file_opens_by_saying_what_it_is_for() {
 fn no_file_is_long() {
     each_file(|name, text| {
         let lines = text.lines().count();
-        (!generated(name) && lines > LINES_MAX).then(|| format!("{lines} lines, at most {LINES_MAX}"))
+        let test = name.contains("/tests/") || name.ends_with("/tests.rs");
+        let most = if test { TEST_LINES_MAX } else { LINES_MAX };
+        (!generated(name) && lines > most).then(|| format!("{lines} lines, at most {most}"))
     });
 }
 
