@@ -28,6 +28,9 @@ mod directory;
 
 pub mod account;
 
+#[cfg(test)]
+mod skip;
+
 pub use account::Identity;
 pub use control::Control;
 pub use daemon::{Daemon, run};

@@ -133,7 +133,7 @@ fn with_tmpfs(test: &str, size: &str) -> Option<(tempfile::TempDir, Mounted)> {
     std::fs::create_dir(&state).expect("made");
     let mounted = Mounted::tmpfs(&state, size);
     if mounted.is_none() {
-        eprintln!("SKIP {test}: may not mount");
+        crate::store::skip(&format!("{test}: may not mount"));
     }
     Some((directory, mounted?))
 }

@@ -67,7 +67,7 @@ fn a_refusal_says_how_to_mend_it() {
 #[test]
 fn a_strangers_file_is_refused() {
     if !is_root() {
-        return eprintln!("SKIP a_strangers_file_is_refused: this test takes root");
+        return crate::skip::needs_root();
     }
     let directory = directory();
     let path = file(&directory, 0o600, b"");
@@ -174,7 +174,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
 #[test]
 fn a_key_is_its_services() {
     if !is_root() {
-        return eprintln!("SKIP a_key_is_its_services: this test takes root");
+        return crate::skip::needs_root();
     }
     let directory = directory();
     let path = directory.path().join("key");
@@ -220,7 +220,7 @@ fn a_state_directory_is_its_services_alone() {
 #[test]
 fn root_makes_the_directory_and_gives_it_to_the_service() {
     if !is_root() {
-        return eprintln!("SKIP root_makes_the_directory_and_gives_it_to_the_service: this test takes root");
+        return crate::skip::needs_root();
     }
     let directory = directory();
     let path = directory.path().join("lib/service");

@@ -47,7 +47,7 @@ mod tests {
         let port = four.address().expect("TCP").port();
         let six = match bind_tcp(format!("[::]:{port}").parse().expect("an address")) {
             Ok(six) => six,
-            Err(error) => return eprintln!("SKIP both_families_may_have_the_same_port: no IPv6: {error}"),
+            Err(error) => return crate::skip::because(&format!("no IPv6: {error}")),
         };
         let _both = (four.listen_tcp(1).expect("listening"), six.listen_tcp(1).expect("listening"));
     }

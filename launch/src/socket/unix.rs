@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_strangers_directory_is_refused() {
         if !rustix::process::geteuid().is_root() {
-            return eprintln!("SKIP a_strangers_directory_is_refused: this test takes root");
+            return crate::skip::needs_root();
         }
         let directory = directory();
         std::os::unix::fs::chown(directory.path(), Some(41_005), None).expect("given away");
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn it_is_given_to_its_owner() {
         if !rustix::process::geteuid().is_root() {
-            return eprintln!("SKIP it_is_given_to_its_owner: this test takes root");
+            return crate::skip::needs_root();
         }
         let directory = directory();
         let path = directory.path().join("x.sock");

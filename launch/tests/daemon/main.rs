@@ -6,117 +6,20 @@
 
 #![allow(clippy::indexing_slicing)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod fixture;
+mod place;
+
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Output, Stdio};
-use std::time::Duration;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
 
-use doorward_launch::socket::{Bound, bind_stream};
-use doorward_launch::{Control, Daemon, Identity, Misconfigured, StartError, log};
+use doorward_launch::Daemon;
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
 
-/// As long as any of this may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-const SERVICE: u32 = 41_003;
-
-// ---- the daemon
-
-struct Fixture;
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
-    user: Option<String>,
-    socket: PathBuf,
-    log: log::Settings,
-    fault: Fault,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Fault {
-    check: bool,
-    bind: bool,
-    serve: bool,
-    panic: bool,
-    end: bool,
-}
-
-impl Daemon for Fixture {
-    const NAME: &'static str = "doorward-fixture";
-    const CONFIG_PATH: &'static str = "/nonexistent/doorward/fixture.toml";
-    type Config = Config;
-    type Parts = Bound;
-
-    fn user(config: &Config) -> Option<&str> {
-        config.user.as_deref()
-    }
-
-    fn log(config: &Config) -> &log::Settings {
-        &config.log
-    }
-
-    fn check(config: &Config) -> Result<(), Misconfigured> {
-        match config.fault.check {
-            true => Err(Misconfigured::at("fault.check", "must not be true")),
-            false => Ok(()),
-        }
-    }
-
-    fn bind(config: &Config, service: &Identity) -> Result<Bound, StartError> {
-        match config.fault.bind {
-            true => Err(Misconfigured::at("fault.bind", "cannot be bound\nlike this").into()),
-            false => Ok(bind_stream(&config.socket, 0o666, (*service).into())?),
-        }
-    }
-
-    async fn serve(config: Config, parts: Bound, control: Control) -> Result<(), StartError> {
-        if config.fault.serve {
-            return Err(StartError::failed("cannot serve", "it is broken"));
-        }
-        if config.fault.panic {
-            let secret = std::hint::black_box("hunter2").to_owned();
-            panic!("{secret}");
-        }
-        let listener = tokio::net::UnixListener::from_std(parts.listen_unix(16)?);
-        let listener = listener.map_err(|error| StartError::failed("cannot listen", error))?;
-        let mut reloads = control.reload();
-        control.ready();
-        control.ready();
-        if config.fault.end {
-            return Ok(());
-        }
-        tracing::info!(target: "doorward_fixture", fault = "line\nbreak", "serving");
-        loop {
-            tokio::select! {
-                () = control.shutdown.cancelled() => return Ok(()),
-                changed = reloads.changed() => {
-                    assert!(changed.is_ok());
-                    tracing::info!(target: "doorward_fixture", count = *reloads.borrow_and_update(), "reload");
-                    doorward_tell("RELOADED");
-                }
-                accepted = listener.accept() => {
-                    let (stream, _) = accepted.map_err(|error| StartError::failed("cannot accept", error))?;
-                    let mut stream = stream.into_std().expect("a stream");
-                    stream.set_nonblocking(false).expect("blocking");
-                    let status = std::fs::read("/proc/self/status").expect("own status");
-                    stream.write_all(&status).expect("written");
-                }
-            }
-        }
-    }
-}
-
-/// Tells the test that something happened, by the way that the daemon has anyway.
-fn doorward_tell(word: &str) {
-    let path = std::env::var_os("NOTIFY_SOCKET").expect("a test");
-    UnixDatagram::unbound().expect("a socket").send_to(word.as_bytes(), path).expect("told");
-}
-
-// ---- the tests
+use fixture::Fixture;
+use place::{PATIENCE, Place, is_root, text};
 
 const TESTS: &[(&str, fn())] = &[
     ("version_and_help_exit_with_0_and_usage_errors_with_2", version_and_help),
@@ -155,136 +58,9 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A place for one daemon, and what it says there.
-struct Place {
-    directory: tempfile::TempDir,
-    notify: UnixDatagram,
-}
-
-impl Place {
-    fn new() -> Place {
-        let directory = tempfile::tempdir().expect("a directory");
-        // The service may have another uid.
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("open");
-        let path = directory.path().join("notify");
-        let notify = UnixDatagram::bind(&path).expect("bound");
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).expect("open");
-        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Place { directory, notify }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Writes the configuration: a user that root may become, a socket, and what is added.
-    fn configure(&self, more: &str) -> PathBuf {
-        let user = if is_root() { SERVICE } else { rustix::process::geteuid().as_raw() };
-        let text = format!("user = \"{user}\"\nsocket = {:?}\n{more}\n", self.path("socket"));
-        self.write(&text)
-    }
-
-    fn write(&self, text: &str) -> PathBuf {
-        let path = self.path("fixture.toml");
-        std::fs::write(&path, text).expect("written");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
-        path
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command
-            .args(arguments)
-            .env("DOORWARD_TEST_DAEMON", "1")
-            .env("NOTIFY_SOCKET", self.path("notify"))
-            .current_dir(self.directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    /// Runs to the end.
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let Output { status, stdout, stderr } = self.command(arguments).output().expect("ran");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (status.code(), text(stdout), text(stderr))
-    }
-
-    /// Starts in the foreground and waits until it is ready.
-    fn start(&self, arguments: &[&str]) -> Running {
-        let config = self.path("fixture.toml");
-        let mut all = vec!["-f", "-c", config.to_str().expect("text")];
-        all.extend(arguments);
-        let child = self.command(&all).spawn().expect("started");
-        let running = Running(Some(child));
-        assert_eq!(self.told(), "READY=1\n");
-        running
-    }
-
-    /// The next thing that the daemon tells its manager.
-    fn told(&self) -> String {
-        let mut buffer = [0; 256];
-        let length = self.notify.recv(&mut buffer).expect("told in time");
-        String::from_utf8(buffer[..length].to_vec()).expect("text")
-    }
-
-    /// What the daemon knows about itself, and its uid as its client sees it.
-    fn status(&self) -> (Status, u32) {
-        let mut stream = UnixStream::connect(self.path("socket")).expect("connected");
-        let mut text = String::new();
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.read_to_string(&mut text).expect("read");
-        let uid = rustix::net::sockopt::socket_peercred(&stream).expect("the kernel answers").uid;
-        (Status(text), uid.as_raw())
-    }
-}
-
-struct Status(String);
-
-impl Status {
-    fn line(&self, key: &str) -> String {
-        let line = self.0.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        line.expect("the kernel tells").split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.line("Pid").parse().expect("a number")).expect("a process")
-    }
-}
-
-/// A daemon in the foreground; killed if the test forgets it.
-struct Running(Option<Child>);
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        let child = self.0.as_ref().expect("running");
-        kill_process(Pid::from_child(child), signal).expect("sent");
-    }
-
-    /// Waits for its end: exit code and log.
-    fn end(mut self) -> (Option<i32>, String) {
-        let child = self.0.take().expect("running");
-        let output = child.wait_with_output().expect("ended");
-        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("text")
+fn skip() {
+    assert!(std::env::var_os("DOORWARD_NO_SKIP").is_none(), "this test takes root");
+    println!("SKIPPED: this test takes root");
 }
 
 fn version_and_help() {
@@ -490,19 +266,21 @@ fn confined() {
 }
 
 fn another_user_takes_root() {
-    if is_root() {
-        return eprintln!("SKIP another_user_takes_root: this test takes another user than root");
-    }
     let place = Place::new();
     let path = place.configure("");
-    let (code, _, stderr) = place.run(&["-f", "-c", text(&path), "-u", "41004"]);
-    assert_eq!(code, Some(1));
+    let mut command = place.command(&["-f", "-c", text(&path), "-u", "41004"]);
+    if is_root() {
+        command.uid(41_005).gid(41_005);
+    }
+    let output = command.output().expect("ran");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).expect("text");
     assert!(stderr.contains("only root can run this as"), "{stderr}");
 }
 
 fn root_must_name_a_user() {
     if !is_root() {
-        return eprintln!("SKIP root_must_name_another_user: this test takes root");
+        return skip();
     }
     let place = Place::new();
     for (config, arguments, word) in [
@@ -525,7 +303,7 @@ fn root_must_name_a_user() {
 
 fn root_is_given_up() {
     if !is_root() {
-        return eprintln!("SKIP root_is_given_up_for_good_before_listening: this test takes root");
+        return skip();
     }
     let place = Place::new();
     place.configure("");
