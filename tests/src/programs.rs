@@ -32,48 +32,51 @@ pub fn cargo_target() -> (PathBuf, String) {
     (profile.parent().expect("a target directory").to_path_buf(), name)
 }
 
-/// The programs; builds them at the first call.
+/// The programs; builds them at the first call, once even if that fails.
 pub(crate) fn programs() -> &'static Programs {
-    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
-        let (target, profile) = cargo_target();
-        let built = target.join(&profile);
-        let (plain, wrapped) = match env::var_os("DOORWARD_BIN_DIR") {
-            Some(dir) => (PathBuf::from(&dir), Path::new(&dir).join("pam-wrapper")),
-            None => {
-                // One call for each set of features: built together, the worker would get the gateway's.
-                build(&target, &profile, &["doorward-authd", "doorward-gateway"], None);
-                build(&target, &profile, &["doorward-pam-guard", "doorward-pam-worker"], None);
-                let wrapped = target.join("pam-wrapper");
-                let features = "doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper";
-                build(&wrapped, &profile, &["doorward-pam-guard", "doorward-pam-worker"], Some(features));
-                (built.clone(), wrapped.join(&profile))
-            }
-        };
-        let found = Programs {
-            authd: plain.join("doorward-authd"),
-            gateway: plain.join("doorward-gateway"),
-            guard: plain.join("doorward-pam-guard"),
-            worker: plain.join("doorward-pam-worker"),
-            wrapped_guard: wrapped.join("doorward-pam-guard"),
-            wrapped_worker: wrapped.join("doorward-pam-worker"),
-            connect_as: built.join("connect-as"),
-        };
-        for path in [&found.authd, &found.gateway, &found.guard, &found.worker, &found.connect_as] {
-            assert!(path.is_file(), "{} is missing", path.display());
-        }
-        found
-    })
+    static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
+    PROGRAMS.get_or_init(find_or_build).as_ref().unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn build(target: &Path, profile: &str, packages: &[&str], features: Option<&str>) {
+fn find_or_build() -> Result<Programs, String> {
+    let (target, profile) = cargo_target();
+    let built = target.join(&profile);
+    let (plain, wrapped) = match env::var_os("DOORWARD_BIN_DIR") {
+        Some(dir) => (PathBuf::from(&dir), Path::new(&dir).join("pam-wrapper")),
+        None => {
+            // One call for each set of features: built together, the worker would get the gateway's.
+            build(&target, &profile, &["doorward-authd", "doorward-gateway"], None)?;
+            build(&target, &profile, &["doorward-pam-guard", "doorward-pam-worker"], None)?;
+            let wrapped = target.join("pam-wrapper");
+            let features = "doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper";
+            build(&wrapped, &profile, &["doorward-pam-guard", "doorward-pam-worker"], Some(features))?;
+            (built.clone(), wrapped.join(&profile))
+        }
+    };
+    let found = Programs {
+        authd: plain.join("doorward-authd"),
+        gateway: plain.join("doorward-gateway"),
+        guard: plain.join("doorward-pam-guard"),
+        worker: plain.join("doorward-pam-worker"),
+        wrapped_guard: wrapped.join("doorward-pam-guard"),
+        wrapped_worker: wrapped.join("doorward-pam-worker"),
+        connect_as: built.join("connect-as"),
+    };
+    let Programs { authd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as } = &found;
+    for path in [authd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as] {
+        if !path.is_file() {
+            return Err(format!("{} is missing", path.display()));
+        }
+    }
+    Ok(found)
+}
+
+fn build(target: &Path, profile: &str, packages: &[&str], features: Option<&str>) -> Result<(), String> {
     // The cargo that runs the tests, when there is one.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .args(["build", "--locked", "--quiet", "--bins"]);
-    command.arg("--target-dir").arg(target);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(["build", "--locked", "--quiet", "--bins"]).arg("--target-dir").arg(target);
     if profile != "debug" {
         command.args(["--profile", profile]);
     }
@@ -83,12 +86,11 @@ fn build(target: &Path, profile: &str, packages: &[&str], features: Option<&str>
     if let Some(features) = features {
         command.args(["--features", features]);
     }
-    let output = command.output().expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "cargo build of {packages:?} failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = command.output().map_err(|e| format!("cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo build of {packages:?}:\n{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(())
 }
 
 /// A path under which any uid can execute a program: its own, or a copy in `dir`.
