@@ -10,3 +10,5 @@ mod files;
 mod modules;
 #[path = "tree/source.rs"]
 mod source;
+#[path = "tree/supply.rs"]
+mod supply;
