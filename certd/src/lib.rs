@@ -11,7 +11,6 @@ pub mod service;
 pub mod config;
 
 pub mod error;
-pub mod import_sysadm;
 pub mod registry;
 pub mod rights;
 

@@ -49,7 +49,7 @@ pub(crate) async fn call(
         return Err(Error::Usage("--local is for the Unix socket".to_owned()));
     }
     let (mut client, known) = if local {
-        (login::without_password(endpoint).await?.0, true)
+        (login::without_password(endpoint, None).await?.0, true)
     } else {
         let place = Place::of(&endpoint.name())?;
         let mut client = Client::connect(endpoint).await?;

@@ -2,14 +2,16 @@
 
 use nix::unistd::{Uid, User};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
     client::{Client, Endpoint, LOGIN_DEADLINE, REPLY_DEADLINE, Server},
     error::Error,
+    key::PrivateKey,
     output::Output,
     prompt::Answers,
+    proof::{self, Purpose},
     token_file::{Place, Session, Token},
 };
 
@@ -66,17 +68,23 @@ pub(crate) async fn login(
     endpoint: &Endpoint,
     user: Option<&str>,
     password_stdin: bool,
+    key: Option<&PrivateKey>,
     output: Output,
 ) -> Result<(), Error> {
     // Before anything is asked: a session that cannot be kept is not worth a password.
     let place = Place::of(&endpoint.name())?;
     let me = User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name);
-    let granted = match user {
-        None if !endpoint.is_local() => {
+    let granted = match (key, user) {
+        (Some(key), user) => {
+            let (client, grant) = with_key(endpoint, user, key).await?;
+            let owner = || format!("the owner of {}", key.public().fingerprint());
+            (client, grant, user.map_or_else(owner, str::to_owned))
+        }
+        (None, None) if !endpoint.is_local() => {
             return Err(Error::Usage("name the user to log in as: login USER".to_owned()));
         }
-        None => {
-            let (client, grant) = without_password(endpoint).await.map_err(|error| match error {
+        (None, None) => {
+            let (client, grant) = without_password(endpoint, None).await.map_err(|error| match error {
                 Error::Refused { code: Some(401), .. } => Error::Refused {
                     code: Some(401),
                     message:
@@ -88,21 +96,26 @@ pub(crate) async fn login(
             })?;
             (client, grant, me.unwrap_or_else(|| Uid::effective().to_string()))
         }
-        Some(user) => {
-            let own = !password_stdin && endpoint.is_local() && !Uid::effective().is_root();
-            let local = if own && me.as_deref() == Some(user) {
-                Some(without_password(endpoint).await)
-            } else {
-                None
+        (None, Some(user)) => {
+            let own = endpoint.is_local() && !Uid::effective().is_root() && me.as_deref() == Some(user);
+            let tried = match endpoint {
+                _ if password_stdin => None,
+                _ if own => Some(without_password(endpoint, None).await),
+                _ if endpoint.has_certificate() => Some(without_password(endpoint, Some(user)).await),
+                _ => None,
             };
-            match local {
-                Some(Ok((client, grant))) => (client, grant, user.to_owned()),
-                Some(Err(Error::Refused { .. })) | None => {
-                    let (client, grant) = with_password(endpoint, user, password_stdin).await?;
-                    (client, grant, user.to_owned())
-                }
+            let (client, grant) = match tried {
+                Some(Ok(granted)) => granted,
+                // Who cannot be asked for a password gets the answer there was.
+                Some(Err(error @ Error::Refused { .. })) => match Answers::terminal() {
+                    Ok(answers) => with_password(endpoint, user, answers).await?,
+                    Err(_) => return Err(error),
+                },
                 Some(Err(error)) => return Err(error),
-            }
+                None if password_stdin => with_password(endpoint, user, Answers::Stdin).await?,
+                None => with_password(endpoint, user, Answers::terminal()?).await?,
+            };
+            (client, grant, user.to_owned())
         }
     };
     let (client, grant, user) = granted;
@@ -122,23 +135,62 @@ pub(crate) async fn login(
         .result(&rows, &json!({"user": session.user, "endpoint": session.endpoint, "seconds": grant.seconds}))
 }
 
-/// Logs in as the user that the kernel says we are, on a new connection.
-pub(crate) async fn without_password(endpoint: &Endpoint) -> Result<(Client, Grant), Error> {
+/// Logs in on a new connection as the user that the kernel says we are, or, named, as the one for whom
+/// our TLS certificate is registered.
+pub(crate) async fn without_password(
+    endpoint: &Endpoint,
+    user: Option<&str>,
+) -> Result<(Client, Grant), Error> {
     let mut client = Client::connect(endpoint).await?;
     client.identify().await?;
-    let args = client.request("rpc", "auth", &json!({}), LOGIN_DEADLINE).await?;
-    match Answer::from_wire(&args)? {
+    let args = match user {
+        Some(user) => json!({ "username": user, "password": "" }),
+        None => json!({}),
+    };
+    let args = client.request("rpc", "auth", &args, LOGIN_DEADLINE).await?;
+    granted(client, &args)
+}
+
+/// Logs in by a signature, on a new connection.
+async fn with_key(
+    endpoint: &Endpoint,
+    user: Option<&str>,
+    key: &PrivateKey,
+) -> Result<(Client, Grant), Error> {
+    let mut client = Client::connect(endpoint).await?;
+    client.identify().await?;
+    let mut hints = Map::new();
+    hints.insert("fingerprint".to_owned(), key.public().fingerprint().to_string().into());
+    hints.extend(user.map(|user| ("username".to_owned(), user.into())));
+    let challenge = client.request("rpc", "auth_ssl", &Value::Object(hints.clone()), REPLY_DEADLINE).await?;
+    let answer = proof::answer(&challenge, Purpose::Login, &client.server, key)?;
+    hints.insert("encrypted_string".to_owned(), answer.into());
+    let args = client.request("rpc", "auth_ssl", &Value::Object(hints), LOGIN_DEADLINE).await;
+    let args = args.map_err(|error| match error {
+        Error::Refused { code: Some(401), message } => Error::Refused {
+            code: Some(401),
+            message: format!(
+                "{message}: the key {} opens nothing here; is it registered, and not revoked?",
+                key.public().fingerprint()
+            ),
+        },
+        other => other,
+    })?;
+    granted(client, &args)
+}
+
+fn granted(client: Client, args: &Value) -> Result<(Client, Grant), Error> {
+    match Answer::from_wire(args)? {
         Answer::Granted(grant) => Ok((client, grant)),
-        Answer::Asks { .. } => Err(Error::refused("the gateway asks for more than the kernel can tell it")),
+        Answer::Asks { .. } => Err(Error::refused("the gateway asks for more than this login can answer")),
     }
 }
 
 async fn with_password(
     endpoint: &Endpoint,
     user: &str,
-    password_stdin: bool,
+    mut answers: Answers,
 ) -> Result<(Client, Grant), Error> {
-    let mut answers = if password_stdin { Answers::Stdin } else { Answers::terminal()? };
     // Asked before connecting: the gateway closes a connection that does not log in within 30 s.
     let password = answers.ask(&format!("Password for {user}:"), true).await?;
     if password.is_empty() {

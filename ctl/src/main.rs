@@ -2,12 +2,15 @@
 //! loopback to look at.
 
 mod call;
+mod certs;
 mod client;
 mod dev;
 mod error;
+mod key;
 mod login;
 mod output;
 mod prompt;
+mod proof;
 mod status;
 mod token_file;
 
@@ -17,8 +20,9 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    client::{Endpoint, Fingerprint, Trust},
+    client::{Endpoint, Fingerprint, Identity, Trust},
     error::Error,
+    key::{Described, PrivateKey},
     output::Output,
 };
 
@@ -51,6 +55,12 @@ struct GatewayOptions {
     /// The server's certificate is good by one of the certificates in this PEM file
     #[arg(long, global = true, value_name = "FILE")]
     cacert: Option<PathBuf>,
+    /// Your private key, a PEM file: `login` signs with it, `certs register` proves that it is yours
+    #[arg(long, global = true, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Your certificate for TLS, the PEM file of one; with --url, and the key of --key
+    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,6 +73,15 @@ enum Command {
         #[arg(long, requires = "user")]
         password_stdin: bool,
     },
+    /// Make a new key: the private one in FILE, the public one in FILE.pub
+    Keygen {
+        /// Where; a file that exists is never overwritten
+        #[arg(value_name = "FILE", default_value = "doorward.key")]
+        file: PathBuf,
+    },
+    /// Your registered keys
+    #[command(subcommand)]
+    Certs(certs::Command),
     /// End the session
     Logout,
     /// Send one request and print the reply
@@ -83,11 +102,22 @@ enum Command {
     Dev(dev::Options),
 }
 
+impl Command {
+    /// Whether a key of ours has anything to sign here.
+    fn takes_key(&self) -> bool {
+        match self {
+            Self::Login { .. } => true,
+            Self::Certs(command) => command.takes_key(),
+            _ => false,
+        }
+    }
+}
+
 impl GatewayOptions {
     fn endpoint(&self) -> Result<Endpoint, Error> {
         let Some(url) = &self.url else {
-            if self.fingerprint.is_some() || self.cacert.is_some() {
-                return Err(Error::Usage("--fingerprint and --cacert go with --url".to_owned()));
+            if self.fingerprint.is_some() || self.cacert.is_some() || self.cert.is_some() {
+                return Err(Error::Usage("--fingerprint, --cacert and --cert go with --url".to_owned()));
             }
             let named =
                 self.socket.clone().or_else(|| std::env::var_os("DOORWARD_SOCKET").map(PathBuf::from));
@@ -104,7 +134,26 @@ impl GatewayOptions {
                 ));
             }
         };
-        Endpoint::tls(url, trust)
+        Endpoint::tls(url, trust, self.identity()?)
+    }
+
+    /// The certificate that we show, if we are to show one.
+    fn identity(&self) -> Result<Option<Identity>, Error> {
+        let (Some(path), Some(key)) = (&self.cert, &self.key) else { return Ok(None) };
+        let key = PrivateKey::read(key)?;
+        let described = Described::read(path)?;
+        let certificate = described
+            .certificate
+            .ok_or_else(|| Error::Usage(format!("{} is a bare key, not a certificate", path.display())))?;
+        if described.key != *key.public() {
+            return Err(Error::Usage("the certificate of --cert is not for the key of --key".to_owned()));
+        }
+        Ok(Some(Identity::new(certificate, &key)))
+    }
+
+    /// The key for what is signed outside of TLS.
+    fn signing_key(&self) -> Result<Option<PrivateKey>, Error> {
+        self.key.as_deref().map(PrivateKey::read).transpose()
     }
 }
 
@@ -134,10 +183,23 @@ fn main() -> ExitCode {
 
 async fn run(options: Options, output: Output) -> Result<(), Error> {
     let gateway = &options.gateway;
+    if gateway.key.is_some() && gateway.cert.is_none() && !options.command.takes_key() {
+        return Err(Error::Usage("--key goes with login, with certs register, and with --cert".to_owned()));
+    }
     match options.command {
         Command::Login { user, password_stdin } => {
+            // With a certificate the key speaks in the TLS handshake.
+            let key = if gateway.cert.is_some() { None } else { gateway.signing_key()? };
+            if key.is_some() && password_stdin {
+                return Err(Error::Usage("log in with --key or with --password-stdin".to_owned()));
+            }
             let endpoint = gateway.endpoint()?;
-            until_signal(login::login(&endpoint, user.as_deref(), password_stdin, output)).await
+            until_signal(login::login(&endpoint, user.as_deref(), password_stdin, key.as_ref(), output)).await
+        }
+        Command::Keygen { file } => key::keygen(&file, output),
+        Command::Certs(command) => {
+            let key = if command.takes_key() { gateway.signing_key()? } else { None };
+            until_signal(certs::run(command, || gateway.endpoint(), key.as_ref(), output)).await
         }
         Command::Logout => until_signal(login::logout(&gateway.endpoint()?, output)).await,
         Command::Call { target, args, local } => {

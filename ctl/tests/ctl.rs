@@ -5,6 +5,12 @@
 mod dev;
 #[path = "ctl/fake_gateway.rs"]
 mod fake_gateway;
+#[path = "ctl/fake_keys.rs"]
+mod fake_keys;
+#[path = "ctl/keys.rs"]
+mod keys;
+#[path = "ctl/store.rs"]
+mod store;
 #[path = "ctl/terminal.rs"]
 mod terminal;
 

@@ -28,7 +28,7 @@ use tokio_tungstenite::{
 
 use crate::error::Error;
 
-pub(crate) use tls::{Fingerprint, Trust};
+pub(crate) use tls::{Fingerprint, Identity, Trust};
 
 /// Name lookup, TCP, TLS and the upgrade together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -42,18 +42,18 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 const DEFAULT_PORT: u16 = 12150;
 
-/// Where the gateway is, and for TLS what makes it the right one.
+/// Where the gateway is, and for TLS what makes it the right one and what we show of ourselves.
 #[derive(Debug, Clone)]
 pub(crate) enum Endpoint {
     /// Its Unix socket.
     Unix(PathBuf),
     /// Its TLS listener.
-    Tls { uri: Uri, host: String, port: u16, trust: Trust },
+    Tls { uri: Uri, host: String, port: u16, trust: Trust, identity: Option<Identity> },
 }
 
 impl Endpoint {
     /// A `wss://` address.
-    pub(crate) fn tls(url: &str, trust: Trust) -> Result<Self, Error> {
+    pub(crate) fn tls(url: &str, trust: Trust, identity: Option<Identity>) -> Result<Self, Error> {
         let problem = |why: &str| Error::Usage(format!("`{url}` is no address of a gateway: {why}"));
         let uri: Uri = url.parse().map_err(|_| problem("write wss://HOST:PORT"))?;
         if uri.scheme_str() != Some("wss") {
@@ -71,12 +71,17 @@ impl Endpoint {
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = bare.unwrap_or(host).to_owned();
-        Ok(Self::Tls { uri, host, port, trust })
+        Ok(Self::Tls { uri, host, port, trust, identity })
     }
 
     /// Whether the kernel can tell the gateway who we are.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Self::Unix(_))
+    }
+
+    /// Whether the server can be shown a certificate of ours.
+    pub(crate) fn has_certificate(&self) -> bool {
+        matches!(self, Self::Tls { identity: Some(_), .. })
     }
 
     /// The name under which a session is kept, and which people read.
@@ -129,8 +134,8 @@ impl Client {
                 let (stream, uid) = unix::connect(path).await?;
                 (Uri::from_static("ws://localhost/"), Stream::Unix(stream), Server::Uid(uid))
             }
-            Endpoint::Tls { uri, host, port, trust } => {
-                let (stream, key) = tls::connect(host, *port, trust).await?;
+            Endpoint::Tls { uri, host, port, trust, identity } => {
+                let (stream, key) = tls::connect(host, *port, trust, identity.as_ref()).await?;
                 (uri.clone(), Stream::Tls(Box::new(stream)), Server::Key(key))
             }
         };
@@ -290,7 +295,7 @@ mod tests {
     use super::*;
 
     fn named(url: &str) -> Result<String, Error> {
-        Endpoint::tls(url, Trust::Authorities(Vec::new())).map(|endpoint| endpoint.name())
+        Endpoint::tls(url, Trust::Authorities(Vec::new()), None).map(|endpoint| endpoint.name())
     }
 
     #[test]

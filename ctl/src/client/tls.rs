@@ -18,24 +18,41 @@ use rustls::{
     },
     crypto::{CryptoProvider, aws_lc_rs as provider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::error::Error;
+use crate::{error::Error, key::PrivateKey};
 
 /// A file of certificates is read up to here.
 const CERTIFICATES_MAX: u64 = 1024 * 1024;
 
-/// SHA-256 of a TLS public key (the DER of its SubjectPublicKeyInfo), written as `SHA256:<base64>`.
+/// SHA-256 of a public key (the DER of its SubjectPublicKeyInfo), written as `SHA256:<base64>`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        let sum = digest(&SHA256, parsed.tbs_certificate.subject_pki.raw);
-        Some(Self(sum.as_ref().try_into().ok()?))
+        Some(Self::of_spki(parsed.tbs_certificate.subject_pki.raw))
+    }
+
+    /// Of the DER of a SubjectPublicKeyInfo.
+    pub(crate) fn of_spki(spki: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, spki).as_ref());
+        Self(bytes)
+    }
+
+    /// The base64 alone, as it stands in the context of a challenge.
+    pub(crate) fn base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -53,7 +70,7 @@ impl FromStr for Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SHA256:{}", STANDARD.encode(self.0))
+        write!(f, "SHA256:{}", self.base64())
     }
 }
 
@@ -110,11 +127,23 @@ impl Trust {
     }
 }
 
+/// What we show to a server that asks who we are: a certificate, and that its key is ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// A certificate with its key.
+    pub(crate) fn new(certificate: CertificateDer<'static>, key: &PrivateKey) -> Self {
+        Self(Arc::new(CertifiedKey::new(vec![certificate], key.for_tls())))
+    }
+}
+
 /// Connects, checks the server, and says which key it proved to hold.
 pub(super) async fn connect(
     host: &str,
     port: u16,
     trust: &Trust,
+    identity: Option<&Identity>,
 ) -> Result<(TlsStream<TcpStream>, Fingerprint), Error> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Error::Usage(format!("`{host}` is neither a host name nor an address")))?;
@@ -123,8 +152,13 @@ pub(super) async fn connect(
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Failed(format!("TLS is not usable here: {error}")))?
         .dangerous()
-        .with_custom_certificate_verifier(trust.verifier(provider)?)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(trust.verifier(provider)?);
+    let config = match identity {
+        Some(Identity(certified)) => {
+            config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified.clone())))
+        }
+        None => config.with_no_client_auth(),
+    };
 
     let unreachable =
         |error: std::io::Error| Error::unreachable(format!("no gateway at {host}:{port}: {error}"));

@@ -7,6 +7,7 @@
 //! | alice | password `right` |
 //! | bob | password `right`, then a text, a hidden and a visible question: `new secret`, `4711` |
 //! | mallory | password `right`, then texts that try to command the terminal |
+//! | whoever registered a key | a signature, or over TLS a certificate with it |
 
 use std::{
     collections::HashSet,
@@ -15,6 +16,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{SinkExt, StreamExt};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer};
@@ -32,6 +34,8 @@ use tokio_tungstenite::{
         handshake::server::{Request, Response},
     },
 };
+
+use crate::fake_keys::{AnyCertificate, Keys, Peer};
 
 /// A text that would retitle a terminal's window.
 pub(crate) const HOSTILE: &str = "\u{1b}]0;gotcha\u{7}\u{9b}2J";
@@ -57,6 +61,7 @@ struct State {
     given: usize,
     requests: Vec<Value>,
     origins: usize,
+    keys: Keys,
 }
 
 impl FakeGateway {
@@ -80,7 +85,7 @@ impl FakeGateway {
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::new(AnyCertificate(Arc::new(default_provider()))))
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -90,23 +95,29 @@ impl FakeGateway {
             let listener = UnixListener::from_std(listener).unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, shared.clone()));
+                tokio::spawn(serve(stream, Peer::new("local", None), shared.clone()));
             }
         });
         let shared = state.clone();
+        let fingerprint = fingerprint(cert.der());
+        let server = fingerprint.trim_start_matches("SHA256:").to_owned();
         runtime.spawn(async move {
             let listener = TcpListener::from_std(tcp).unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, shared) = (acceptor.clone(), shared.clone());
+                let (acceptor, shared, server) = (acceptor.clone(), shared.clone(), server.clone());
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream, shared).await;
+                        let chain = stream.get_ref().1.peer_certificates();
+                        let shown = chain.and_then(|chain| chain.first()).map(|certificate| {
+                            let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+                            parsed.public_key().raw.to_vec()
+                        });
+                        serve(stream, Peer::new(&server, shown), shared).await;
                     }
                 });
             }
         });
-        let fingerprint = fingerprint(cert.der());
         Self { socket, url, fingerprint, certificate, state, _runtime: runtime }
     }
 
@@ -130,6 +141,29 @@ impl FakeGateway {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
+    /// From now on keys are registered without a proof.
+    pub(crate) fn allow_unproven(&self) {
+        self.state.lock().unwrap().keys.unproven = true;
+    }
+
+    /// From now on challenges are those of another server.
+    pub(crate) fn relay(&self) {
+        self.state.lock().unwrap().keys.relayed = Some(STANDARD.encode([7; 32]));
+    }
+
+    /// Gives all keys to `user`.
+    pub(crate) fn give_keys(&self, user: &str) {
+        for entry in self.state.lock().unwrap().keys.registered.values_mut() {
+            entry.user = user.to_owned();
+        }
+    }
+
+    /// Owner and certificate (as it was sent) of each registered key.
+    pub(crate) fn keys(&self) -> Vec<(String, Option<String>)> {
+        let state = self.state.lock().unwrap();
+        state.keys.registered.values().map(|key| (key.user.clone(), key.certificate.clone())).collect()
+    }
+
     /// How many upgrades carried an `Origin`.
     pub(crate) fn origins(&self) -> usize {
         self.state.lock().unwrap().origins
@@ -138,13 +172,12 @@ impl FakeGateway {
 
 /// SHA-256 of the certificate's SubjectPublicKeyInfo, as the gateway prints it.
 pub(crate) fn fingerprint(certificate: &[u8]) -> String {
-    use base64::{Engine, engine::general_purpose::STANDARD};
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.public_key().raw);
     format!("SHA256:{}", STANDARD.encode(sum))
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mut peer: Peer, state: Arc<Mutex<State>>) {
     let shared = state.clone();
     #[allow(clippy::result_large_err)]
     let upgrade = move |request: &Request, response: Response| {
@@ -156,7 +189,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<St
     while let Some(Ok(message)) = websocket.next().await {
         let Ok(text) = message.to_text() else { return };
         let Ok(request) = serde_json::from_str::<Value>(text) else { continue };
-        let replies = reply(&request, &mut session, &mut state.lock().unwrap());
+        let replies = reply(&request, &mut session, &mut peer, &mut state.lock().unwrap());
         for reply in replies {
             if websocket.send(Message::text(reply.to_string())).await.is_err() {
                 return;
@@ -165,7 +198,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<St
     }
 }
 
-fn reply(request: &Value, session: &mut Option<String>, state: &mut State) -> Vec<Value> {
+fn reply(request: &Value, session: &mut Option<String>, peer: &mut Peer, state: &mut State) -> Vec<Value> {
     state.requests.push(request.clone());
     let args = &request["args"];
     let (namespace, name) = (request["namespace"].as_str().unwrap(), request["name"].as_str().unwrap());
@@ -174,6 +207,7 @@ fn reply(request: &Value, session: &mut Option<String>, state: &mut State) -> Ve
         ("rpc", "identify") => Ok(json!({"type": "server", "hostname": "fake"})),
         ("rpc", "auth") => match (&*text(&args["username"]), &*text(&args["password"])) {
             (_, "") if state.local => Ok(grant(session, state)),
+            (user, "") if state.keys.shown_is_of(peer, user) => Ok(grant(session, state)),
             ("alice", "right") => Ok(grant(session, state)),
             ("bob", "right") => Ok(json!({"conversation": "c-1", "prompts": [
                 {"style": "info", "text": "Your password has expired"},
@@ -191,6 +225,10 @@ fn reply(request: &Value, session: &mut Option<String>, state: &mut State) -> Ve
             ("c-2", answers) if *answers == json!([]) => Ok(grant(session, state)),
             _ => Err((401, "Unauthorized")),
         },
+        ("rpc", "auth_ssl") => match state.keys.auth_ssl(peer, args) {
+            Ok(_) if peer.user.is_some() => Ok(grant(session, state)),
+            other => other,
+        },
         ("rpc", "auth_token") if state.tokens.contains(&text(&args["token"])) => {
             *session = Some(text(&args["token"]));
             Ok(json!([args["token"], 300]))
@@ -206,6 +244,11 @@ fn reply(request: &Value, session: &mut Option<String>, state: &mut State) -> Ve
             Ok(json!({}))
         }
         _ if session.is_none() => Err((401, "Unauthorized")),
+        ("rpc", "settings") => {
+            // Sessions have no owner here: everybody who got in is alice.
+            peer.user.get_or_insert_with(|| "alice".to_owned());
+            state.keys.settings(peer, args)
+        }
         ("rpc", "query") => Ok(json!({"rpc/settings": "read/write"})),
         ("test", "echo") => Ok(args.clone()),
         ("test", "away") => Err((503, "Service Unavailable")),

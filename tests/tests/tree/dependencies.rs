@@ -10,7 +10,7 @@ use crate::source::root;
 
 /// Every crate of the workspace with the crates of the workspace that it may use.
 const EDGES: &[(&str, &[&str])] = &[
-    ("doorward", &[]),
+    ("doorward", &["doorward-proto"]),
     ("doorward-authd", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
     ("doorward-certd", &["doorward-launch", "doorward-proto"]),
     ("doorward-gateway", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
@@ -54,8 +54,8 @@ const ABSENT: &[(&str, &[&str])] = &[
         "doorward-pam-worker",
         &["clap", "hyper", "rusqlite", "rustls", "serde", "serde_json", "tokio", "toml", "tonic", "tracing"],
     ),
-    // Clients of any kind need nothing of the services.
-    ("doorward", &["doorward-launch", "doorward-proto", "pam-client", "pam-sys", "rusqlite", "tonic"]),
+    // Of the services it knows the contracts alone.
+    ("doorward", &["doorward-launch", "jsonwebtoken", "pam-client", "pam-sys", "rusqlite"]),
     ("doorward-launch", &["pam-client", "pam-sys", "rusqlite"]),
     ("doorward-peercred", &["tokio"]),
     ("doorward-proto", &["pam-client", "pam-sys", "rusqlite"]),

@@ -1,46 +1,39 @@
-//! Keys out of the settings file of the original SysAdm server, for `doorward certs import-sysadm`.
+//! Keys out of the settings file of the original SysAdm server.
 //!
 //! An INI file as QSettings writes it: group `RegisteredCerts`, one line for each key,
 //! `<user>\<base64 of the PEM>=<three text lines>`. In names, a backslash separates and `%XX`, `%UXXXX`
-//! stand for what is not plain; values are in quotes where they need it, with C-like escapes. Pure.
+//! stand for what is not plain; values are in quotes where they need it, with C-like escapes. Pure. Which users
+//! and keys are taken is certd's to say.
 
-use doorward_proto::certd::v1 as wire;
+use doorward_proto::certd::v1::Entry;
 
-use crate::{
-    assertion,
-    key::{self, PublicKey},
-};
-
-/// Larger files are not read: 100,000 keys of 8,192 bits come to less.
-pub const FILE_MAX: usize = 256 * 1024 * 1024;
-
-const GROUP: &str = "RegisteredCerts";
+/// The group of the file that holds the keys.
+pub(super) const GROUP: &str = "RegisteredCerts";
 
 /// A key that the original server knew.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Imported {
+pub(super) struct Imported {
     /// Its owner.
-    pub user: String,
-    /// The key.
-    pub key: PublicKey,
+    user: String,
+    /// The key: base64 of its PEM text.
+    key: String,
     /// The first line of its text, or empty.
-    pub nickname: String,
+    nickname: String,
     /// The second.
-    pub email: String,
+    email: String,
     /// The third, as it stands there: local time without a zone.
-    pub registered: String,
+    registered: String,
 }
 
 impl Imported {
     /// As `Store.Import` takes it: unproven, registered by "import" at the time that the file says.
-    pub fn to_wire(&self, now: i64) -> wire::Entry {
-        wire::Entry {
+    pub(super) fn into_wire(self, now: i64) -> Entry {
+        Entry {
             registered: seconds(&self.registered).map_or(now, |then| then.clamp(0, now)),
-            key: self.key.spki().to_vec(),
-            fingerprint: self.key.fingerprint().0.to_vec(),
-            user: self.user.clone(),
-            nickname: self.nickname.clone(),
-            email: self.email.clone(),
+            key: self.key.into_bytes(),
+            user: self.user,
+            nickname: self.nickname,
+            email: self.email,
             registered_method: "import".into(),
             ..Default::default()
         }
@@ -70,7 +63,7 @@ fn seconds(text: &str) -> Option<i64> {
 
 /// Why a line is not imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(super) enum Refused {
     /// No `name=value`.
     #[error("is not of the form name=value")]
     Form,
@@ -80,16 +73,10 @@ pub enum Refused {
     /// Escapes that QSettings does not write.
     #[error("holds an escape that cannot be read")]
     Escape,
-    /// The user name is none.
-    #[error("names a user that cannot exist")]
-    User,
-    /// The key is not taken.
-    #[error("holds a key that {0}")]
-    Key(#[from] key::Refused),
 }
 
 /// Every line of the group: its number, and the key or why not.
-pub fn parse(text: &str) -> impl Iterator<Item = (usize, Result<Imported, Refused>)> {
+pub(super) fn entries(text: &str) -> impl Iterator<Item = (usize, Result<Imported, Refused>)> {
     let mut inside = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
         let line = line.trim();
@@ -105,11 +92,7 @@ fn entry(line: &str) -> Result<Imported, Refused> {
     let (name, value) = line.split_once('=').ok_or(Refused::Form)?;
     // The last separator: base64 holds none, and a user name of a domain may.
     let (user, key) = name.trim().rsplit_once('\\').ok_or(Refused::Name)?;
-    let user = unescape_name(&user.replace('\\', "/"))?;
-    if !assertion::is_user(&user) {
-        return Err(Refused::User);
-    }
-    let key = PublicKey::parse(unescape_name(key)?.as_bytes())?;
+    let (user, key) = (unescape_name(&user.replace('\\', "/"))?, unescape_name(key)?);
     let text = unescape_value(value.trim())?;
     let part = |label: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(label));
