@@ -5,11 +5,14 @@ use std::{
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+};
 
 /// Newer schemas are refused; older ones would be brought up to this here.
 const VERSION: i64 = 1;
@@ -81,16 +84,26 @@ pub enum OpenError {
 }
 
 /// Two certds on one registry would each answer for what the other changed.
+///
+/// One that is just ending, or a child of it between fork() and exec(), is waited for a little.
 pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(10);
     let path = directory.join("registry.lock");
     let file = private_file(&path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Refused {
-            path: directory.to_owned(),
-            what: "is in use by another doorward-certd; stop that one first".into(),
-        }),
-        Err(error) => Err(OpenError::File { path, source: error.into() }),
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(OpenError::Refused {
+                    path: directory.to_owned(),
+                    what: "is in use by another doorward-certd; stop that one first".into(),
+                });
+            }
+            Err(error) => return Err(OpenError::File { path, source: error.into() }),
+        }
     }
 }
 
