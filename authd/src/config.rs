@@ -21,6 +21,8 @@ pub struct Config {
     pub socket: Sockets,
     /// Who may call.
     pub peers: Peers,
+    /// The registry of public keys.
+    pub certd: Certd,
     /// Conversations with PAM.
     pub pam: Pam,
     /// Login without a password.
@@ -51,6 +53,16 @@ pub struct Peers {
     pub gateway: String,
     /// The gateway's Unix socket: a connection that it passes must have been accepted from there.
     pub gateway_socket: PathBuf,
+}
+
+/// `[certd]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Certd {
+    /// certd's socket for authd; empty: there is none, and nobody logs in with a key.
+    pub socket: PathBuf,
+    /// The user that must listen there, by name or number.
+    pub user: String,
 }
 
 /// `[pam]`
@@ -129,6 +141,7 @@ impl Default for Config {
             log: log::Settings::default(),
             socket: Sockets::default(),
             peers: Peers::default(),
+            certd: Certd::default(),
             pam: Pam::default(),
             local_login: LocalLogin::default(),
             access: Access::default(),
@@ -150,6 +163,12 @@ impl Default for Sockets {
 impl Default for Peers {
     fn default() -> Self {
         Self { gateway: "doorward-gateway".into(), gateway_socket: "/run/doorward/gateway.sock".into() }
+    }
+}
+
+impl Default for Certd {
+    fn default() -> Self {
+        Self { socket: "/run/doorward/certd/authd.sock".into(), user: "doorward-certd".into() }
     }
 }
 
@@ -209,6 +228,9 @@ impl Config {
             if !path.is_absolute() {
                 return Err(Misconfigured::at(key, "must be an absolute path"));
             }
+        }
+        if !self.certd.socket.as_os_str().is_empty() && !self.certd.socket.is_absolute() {
+            return Err(Misconfigured::at("certd.socket", "must be an absolute path, or empty for no certd"));
         }
         let numbers = [
             ("pam.silent_seconds", u64::from(self.pam.silent_seconds), 1, 300),
@@ -292,10 +314,18 @@ mod tests {
     }
 
     #[test]
+    fn there_may_be_no_certd() {
+        let mut config = Config::default();
+        config.certd.socket = PathBuf::new();
+        assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_its_key() {
         type Change = fn(&mut Config);
         let wrong: &[(&str, Change)] = &[
             ("state_dir", |c| c.state_dir = "var".into()),
+            ("certd.socket", |c| c.certd.socket = "certd.sock".into()),
             ("pam.silent_seconds", |c| c.pam.silent_seconds = 0),
             ("pam.total_seconds", |c| c.pam.total_seconds = 301),
             ("pam.refusal_delay_ms", |c| c.pam.refusal_delay_ms = 10_001),

@@ -27,9 +27,10 @@ use crate::{
     access::{ROWS, classify},
     account::{Accounts, Directory, System},
     assertion::Signer,
+    certd::{self, Certd},
     config::{Config, LocalMode},
     conversation::Conversations,
-    driver::Logins,
+    driver::{self, Logins},
     method::Policy,
     peer::{Door, Peers},
     rights::{Acls, Holders},
@@ -50,7 +51,16 @@ pub struct Parts {
     socket: Bound,
     peer_socket: Bound,
     public_key: File,
-    gateway: Identity,
+    peers: Neighbours,
+}
+
+/// The users at the other ends of authd's sockets.
+#[derive(Debug, Clone, Copy)]
+pub struct Neighbours {
+    /// The gateway's.
+    pub gateway: Identity,
+    /// certd's uid; None: there is no certd.
+    pub certd: Option<u32>,
 }
 
 /// What a test replaces; the daemon has the system's.
@@ -106,7 +116,7 @@ impl Daemon for Authd {
         if rustix::process::geteuid().is_root() && gateway.uid == service.uid {
             return Err(Misconfigured::at("peers.gateway", "must be another user than authd's").into());
         }
-        Parts::bind(config, service, gateway)
+        Parts::bind(config, service, Neighbours { gateway, certd: certd_uid(config, service, gateway)? })
     }
 
     async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
@@ -115,20 +125,39 @@ impl Daemon for Authd {
     }
 }
 
+/// Who must listen on certd's socket.
+fn certd_uid(config: &Config, service: &Identity, gateway: Identity) -> Result<Option<u32>, Misconfigured> {
+    const KEY: &str = "certd.user";
+    if config.certd.socket.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let certd = system_account::resolve(&config.certd.user).map_err(|failure| {
+        Misconfigured::at(KEY, format!("{failure}, or set certd.socket = \"\" if there is no certd"))
+    })?;
+    if certd.uid == 0 {
+        return Err(Misconfigured::at(KEY, "must not be root"));
+    }
+    // Whoever answers as certd says who logs in.
+    if rustix::process::geteuid().is_root() && [service.uid, gateway.uid].contains(&certd.uid) {
+        return Err(Misconfigured::at(KEY, "must be another user than authd's and the gateway's"));
+    }
+    Ok(Some(certd.uid))
+}
+
 impl Parts {
     /// Binds the sockets and opens the file of the public key.
     ///
     /// # Errors
     /// When one of them cannot be had; says which and why.
-    pub fn bind(config: &Config, service: &Identity, gateway: Identity) -> Result<Self, StartError> {
+    pub fn bind(config: &Config, service: &Identity, peers: Neighbours) -> Result<Self, StartError> {
         file::state_directory(&config.state_dir, service)?;
-        let owner = Owner { uid: service.uid, gid: gateway.gid };
+        let owner = Owner { uid: service.uid, gid: peers.gateway.gid };
         let socket = socket::bind_stream(&config.socket.path, 0o660, owner)?;
         let peer_socket = socket::bind_seqpacket(&config.socket.peer_path, 0o660, owner)?;
         let public_key = open_public(&config.socket.assertion_key).map_err(|failure| {
             StartError::failed(format!("cannot write {}", config.socket.assertion_key.display()), failure)
         })?;
-        Ok(Self { socket, peer_socket, public_key, gateway })
+        Ok(Self { socket, peer_socket, public_key, peers })
     }
 }
 
@@ -172,7 +201,7 @@ pub async fn serve(
     service: Service,
     control: Control,
 ) -> Result<(), StartError> {
-    let Parts { socket, peer_socket, public_key, gateway } = parts;
+    let Parts { socket, peer_socket, public_key, peers: Neighbours { gateway, certd: certd_uid } } = parts;
     let signer = Signer::open(&config.state_dir.join("assertion.key"))
         .map_err(|e| StartError::failed("cannot have a signing key", e))?;
     publish(public_key, signer.public_pem())
@@ -189,15 +218,19 @@ pub async fn serve(
         accounts: Accounts::new(service.directory, config.groups()),
         acls: Acls::new(config.access.limited_acl.clone()),
     });
-    let logins = Logins::new(
-        holders.clone(),
-        Conversations::new(config.conversations(), tasks.clone()),
-        peers.clone(),
-        policy(&config, gateway),
-        Duration::from_millis(config.pam.refusal_delay_ms.into()),
-        tasks.clone(),
-        stop.clone(),
-    );
+    let certd = certd_uid.map(|uid| {
+        let settings = certd::Settings { socket: config.certd.socket.clone(), uid };
+        Certd::start(settings, sessions.clone(), &tasks, stop.clone())
+    });
+    let parts = driver::Parts {
+        holders: holders.clone(),
+        conversations: Conversations::new(config.conversations(), tasks.clone()),
+        certd,
+        peers: peers.clone(),
+        policy: policy(&config, gateway),
+        refusal_delay: Duration::from_millis(config.pam.refusal_delay_ms.into()),
+    };
+    let logins = Logins::new(parts, tasks.clone(), stop.clone());
     let shared = Shared { logins: Arc::new(logins), holders, signer: Arc::new(signer), stop: stop.clone() };
 
     let path = config.socket.path.clone();

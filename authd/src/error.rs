@@ -36,6 +36,18 @@ pub enum AuthError {
     /// The worker refuses to start PAM: its service file is missing or open to others.
     #[error("the PAM service file is missing, not root's, or writable by others")]
     PamServiceRefused,
+    /// There is no certd in the configuration.
+    #[error("no certd is configured")]
+    NoCertd,
+    /// certd cannot be reached, or is not who it should be, or fails.
+    #[error("certd cannot be asked: {0}")]
+    Certd(String),
+    /// certd did not answer in time.
+    #[error("certd gave no answer in time")]
+    CertdTimedOut,
+    /// The key of a login was revoked before its session was there.
+    #[error("the key was revoked during the login")]
+    KeyRevoked,
     /// The user or group database does not answer.
     #[error("the user database does not answer")]
     Directory(#[source] io::Error),
@@ -58,13 +70,16 @@ impl AuthError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::BadRequest(_) => Reason::BadRequest,
-            Self::NoConversation => Reason::Unauthenticated,
+            Self::NoConversation | Self::KeyRevoked => Reason::Unauthenticated,
             Self::NoSuchToken => Reason::NotFound,
             Self::TooManyLogins(_) | Self::TooManySessions(_) | Self::TooManyWatchers => Reason::TooMany,
-            Self::PamTimedOut(_) => Reason::TimedOut,
-            Self::PamUnreachable(_) | Self::PamServiceRefused | Self::Directory(_) | Self::Gone(_) => {
-                Reason::Unavailable
-            }
+            Self::PamTimedOut(_) | Self::CertdTimedOut => Reason::TimedOut,
+            Self::PamUnreachable(_)
+            | Self::PamServiceRefused
+            | Self::NoCertd
+            | Self::Certd(_)
+            | Self::Directory(_)
+            | Self::Gone(_) => Reason::Unavailable,
             Self::Store(_) | Self::Random(_) | Self::Signing(_) => Reason::Fault,
         }
     }

@@ -22,6 +22,8 @@ pub mod rights;
 
 pub mod conversation;
 
+pub mod certd;
+
 pub mod peer;
 
 pub mod account;
@@ -34,4 +36,4 @@ pub mod secret;
 
 pub mod error;
 
-pub use daemon::{Authd, Parts, Service, serve};
+pub use daemon::{Authd, Neighbours, Parts, Service, serve};

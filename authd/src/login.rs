@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use crate::{
-    account::{Account, Uid, Username, Who},
+    account::{Access, Account, Uid, Username, Who},
+    certd::{Proof, Verified},
     conversation::{Message, Task, Verdict, VerdictKind, Word},
     error::AuthError,
     method::{Cause, Method, Opening, Policy},
     secret::{Answer, Malformed, Password, Token},
+    session::Fingerprint,
 };
 
 /// Rounds of one conversation; a module that talks without end is stopped.
@@ -22,6 +24,8 @@ const HELD_MAX: usize = 64;
 pub enum Event {
     /// What the handle stands for.
     Peer(Option<Uid>),
+    /// What certd says of the proof; None: no registered key was proven.
+    Proof(Option<Verified>),
     /// What the user database says; None: no such user.
     Account(Option<Account>),
     /// The worker's next word.
@@ -33,6 +37,8 @@ pub enum Event {
 pub enum Step {
     /// Find out what the handle stands for.
     Identify(Vec<u8>),
+    /// Ask certd whose key it is; the name is whom they say to be.
+    Prove(Proof, Option<Username>),
     /// Look an account up.
     Resolve(Who),
     /// Begin a PAM conversation about the user, and wait for its word.
@@ -45,8 +51,8 @@ pub enum Step {
     Prompt(Vec<Message>),
     /// Take up the session of a token.
     TakeUp(Token),
-    /// Open a session.
-    Grant(Account),
+    /// Open a session, with the key that was proven, if it was one.
+    Grant(Account, Option<Fingerprint>),
     /// Refuse, no sooner than all refusals; `after` is what PAM asked for. None: at once.
     Refuse {
         /// Why, for the log.
@@ -64,7 +70,9 @@ enum State {
     Fresh(Result<Opening, Cause>),
     /// Waits for what the kernel said.
     Identifying { claimed: Option<Username> },
-    /// Waits for the account of a uid before PAM is asked about it.
+    /// Waits for what certd says.
+    Proving { claimed: Option<Username> },
+    /// Waits for the account of a uid or of a key's owner before PAM is asked about it.
     Admitting { claimed: Option<Username> },
     /// PAM computes.
     Conversing(Talk),
@@ -95,6 +103,8 @@ pub struct Login {
     state: State,
     /// Whose login it is: as claimed, then as known.
     user: Option<Username>,
+    /// The registered key that was proven.
+    key: Option<Verified>,
 }
 
 impl Login {
@@ -102,10 +112,10 @@ impl Login {
     pub fn new(method: &'static Method, opening: Result<Opening, Cause>, policy: Policy) -> Self {
         let user = match &opening {
             Ok(Opening::Converse { user, .. }) => Some(user.clone()),
-            Ok(Opening::Identify { user, .. }) => user.clone(),
+            Ok(Opening::Identify { user, .. } | Opening::Prove { user, .. }) => user.clone(),
             Ok(Opening::TakeUp(_)) | Err(_) => None,
         };
-        Self { method, policy, state: State::Fresh(opening), user }
+        Self { method, policy, state: State::Fresh(opening), user, key: None }
     }
 
     /// The method's name.
@@ -128,6 +138,10 @@ impl Login {
                 self.state = State::Identifying { claimed: user };
                 Step::Identify(handle)
             }
+            State::Fresh(Ok(Opening::Prove { proof, user })) => {
+                self.state = State::Proving { claimed: user.clone() };
+                Step::Prove(proof, user)
+            }
             State::Fresh(Ok(Opening::TakeUp(token))) => Step::TakeUp(token),
             // Nothing about any account can be learnt from the time this takes.
             State::Fresh(Err(cause @ Cause::NoSuchToken)) => Step::Refuse { cause, after: None },
@@ -144,6 +158,8 @@ impl Login {
                 self.state = State::Admitting { claimed };
                 Step::Resolve(Who::Uid(uid))
             }
+            (State::Proving { .. }, Event::Proof(None)) => self.refuse(Cause::NotProven),
+            (State::Proving { claimed }, Event::Proof(Some(verified))) => self.proven(verified, claimed),
             (State::Admitting { claimed }, Event::Account(account)) => self.admit(account, claimed),
             (State::Conversing(talk), Event::Word(word)) => self.word(talk, word),
             (State::Confirming { user }, Event::Account(account)) => self.confirm(account, &user),
@@ -182,12 +198,23 @@ impl Login {
         Step::Converse(user, task)
     }
 
+    fn proven(&mut self, verified: Verified, claimed: Option<Username>) -> Step {
+        self.user = Some(verified.user.clone());
+        if claimed.is_some_and(|claimed| claimed != verified.user) {
+            return self.refuse(Cause::OtherUser);
+        }
+        let user = verified.user.clone();
+        self.key = Some(verified);
+        self.state = State::Admitting { claimed: Some(user.clone()) };
+        Step::Resolve(Who::Name(user))
+    }
+
     fn admit(&mut self, account: Option<Account>, claimed: Option<Username>) -> Step {
         let Some(account) = account else { return self.refuse(Cause::UnknownUser) };
         if claimed.is_some_and(|claimed| claimed != account.name) {
             return self.refuse(Cause::OtherUser);
         }
-        match (self.method.admits)(&account, &self.policy) {
+        match self.admits(&account) {
             Ok(()) => self.converse(account.name, None, Task::Account),
             Err(cause) => self.refuse(cause),
         }
@@ -199,10 +226,19 @@ impl Login {
         if account.name != *user {
             return self.refuse(Cause::UserChanged);
         }
-        match (self.method.admits)(&account, &self.policy) {
-            Ok(()) => Step::Grant(account),
+        match self.admits(&account) {
+            Ok(()) => Step::Grant(account, self.key.as_ref().map(|key| key.fingerprint)),
             Err(cause) => self.refuse(cause),
         }
+    }
+
+    /// Whether the account, as it is now, may come in by this method and this key.
+    fn admits(&self, account: &Account) -> Result<(), Cause> {
+        let limited = self.key.as_ref().is_some_and(|key| !key.full_access);
+        if limited && account.access == Some(Access::Full) {
+            return Err(Cause::FullAccess);
+        }
+        (self.method.admits)(account, &self.policy)
     }
 
     fn word(&mut self, talk: Talk, word: Word) -> Step {

@@ -6,7 +6,7 @@ use crate::{
     account::{Access, Account, Accounts, Username, Who},
     error::AuthError,
     secret::Token,
-    session::{EndReason, Holder, Session, Sessions, Standing},
+    session::{EndReason, Fingerprint, Holder, KeyLogin, Session, Sessions, Standing},
 };
 
 /// How long the rights that were just looked up may be relied upon.
@@ -55,12 +55,20 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Opens a session for an account that has been let in.
+    /// Opens a session for an account that has been let in, `by_key` if that was how.
     ///
     /// # Errors
-    /// At a bound, and when the store fails.
-    pub async fn grant(&self, holder: Holder, access: Access) -> Result<(Token, Seen), AuthError> {
-        let (token, session) = self.sessions.grant(holder).await?;
+    /// At a bound, when the store fails, and when the key was revoked meanwhile.
+    pub async fn grant(
+        &self,
+        holder: Holder,
+        access: Access,
+        by_key: Option<(Fingerprint, &KeyLogin)>,
+    ) -> Result<(Token, Seen), AuthError> {
+        let (token, session) = match by_key {
+            Some((key, login)) => self.sessions.grant_by_key(holder, key, login).await?,
+            None => self.sessions.grant(holder).await?,
+        };
         let life = session.ends - session.started;
         let idle_left = if session.idle_ms == 0 { life } else { session.idle_ms };
         let seen = Seen { idle_left, absolute_left: life, access, acl: self.acl(access), session };

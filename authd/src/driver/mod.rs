@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use self::run::Run;
 use crate::{
-    conversation::{Conversations, Message},
+    certd::{Certd, Challenge},
+    conversation::{Conversations, Message, SourceKey},
     error::AuthError,
     login::{Login, Step},
     method::{self, Claim, Policy},
@@ -34,6 +35,8 @@ pub struct Asker {
     pub connection: Connection,
     /// Where from, as the gateway reports it; None: the Unix socket.
     pub source: Option<IpAddr>,
+    /// The local user whose share it counts against, as the gateway reports it. Never an identity.
+    pub local_uid: Option<u32>,
     /// The client dialect.
     pub dialect: &'static str,
 }
@@ -41,6 +44,16 @@ pub struct Asker {
 impl Asker {
     fn source(&self) -> String {
         self.source.map_or_else(String::new, |address| address.to_canonical().to_string())
+    }
+
+    /// What its share of the bounds is counted by.
+    fn share(&self) -> SourceKey {
+        self.local_uid.map_or_else(|| SourceKey::of(self.source), SourceKey::Uid)
+    }
+
+    /// The same for certd.
+    fn share_text(&self) -> String {
+        self.local_uid.map_or_else(|| self.source(), |uid| format!("uid:{uid}"))
     }
 }
 
@@ -67,14 +80,27 @@ pub enum Outcome {
 
 type Reply = oneshot::Sender<Result<Outcome, AuthError>>;
 
+/// What logins need.
+#[derive(Debug)]
+pub struct Parts {
+    /// Sessions and accounts.
+    pub holders: Arc<Holders>,
+    /// PAM.
+    pub conversations: Conversations,
+    /// Registered keys; None: nobody logs in with one.
+    pub certd: Option<Certd>,
+    /// What the kernel said of local users.
+    pub peers: Arc<Peers>,
+    /// What decides, beside the account.
+    pub policy: Policy,
+    /// When a refusal is answered, about.
+    pub refusal_delay: Duration,
+}
+
 /// All logins of this authd.
 #[derive(Debug)]
 pub struct Logins {
-    holders: Arc<Holders>,
-    conversations: Conversations,
-    peers: Arc<Peers>,
-    policy: Policy,
-    refusal_delay: Duration,
+    parts: Parts,
     /// The longest delay that a module asked for, in microseconds.
     longest_delay: AtomicU64,
     open: Mutex<HashMap<Uuid, Open>>,
@@ -101,27 +127,10 @@ struct Turn {
 
 impl Logins {
     /// None yet. `tasks` owns their tasks; `stop` ends them.
-    pub fn new(
-        holders: Arc<Holders>,
-        conversations: Conversations,
-        peers: Arc<Peers>,
-        policy: Policy,
-        refusal_delay: Duration,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
-        Self {
-            holders,
-            conversations,
-            peers,
-            policy,
-            refusal_delay,
-            longest_delay: AtomicU64::new(0),
-            open: Mutex::default(),
-            places: Arc::new(Semaphore::new(UNDER_WAY)),
-            tasks,
-            stop,
-        }
+    pub fn new(parts: Parts, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        let open = Mutex::default();
+        let places = Arc::new(Semaphore::new(UNDER_WAY));
+        Self { parts, longest_delay: AtomicU64::new(0), open, places, tasks, stop }
     }
 
     /// Begins a login. If the caller goes away the login ends, and so does a session that it opened.
@@ -136,7 +145,7 @@ impl Logins {
         let claimed = claim.username();
         let (method, opening) = method::begin(claim).ok_or(AuthError::BadRequest("no such method"))?;
         let id = uuid::Builder::from_random_bytes(secret::random()?).into_uuid();
-        let login = Arc::new(Mutex::new(Login::new(method, opening, self.policy.clone())));
+        let login = Arc::new(Mutex::new(Login::new(method, opening, self.parts.policy.clone())));
         let (turns, taken) = mpsc::channel(1);
         let (reply, outcome) = oneshot::channel();
         let end = self.stop.child_token();
@@ -145,6 +154,19 @@ impl Logins {
         let run = Run::new(self.clone(), id, asker, claimed, login, place);
         self.tasks.spawn(run.run(taken, reply, end));
         outcome.await.unwrap_or(Err(AuthError::Gone("the login")))
+    }
+
+    /// A string for a client to sign, from certd, for this connection.
+    ///
+    /// # Errors
+    /// [`AuthError::NoCertd`] where there is none, and when it cannot be asked.
+    pub async fn challenge(
+        &self,
+        connection: Connection,
+        server_key: Vec<u8>,
+    ) -> Result<Challenge, AuthError> {
+        let certd = self.parts.certd.as_ref().ok_or(AuthError::NoCertd)?;
+        certd.challenge(connection, server_key).await
     }
 
     /// Answers the prompts of a conversation of this connection.
@@ -175,7 +197,7 @@ impl Logins {
         for open in self.open().values().filter(|open| open.connection == connection) {
             open.end.cancel();
         }
-        self.peers.abandon(connection);
+        self.parts.peers.abandon(connection);
     }
 
     /// Logins under way.
@@ -185,7 +207,7 @@ impl Logins {
 
     /// Conversations under way, those that are being ended included.
     pub fn conversations(&self) -> usize {
-        self.conversations.count()
+        self.parts.conversations.count()
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Uuid, Open>> {

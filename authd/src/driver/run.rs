@@ -18,7 +18,7 @@ use crate::{
     login::{Event, Login, Step, refusal_delay},
     method::Cause,
     secret::{self, Token},
-    session::{EndReason, Holder},
+    session::{EndReason, Fingerprint, Holder, KeyLogin},
 };
 
 /// One login's task.
@@ -34,6 +34,8 @@ pub(super) struct Run {
     began: Instant,
     /// The uid that the kernel named, for local logins: what their conversations are counted against.
     peer: Option<u32>,
+    /// For logins by key: what is revoked meanwhile is remembered for it.
+    key_login: Option<KeyLogin>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -65,6 +67,7 @@ impl Run {
             conversation: None,
             began,
             peer: None,
+            key_login: None,
             _place: place,
         }
     }
@@ -92,7 +95,7 @@ impl Run {
                         None => return,
                     }
                 }
-                Step::Grant(account) => return self.grant(account, reply).await,
+                Step::Grant(account, key) => return self.grant(account, key, reply).await,
                 Step::TakeUp(token) => return self.take_up(token, reply).await,
                 Step::Refuse { cause, after } => {
                     return tokio::select! {
@@ -118,21 +121,30 @@ impl Run {
     async fn perform(&mut self, step: Step) -> Step {
         match step {
             Step::Identify(handle) => {
-                let uid = self.logins.peers.redeem(&handle, self.asker.connection, Instant::now());
+                let uid = self.logins.parts.peers.redeem(&handle, self.asker.connection, Instant::now());
                 self.peer = uid.map(|uid| uid.as_u32());
                 self.tell(Event::Peer(uid))
             }
-            Step::Resolve(who) => match self.logins.holders.accounts.find(who).await {
+            Step::Prove(proof, user) => {
+                let Some(certd) = &self.logins.parts.certd else {
+                    return Step::Refuse { cause: Cause::NoCertd, after: Some(Duration::ZERO) };
+                };
+                // Before certd is asked: what is revoked after its answer counts, too.
+                self.key_login = Some(self.logins.parts.holders.sessions.key_login());
+                let source = self.asker.share_text();
+                match certd.verify(proof, user.as_ref(), self.asker.connection, source).await {
+                    Ok(verified) => self.tell(Event::Proof(verified)),
+                    Err(failure) => Step::Fail(failure),
+                }
+            }
+            Step::Resolve(who) => match self.logins.parts.holders.accounts.find(who).await {
                 Ok(account) => self.tell(Event::Account(account)),
                 Err(failure) => Step::Fail(failure),
             },
             Step::Converse(user, task) => {
-                let source = match self.peer {
-                    Some(uid) => SourceKey::Uid(uid),
-                    None => SourceKey::of(self.asker.source),
-                };
+                let source = self.peer.map_or_else(|| self.asker.share(), SourceKey::Uid);
                 let start = Start { user, rhost: self.asker.source(), task };
-                match self.logins.conversations.open(source, start).await {
+                match self.logins.parts.conversations.open(source, start).await {
                     Ok(conversation) => {
                         self.conversation = Some(conversation);
                         self.word().await
@@ -151,7 +163,7 @@ impl Run {
                 }
             }
             // The others end the task or wait for the client; see `run`.
-            Step::Prompt(_) | Step::Grant(_) | Step::TakeUp(_) | Step::Refuse { .. } | Step::Fail(_) => step,
+            Step::Prompt(_) | Step::Grant(..) | Step::TakeUp(_) | Step::Refuse { .. } | Step::Fail(_) => step,
         }
     }
 
@@ -179,13 +191,13 @@ impl Run {
                 debug!(?word, "a worker did not wait for answers");
                 "the worker ended it"
             }
-            () = tokio::time::sleep(self.logins.conversations.answer_within()) => "no answer in time",
+            () = tokio::time::sleep(self.logins.parts.conversations.answer_within()) => "no answer in time",
         };
         self.log_end(why);
         None
     }
 
-    async fn grant(mut self, account: Account, reply: Reply) {
+    async fn grant(mut self, account: Account, key: Option<Fingerprint>, reply: Reply) {
         // The worker has nothing more to say; what it left behind is ended while the client goes on.
         self.conversation = None;
         let holder = Holder {
@@ -198,20 +210,27 @@ impl Run {
         let Some(access) = account.access else {
             return drop(reply.send(Ok(Outcome::Denied)));
         };
-        match self.logins.holders.grant(holder, access).await {
+        let by_key = key.zip(self.key_login.as_ref());
+        match self.logins.parts.holders.grant(holder, access, by_key).await {
             Ok((token, seen)) => {
                 info!(
                     user = account.name.as_str(), uid = account.uid.as_u32(), method = self.method,
                     source = self.asker.source(), connection = %self.asker.connection,
-                    session = %seen.session.id, "login granted"
+                    session = %seen.session.id, key = key.map(tracing::field::display), "login granted"
                 );
                 let granted = Outcome::Granted { token, seen: Box::new(seen) };
                 if let Err(Ok(Outcome::Granted { token, .. })) = reply.send(Ok(granted)) {
                     // Nobody has the token, so nobody can end it.
-                    if let Err(failure) = self.logins.holders.sessions.end(&token, EndReason::Cleared).await {
+                    if let Err(failure) =
+                        self.logins.parts.holders.sessions.end(&token, EndReason::Cleared).await
+                    {
                         warn!(cause = %failure, "a session that nobody took is not yet removed");
                     }
                 }
+            }
+            Err(AuthError::KeyRevoked) => {
+                self.refuse(Cause::KeyRevoked, Some(Duration::ZERO)).await;
+                drop(reply.send(Ok(Outcome::Denied)));
             }
             Err(failure) => {
                 self.log_failure(&failure);
@@ -221,7 +240,7 @@ impl Run {
     }
 
     async fn take_up(self, token: Token, reply: Reply) {
-        drop(reply.send(match self.logins.holders.take_up(&token).await {
+        drop(reply.send(match self.logins.parts.holders.take_up(&token).await {
             Ok(seen) => {
                 info!(
                     user = seen.session.holder.user, method = self.method, source = self.asker.source(),
@@ -251,7 +270,7 @@ impl Run {
         let longest = self.logins.longest_delay.fetch_max(asked, Ordering::Relaxed).max(asked);
         // Without random bytes the delay is the shortest that holds; nothing else depends on it.
         let random = secret::random().map_or(0, u32::from_ne_bytes);
-        let delay = refusal_delay(self.logins.refusal_delay, Duration::from_micros(longest), random);
+        let delay = refusal_delay(self.logins.parts.refusal_delay, Duration::from_micros(longest), random);
         tokio::time::sleep_until((since + delay).into()).await;
     }
 

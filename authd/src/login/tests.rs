@@ -78,7 +78,7 @@ fn the_password_answers_the_first_hidden_prompt_and_a_known_user_is_let_in() {
     let step = login.on(verdict(VerdictKind::Success, "alice"));
     assert!(matches!(step, Step::Resolve(Who::Name(user)) if user == name("alice")));
     let step = login.on(Event::Account(Some(account("alice", 1000, Some(Access::Full)))));
-    assert!(matches!(step, Step::Grant(account) if account.uid.as_u32() == 1000));
+    assert!(matches!(step, Step::Grant(account, None) if account.uid.as_u32() == 1000));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn the_local_user_goes_through_the_account_phase_and_needs_no_password() {
         assert!(matches!(step, Step::Converse(user, Task::Account) if user == name("alice")));
         login.on(verdict(VerdictKind::Success, "alice"));
         let step = login.on(Event::Account(Some(account("alice", 1000, Some(Access::Limited)))));
-        assert!(matches!(step, Step::Grant(_)), "{claimed}");
+        assert!(matches!(step, Step::Grant(..)), "{claimed}");
     }
 }
 
@@ -285,4 +285,94 @@ fn every_refusal_waits_for_the_longest_delay_ever_asked_for() {
         assert_eq!(refusal_delay(seconds(2), longest, random), delay, "{longest:?} {random}");
     }
     assert_eq!(refusal_delay(Duration::ZERO, Duration::ZERO, 7), Duration::ZERO);
+}
+
+fn key_login(claimed: &str) -> Login {
+    let proof = crate::certd::Proof::Challenge { signature: vec![1; 64], fingerprint: Vec::new() };
+    let mut login = login(Claim::CertificateChallenge { username: claimed.into(), proof });
+    let hint = Username::parse(claimed.into());
+    assert!(matches!(login.begin(), Step::Prove(_, user) if user == hint));
+    login
+}
+
+fn tls_login(claimed: &str) -> Login {
+    let proof = crate::certd::Proof::Loaded { key: vec![1; 64], certificate: vec![1; 64] };
+    let mut login = login(Claim::TlsCertificate { username: claimed.into(), proof });
+    assert!(matches!(login.begin(), Step::Prove(_, Some(user)) if user == name(claimed)));
+    login
+}
+
+fn proven(user: &str, full_access: bool) -> Event {
+    Event::Proof(Some(Verified { user: name(user), fingerprint: Fingerprint([7; 32]), full_access }))
+}
+
+#[test]
+fn a_key_lets_its_owner_in_after_account_management() {
+    for claimed in ["", "alice"] {
+        let mut login = key_login(claimed);
+        let step = login.on(proven("alice", true));
+        assert!(matches!(step, Step::Resolve(Who::Name(user)) if user == name("alice")));
+        let known = || Event::Account(Some(account("alice", 1000, Some(Access::Full))));
+        let step = login.on(known());
+        assert!(matches!(step, Step::Converse(user, Task::Account) if user == name("alice")));
+        let step = login.on(verdict(VerdictKind::Success, "alice"));
+        assert!(matches!(step, Step::Resolve(Who::Name(user)) if user == name("alice")));
+        let step = login.on(known());
+        assert!(matches!(step, Step::Grant(account, Some(Fingerprint(key)))
+            if account.uid.as_u32() == 1000 && key == [7; 32]));
+    }
+}
+
+#[test]
+fn a_key_login_that_goes_wrong_anywhere_is_refused_with_its_cause() {
+    let mut login = key_login("");
+    assert_eq!(refused(&login.on(Event::Proof(None))), Some(Cause::NotProven));
+    let mut login = key_login("bob");
+    assert_eq!(refused(&login.on(proven("alice", true))), Some(Cause::OtherUser));
+    let mut login = tls_login("bob");
+    assert_eq!(refused(&login.on(proven("alice", true))), Some(Cause::OtherUser));
+    for (found, cause) in [
+        (None, Cause::UnknownUser),
+        (Some(account("alice", 1000, None)), Cause::NoAccessGroup),
+        (Some(account("bob", 1001, Some(Access::Full))), Cause::OtherUser),
+    ] {
+        let mut login = key_login("");
+        login.on(proven("alice", true));
+        assert_eq!(refused(&login.on(Event::Account(found))), Some(cause));
+    }
+    let mut login = key_login("");
+    login.on(proven("alice", true));
+    login.on(Event::Account(Some(account("alice", 1000, Some(Access::Limited)))));
+    let step = login.on(verdict(VerdictKind::Denied, "alice"));
+    assert_eq!(refused(&step), Some(Cause::PamDenied));
+}
+
+#[test]
+fn full_access_needs_a_key_that_gives_it_before_and_after_account_management() {
+    let full = || Event::Account(Some(account("alice", 1000, Some(Access::Full))));
+    let limited = || Event::Account(Some(account("alice", 1000, Some(Access::Limited))));
+    let mut login = tls_login("alice");
+    login.on(proven("alice", false));
+    assert_eq!(refused(&login.on(full())), Some(Cause::FullAccess));
+
+    let mut login = tls_login("alice");
+    login.on(proven("alice", false));
+    assert!(matches!(login.on(limited()), Step::Converse(_, Task::Account)));
+    login.on(verdict(VerdictKind::Success, "alice"));
+    assert_eq!(refused(&login.on(full())), Some(Cause::FullAccess), "joined the group meanwhile");
+
+    let mut login = tls_login("alice");
+    login.on(proven("alice", true));
+    assert!(matches!(login.on(full()), Step::Converse(_, Task::Account)));
+}
+
+#[test]
+fn root_comes_in_by_a_challenge_and_never_by_tls() {
+    let root = || Event::Account(Some(account("root", 0, Some(Access::Full))));
+    let mut login = tls_login("root");
+    login.on(proven("root", true));
+    assert_eq!(refused(&login.on(root())), Some(Cause::Root));
+    let mut login = key_login("");
+    login.on(proven("root", true));
+    assert!(matches!(login.on(root()), Step::Converse(_, Task::Account)));
 }

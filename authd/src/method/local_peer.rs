@@ -3,18 +3,14 @@
 //! For people only: services and root keep their password, so that a program that is made to fetch a
 //! local address, or the gateway itself, is nobody here.
 
-use super::{Cause, Claim, Method, Opening, Policy, in_an_access_group};
-use crate::account::{Account, Username};
+use super::{Cause, Claim, Method, Opening, Policy, hint, in_an_access_group};
+use crate::account::Account;
 
 pub(super) const METHOD: Method = Method { name: "local_peer", begin, admits };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
     let Claim::LocalPeer { handle, username } = claim else { return Err(claim) };
-    if username.is_empty() {
-        return Ok(Ok(Opening::Identify { handle, user: None }));
-    }
-    let user = Username::parse(username);
-    Ok(user.map(|user| Opening::Identify { handle, user: Some(user) }).ok_or(Cause::MalformedUser))
+    Ok(hint(username).map(|user| Opening::Identify { handle, user }))
 }
 
 fn admits(account: &Account, policy: &Policy) -> Result<(), Cause> {
@@ -40,7 +36,7 @@ fn admits(account: &Account, policy: &Policy) -> Result<(), Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{Access, Uid};
+    use crate::account::{Access, Uid, Username};
 
     fn account(uid: u32) -> Account {
         Account {

@@ -3,19 +3,28 @@
 //! A method says what a login begins with and which accounts it lets in; the course of a login is the
 //! same for all of them.
 
+mod certificate_challenge;
 mod local_peer;
 mod password;
+mod tls_certificate;
 mod token;
 
 use std::fmt;
 
 use crate::{
     account::{Account, Username},
+    certd::Proof,
     secret::{Password, Token},
 };
 
 /// Every method. A claim that no line takes cannot be made.
-pub const METHODS: &[Method] = &[password::METHOD, local_peer::METHOD, token::METHOD];
+pub const METHODS: &[Method] = &[
+    password::METHOD,
+    local_peer::METHOD,
+    token::METHOD,
+    certificate_challenge::METHOD,
+    tls_certificate::METHOD,
+];
 
 /// One way to log in.
 #[derive(Debug)]
@@ -45,6 +54,20 @@ pub enum Claim {
         /// Whom they say to be; empty: whoever the kernel says.
         username: String,
     },
+    /// An answer to the connection's challenge.
+    CertificateChallenge {
+        /// Whom they say to be; empty: the owner of the key.
+        username: String,
+        /// The answer.
+        proof: Proof,
+    },
+    /// What the gateway says of the TLS handshake.
+    TlsCertificate {
+        /// Whom they say to be.
+        username: String,
+        /// The key that was proven there.
+        proof: Proof,
+    },
     /// A token.
     Token(Result<Token, crate::secret::Malformed>),
 }
@@ -53,9 +76,10 @@ impl Claim {
     /// Whom they say to be, as they say it, cut to what a user name may be: for the log.
     pub fn username(&self) -> String {
         match self {
-            Self::Password { username, .. } | Self::LocalPeer { username, .. } => {
-                username.chars().take(256).collect()
-            }
+            Self::Password { username, .. }
+            | Self::LocalPeer { username, .. }
+            | Self::CertificateChallenge { username, .. }
+            | Self::TlsCertificate { username, .. } => username.chars().take(256).collect(),
             Self::Token(_) => String::new(),
         }
     }
@@ -78,8 +102,21 @@ pub enum Opening {
         /// Whom they say to be.
         user: Option<Username>,
     },
+    /// Asking certd whose key it is.
+    Prove {
+        /// What is shown of it.
+        proof: Proof,
+        /// Whom they say to be.
+        user: Option<Username>,
+    },
     /// Taking up a live session.
     TakeUp(Token),
+}
+
+impl Opening {
+    fn prove(proof: Proof, user: Option<Username>) -> Result<Self, Cause> {
+        if proof.fits() { Ok(Self::Prove { proof, user }) } else { Err(Cause::MalformedProof) }
+    }
 }
 
 /// What decides, beside the account itself.
@@ -132,6 +169,16 @@ pub enum Cause {
     Shell,
     /// The token opens nothing.
     NoSuchToken,
+    /// The signature, key or certificate cannot be one.
+    MalformedProof,
+    /// certd says that no registered key was proven, or none of this user's.
+    NotProven,
+    /// Members of full-access groups may not log in this way.
+    FullAccess,
+    /// The key was revoked while the login was under way.
+    KeyRevoked,
+    /// There is no certd.
+    NoCertd,
 }
 
 impl fmt::Display for Cause {
@@ -155,6 +202,11 @@ impl fmt::Display for Cause {
             Self::OwnUid => "own-uid",
             Self::Shell => "shell",
             Self::NoSuchToken => "no-such-token",
+            Self::MalformedProof => "malformed-proof",
+            Self::NotProven => "not-proven",
+            Self::FullAccess => "full-access",
+            Self::KeyRevoked => "key-revoked",
+            Self::NoCertd => "no-certd",
         })
     }
 }
@@ -173,4 +225,12 @@ pub fn begin(mut claim: Claim) -> Option<(&'static Method, Result<Opening, Cause
 /// Who is in no access group stays out, whatever the method.
 fn in_an_access_group(account: &Account) -> Result<(), Cause> {
     account.access.map(|_| ()).ok_or(Cause::NoAccessGroup)
+}
+
+/// Whom somebody says to be; empty: nobody in particular.
+fn hint(username: String) -> Result<Option<Username>, Cause> {
+    if username.is_empty() {
+        return Ok(None);
+    }
+    Username::parse(username).map(Some).ok_or(Cause::MalformedUser)
 }

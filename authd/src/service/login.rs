@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::{Shared, connection, session, source};
 use crate::{
+    certd::{Challenge, Proof},
     conversation::Style,
     driver::{Asker, Outcome},
     error::AuthError,
@@ -46,9 +47,15 @@ impl Login for LoginService {
 
     async fn challenge(
         &self,
-        _: Request<wire::ChallengeRequest>,
+        request: Request<wire::ChallengeRequest>,
     ) -> Result<Response<wire::ChallengeReply>, Status> {
-        Err(AuthError::BadRequest("no certd is configured").into())
+        let wire::ChallengeRequest { connection: name, server_key } = request.into_inner();
+        let name = connection(&name)?;
+        if !matches!(server_key.len(), 0 | 32) {
+            return Err(AuthError::BadRequest("server_key: must be 32 bytes or empty").into());
+        }
+        let Challenge { test_string, context } = self.0.logins.challenge(name, server_key).await?;
+        Ok(Response::new(wire::ChallengeReply { test_string, context }))
     }
 
     async fn abandon(
@@ -60,12 +67,13 @@ impl Login for LoginService {
     }
 }
 
-fn asker_from_wire(name: &str, address: Option<wire::Source>, dialect: i32) -> Result<Asker, AuthError> {
+fn asker_from_wire(name: &str, from: Option<wire::Source>, dialect: i32) -> Result<Asker, AuthError> {
     let dialect = match wire::Dialect::try_from(dialect) {
         Ok(wire::Dialect::Sysadm) => "sysadm",
         Ok(wire::Dialect::Unspecified) | Err(_) => return Err(AuthError::BadRequest("dialect: unknown")),
     };
-    Ok(Asker { connection: connection(name)?, source: source(address)?, dialect })
+    let local_uid = from.as_ref().and_then(|from| from.local_uid);
+    Ok(Asker { connection: connection(name)?, source: source(from)?, local_uid, dialect })
 }
 
 fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim> {
@@ -76,7 +84,12 @@ fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim>
         }
         Method::LocalPeer(wire::LocalPeer { handle, username }) => Claim::LocalPeer { handle, username },
         Method::Token(wire::Token { token }) => Claim::Token(Token::parse(token)),
-        Method::CertificateProof(_) | Method::TlsCertificate(_) => return None,
+        Method::CertificateProof(wire::CertificateProof { signature, username, fingerprint }) => {
+            Claim::CertificateChallenge { username, proof: Proof::Challenge { signature, fingerprint } }
+        }
+        Method::TlsCertificate(wire::TlsCertificate { username, key, certificate }) => {
+            Claim::TlsCertificate { username, proof: Proof::Loaded { key, certificate } }
+        }
     })
 }
 

@@ -1,16 +1,18 @@
 //! Sessions: when one is alive and what moves its clocks. No I/O, no clock of its own.
 //!
 //! Times are milliseconds of a clock that counts from boot, sleep included, so that neither a restart
-//! of authd nor a step of the wall clock moves a deadline. The reading order is table, store, clock.
+//! of authd nor a step of the wall clock moves a deadline. The reading order is table, store, keys, clock.
 
 mod table;
 
 mod clock;
+mod keys;
 mod store;
 
 pub use clock::{Boot, Clock, utc};
+pub use keys::{Fingerprint, Key, Revoked};
 pub use store::StoreError;
-pub use table::{Bounds, Sessions, Used, Watch};
+pub use table::{Bounds, KeyLogin, Sessions, Used, Watch};
 
 use crate::secret::TokenHash;
 
@@ -46,9 +48,11 @@ pub struct Session {
     pub id: SessionId,
     /// What its token hashes to.
     pub token: TokenHash,
+    /// The registered key that opened it, if one did.
+    pub key: Option<Key>,
     /// Whose it is.
     pub holder: Holder,
-    /// Its beginning, in seconds of UTC; shown, never calculated with.
+    /// Its beginning, in seconds of UTC: shown, and compared with when its key was revoked.
     pub started_utc: u64,
     /// Its beginning.
     pub started: u64,
@@ -148,6 +152,8 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+mod key_tests;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

@@ -6,6 +6,7 @@ fn session() -> Session {
     Session {
         id: SessionId([1; 16]),
         token: TokenHash([2; 32]),
+        key: None,
         holder: Holder {
             user: "alice".into(),
             uid: 1000,

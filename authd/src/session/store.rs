@@ -15,19 +15,25 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::{Boot, Holder, Session, SessionId};
+use super::{Boot, Fingerprint, Holder, Key, Session, SessionId};
 use crate::secret::TokenHash;
 
-/// The tables of this version; a newer one is refused, an older one would be brought up here.
-const SCHEMA_VERSION: i64 = 1;
+/// The tables of this version; a newer one is refused, an older one is brought up.
+const SCHEMA_VERSION: i64 = 2;
 const SCHEMA: &str = "
     CREATE TABLE boot (id TEXT NOT NULL) STRICT;
     CREATE TABLE session (
         id BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL UNIQUE, user TEXT NOT NULL, uid INTEGER NOT NULL,
         method TEXT NOT NULL, dialect TEXT NOT NULL, source TEXT NOT NULL, started_utc INTEGER NOT NULL,
-        started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL
+        started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL,
+        key BLOB, proven_utc INTEGER
     ) STRICT, WITHOUT ROWID;
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
+/// From version 1, which knew no keys.
+const FROM_1: &str = "
+    ALTER TABLE session ADD COLUMN key BLOB;
+    ALTER TABLE session ADD COLUMN proven_utc INTEGER;
+    PRAGMA user_version = 2;";
 
 /// Jobs that may wait; beyond it callers wait for room.
 const QUEUE: usize = 1024;
@@ -214,9 +220,13 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
     database.pragma_update(None, "synchronous", "FULL")?;
     // Written back in idle moments, see `write`.
     database.pragma_update(None, "wal_autocheckpoint", 0)?;
-    if version == 0 {
-        database.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;")).map_err(judged)?;
-    }
+    let change = match version {
+        0 => SCHEMA,
+        1 => FROM_1,
+        _ => return Ok(database),
+    };
+    // The version changes with the tables, or neither does.
+    database.execute_batch(&format!("BEGIN IMMEDIATE; {change} COMMIT;")).map_err(judged)?;
     Ok(database)
 }
 
@@ -233,13 +243,21 @@ fn load(database: &mut Connection, boot: &Boot) -> Result<Vec<Session>, StoreErr
     }
     transaction.commit()?;
     let mut rows = database.prepare(
-        "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends
+        "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends,
+                key, proven_utc
          FROM session",
     )?;
     let sessions = rows.query_map([], |row| {
+        let key = match row.get::<_, Option<[u8; 32]>>(12)? {
+            Some(fingerprint) => {
+                Some(Key { fingerprint: Fingerprint(fingerprint), proven_utc: row.get(13)? })
+            }
+            None => None,
+        };
         Ok(Session {
             id: SessionId(row.get(0)?),
             token: TokenHash(row.get(1)?),
+            key,
             holder: Holder {
                 user: row.get(2)?,
                 uid: row.get(3)?,
@@ -313,21 +331,25 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
     match job {
         Job::Grant(session) => {
             database
-                .prepare_cached("INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)")?
+                .prepare_cached(
+                    "INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+                )?
                 .execute(params![
-                session.id.0,
-                session.token.0,
-                session.holder.user,
-                session.holder.uid,
-                session.holder.method,
-                session.holder.dialect,
-                session.holder.source,
-                session.started_utc,
-                session.started,
-                session.last_used,
-                session.idle_ms,
-                session.ends
-            ])?;
+                    session.id.0,
+                    session.token.0,
+                    session.holder.user,
+                    session.holder.uid,
+                    session.holder.method,
+                    session.holder.dialect,
+                    session.holder.source,
+                    session.started_utc,
+                    session.started,
+                    session.last_used,
+                    session.idle_ms,
+                    session.ends,
+                    session.key.map(|key| key.fingerprint.0),
+                    session.key.map(|key| key.proven_utc)
+                ])?;
         }
         Job::End(sessions) => {
             let mut statement = database.prepare_cached("DELETE FROM session WHERE id = ?1")?;

@@ -1,18 +1,23 @@
 //! The live sessions: found by what their token hashes to, bounded, every change on disk first.
 
+mod by_key;
+mod live;
+
 use std::{
-    collections::{HashMap, HashSet},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+pub use by_key::KeyLogin;
+use live::Table;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{
-    Boot, Clock, EndReason, Ended, Holder, Session, SessionId, Standing, StoreError, clock, store::Store,
+    Boot, Clock, EndReason, Ended, Fingerprint, Holder, Key, Session, SessionId, Standing, StoreError, clock,
+    keys::Moment, store::Store,
 };
 use crate::{
     error::AuthError,
@@ -61,19 +66,6 @@ pub struct Sessions {
     granted: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    by_token: HashMap<TokenHash, Session>,
-    /// Sessions of each user, those being written to disk included.
-    of_user: HashMap<String, usize>,
-    /// Live ones and those being written to disk.
-    count: usize,
-    /// Used since last written.
-    unsaved: HashSet<TokenHash>,
-    /// Ended here but not yet on disk, because that failed: tried again until it works.
-    undeleted: Vec<SessionId>,
-}
-
 /// A stream of the sessions that end.
 #[derive(Debug)]
 pub struct Watch {
@@ -101,7 +93,7 @@ impl Sessions {
             // A last use in the future cannot be: it would keep the session alive longer than any request did.
             session.last_used = session.last_used.min(now);
             table.reserve(&session.holder.user);
-            table.by_token.insert(session.token, session);
+            table.insert(session);
         }
         info!(sessions = table.count, "sessions taken up");
         Ok(Self {
@@ -125,11 +117,27 @@ impl Sessions {
     /// # Errors
     /// At a bound, and when the store fails.
     pub async fn grant(&self, holder: Holder) -> Result<(Token, Session), AuthError> {
+        self.open_session(holder, None).await
+    }
+
+    async fn open_session(
+        &self,
+        holder: Holder,
+        by: Option<(Fingerprint, u64)>,
+    ) -> Result<(Token, Session), AuthError> {
+        let key = match by {
+            Some((fingerprint, login)) => {
+                let began = self.table().openings.began_utc(login);
+                Some(Key { fingerprint, proven_utc: began.ok_or(AuthError::Gone("the login"))? })
+            }
+            None => None,
+        };
         let token = Token::mint(secret::random()?);
         let now = self.clock.now();
         let session = Session {
             id: SessionId(uuid::Builder::from_random_bytes(secret::random()?).into_uuid().into_bytes()),
             token: token.hash(),
+            key,
             holder,
             started_utc: clock::utc(),
             started: now,
@@ -152,8 +160,21 @@ impl Sessions {
             Place { sessions: self, taken: Some((user, session.id)) }
         };
         self.with_store(async |store| store.grant(session.clone()).await).await?;
+        let inserted = {
+            // Under one lock: a revocation finds the login under way, or its session.
+            let mut table = self.table();
+            let user = &session.holder.user;
+            let revoked =
+                by.is_some_and(|(key, login)| table.openings.is_revoked(login, user, key, self.moment()));
+            if !revoked {
+                table.insert(session.clone());
+            }
+            !revoked
+        };
+        if !inserted {
+            return Err(AuthError::KeyRevoked);
+        }
         place.keep();
-        self.table().by_token.insert(session.token, session.clone());
         self.granted.notify_one();
         Ok((token, session))
     }
@@ -203,6 +224,10 @@ impl Sessions {
         self.tell(&session, reason);
         self.forget(vec![session.id]).await?;
         Ok(true)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { at: self.clock.now(), utc: clock::utc() }
     }
 
     /// From its return on every session that ends is told.
@@ -314,39 +339,6 @@ impl Sessions {
     /// No code that holds the lock can leave the table half changed, so a panic elsewhere does not matter.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    fn reserve(&mut self, user: &str) {
-        self.count += 1;
-        match self.of_user.get_mut(user) {
-            Some(count) => *count += 1,
-            None => {
-                self.of_user.insert(user.to_owned(), 1);
-            }
-        }
-    }
-
-    fn release(&mut self, user: &str) {
-        self.count = self.count.saturating_sub(1);
-        if let Some(count) = self.of_user.get_mut(user) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_user.remove(user);
-            }
-        }
-    }
-
-    fn take(&mut self, hash: &TokenHash) -> Option<Session> {
-        let session = self.by_token.remove(hash)?;
-        self.unsaved.remove(hash);
-        self.release(&session.holder.user);
-        Some(session)
-    }
-
-    fn idle(&self) -> bool {
-        self.by_token.is_empty() && self.undeleted.is_empty()
     }
 }
 

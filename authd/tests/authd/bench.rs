@@ -10,7 +10,7 @@ use std::{
 };
 
 use doorward_authd::{
-    Parts, Service,
+    Neighbours, Parts, Service,
     config::Config,
     serve,
     session::{Boot, Clock},
@@ -72,6 +72,9 @@ impl Bench {
         config.peers.gateway_socket = at("gateway.sock");
         config.pam.socket = at("pam.sock");
         config.pam.refusal_delay_ms = 0;
+        // There is no certd unless a test wants one.
+        config.certd.socket = PathBuf::new();
+        config.certd.user = Identity::current().uid.to_string();
         change(&mut config);
         config.check().expect("a good configuration");
         let now = Arc::new(AtomicU64::new(1_000_000));
@@ -80,9 +83,13 @@ impl Bench {
         bench
     }
 
-    async fn run(&mut self) {
+    /// Starts authd again after [`Bench::stop`].
+    pub(crate) async fn run(&mut self) {
         let service = Identity::current();
-        let parts = Parts::bind(&self.config, &service, self.gateway).expect("bound");
+        let certd = (!self.config.certd.socket.as_os_str().is_empty())
+            .then(|| self.config.certd.user.parse().expect("tests give a number"));
+        let peers = Neighbours { gateway: self.gateway, certd };
+        let parts = Parts::bind(&self.config, &service, peers).expect("bound");
         let now = self.now.clone();
         let system = Service {
             directory: Arc::new(self.users.clone()),

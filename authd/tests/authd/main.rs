@@ -7,9 +7,11 @@ mod fakes {
 
     use doorward_authd::account::{Directory, User};
 
+    pub(crate) mod certd;
     pub(crate) mod directory;
     pub(crate) mod pam;
 }
+mod keys;
 mod logins;
 mod peers;
 mod refusals;

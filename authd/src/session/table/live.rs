@@ -1,0 +1,74 @@
+//! The sessions in memory: found by token and by key, counted by user.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    super::{Fingerprint, Session, SessionId, keys::Openings},
+    TokenHash,
+};
+
+/// What is known in memory; the store has the same but for what it says here.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) by_token: HashMap<TokenHash, Session>,
+    /// Those that a key opened.
+    pub(super) by_key: HashMap<Fingerprint, Vec<TokenHash>>,
+    /// Logins by key that are under way.
+    pub(super) openings: Openings,
+    /// Sessions of each user, those being written to disk included.
+    pub(super) of_user: HashMap<String, usize>,
+    /// Live ones and those being written to disk.
+    pub(super) count: usize,
+    /// Used since last written.
+    pub(super) unsaved: HashSet<TokenHash>,
+    /// Ended here but not yet on disk, because that failed: tried again until it works.
+    pub(super) undeleted: Vec<SessionId>,
+}
+
+impl Table {
+    pub(super) fn reserve(&mut self, user: &str) {
+        self.count += 1;
+        match self.of_user.get_mut(user) {
+            Some(count) => *count += 1,
+            None => {
+                self.of_user.insert(user.to_owned(), 1);
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, user: &str) {
+        self.count = self.count.saturating_sub(1);
+        if let Some(count) = self.of_user.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_user.remove(user);
+            }
+        }
+    }
+
+    pub(super) fn insert(&mut self, session: Session) {
+        if let Some(key) = session.key {
+            self.by_key.entry(key.fingerprint).or_default().push(session.token);
+        }
+        self.by_token.insert(session.token, session);
+    }
+
+    pub(super) fn take(&mut self, hash: &TokenHash) -> Option<Session> {
+        let session = self.by_token.remove(hash)?;
+        if let Some(key) = session.key
+            && let Some(hashes) = self.by_key.get_mut(&key.fingerprint)
+        {
+            hashes.retain(|other| other != hash);
+            if hashes.is_empty() {
+                self.by_key.remove(&key.fingerprint);
+            }
+        }
+        self.unsaved.remove(hash);
+        self.release(&session.holder.user);
+        Some(session)
+    }
+
+    pub(super) fn idle(&self) -> bool {
+        self.by_token.is_empty() && self.undeleted.is_empty()
+    }
+}
