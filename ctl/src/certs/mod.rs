@@ -61,7 +61,7 @@ pub(crate) enum Command {
     },
     /// As root: read the keys out of the settings file of the original SysAdm server
     ImportSysadm {
-        /// The file, usually /var/db/sysadm.ini or /usr/local/etc/sysadm.conf
+        /// The file
         #[arg(value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
