@@ -8,11 +8,14 @@
 //!   kernel then answers with the uid of the listener: whoever owns a Unix socket that the sender
 //!   may connect to could be impersonated. So the socket must have been *accepted*, from the one
 //!   listening socket that is named here; an accepted socket has the address of its listener.
+//! - Its client may be long gone. The credentials stay with the accepted end for as long as anybody
+//!   keeps it, so a connection that was hung up says nothing about who is there now.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
@@ -47,6 +50,9 @@ pub enum Unfit {
     /// Accepted from another socket than the one named, or not accepted at all.
     #[error("not accepted from the expected listener")]
     NotAccepted,
+    /// The other end has closed.
+    #[error("hung up by its client")]
+    HungUp,
     /// The kernel would not say.
     #[error("{what}")]
     Io {
@@ -60,6 +66,18 @@ pub enum Unfit {
 
 pub(crate) fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Unfit {
     move |source| Unfit::Io { what, source: source.into() }
+}
+
+/// Whether the client is still there. One that has only finished writing is.
+fn check_open(socket: &OwnedFd) -> Result<(), Unfit> {
+    let mut sockets = [PollFd::new(socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut sockets, Some(&now)).map_err(failed("cannot ask whether it is open"))?;
+    let [asked] = sockets;
+    if asked.revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        return Err(Unfit::HungUp);
+    }
+    Ok(())
 }
 
 impl PassedSocket {
@@ -90,6 +108,7 @@ impl PassedSocket {
         }
         cleared.map_err(failed("cannot clear SO_LINGER"))?;
         system::check_accepted(&descriptor, listener)?;
+        check_open(&descriptor)?;
         let uid = crate::uid_of_peer(&descriptor).map_err(failed("cannot ask for its peer"))?;
         Ok(PassedSocket::Unix { uid })
     }

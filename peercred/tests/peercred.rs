@@ -105,6 +105,24 @@ fn a_connection_that_the_sender_made_itself_is_refused() {
 }
 
 #[test]
+fn a_connection_whose_client_has_gone_is_refused() {
+    // Whoever keeps the accepted end could be its user for ever.
+    let door = Door::new();
+    let (client, accepted) = door.connection();
+    drop(client);
+    assert_eq!(uid_of_peer(&accepted).expect("the kernel still answers"), own_uid());
+    assert!(matches!(door.examine(accepted), Err(Unfit::HungUp)));
+}
+
+#[test]
+fn a_client_that_has_finished_writing_is_still_there() {
+    let door = Door::new();
+    let (client, accepted) = door.connection();
+    client.shutdown(std::net::Shutdown::Write).expect("shut");
+    door.examine(accepted).expect("fit");
+}
+
+#[test]
 fn a_connection_accepted_from_another_listener_is_refused() {
     let (door, other) = (Door::new(), Door::new());
     let (_client, accepted) = other.connection();
