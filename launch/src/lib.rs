@@ -35,3 +35,4 @@ pub use account::Identity;
 pub use control::Control;
 pub use daemon::{Daemon, run};
 pub use error::{Misconfigured, StartError};
+pub use privilege::descriptors;

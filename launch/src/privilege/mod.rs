@@ -12,7 +12,7 @@ use linux as system;
 use std::io;
 
 use nix::unistd::{Gid, Uid, getgroups, setgroups};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Identity, StartError};
 
@@ -57,5 +57,21 @@ fn verify(uid: Uid, gid: Gid) -> Result<(), StartError> {
 pub(crate) fn confine() -> Result<(), StartError> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(step("cannot forbid core dumps"))?;
+    raise_descriptors()?;
     system::confine()
+}
+
+/// As many descriptors as the administrator allows: the low soft limit is for programs that use
+/// select(), and a service that runs out of descriptors is closed to everybody.
+fn raise_descriptors() -> Result<(), StartError> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .map_err(step("cannot raise the limit on open files"))
+}
+
+/// How many descriptors this process may have open.
+pub fn descriptors() -> usize {
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
 }

@@ -258,6 +258,10 @@ fn confined() {
         assert_eq!(status.line(capabilities), "0000000000000000", "{capabilities}");
     }
     assert_eq!(status.line("Umask"), "0077");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", status.line("Pid"))).expect("there");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let words: Vec<&str> = files.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "the soft limit is the hard one: {files}");
     // What is undumpable belongs to root, whoever runs it.
     let own = format!("/proc/{}", status.line("Pid"));
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(own + "/maps").expect("there")), 0);
