@@ -2,41 +2,35 @@
 //!
 //! Rights are worked out once, when authd tells an identity, so that a request costs one bit.
 
-use crate::namespace::{Needs, ROWS, Row};
+use crate::namespace::{Needs, Subject, subjects};
 
-/// The rows that a session may call.
+/// What a session may call: one bit for each subject of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights(u64);
-
-const _: () = assert!(ROWS.len() <= 64, "Rights has one bit for each row");
 
 impl Rights {
     /// The rights that these ACL entries grant.
     pub fn of(acl: &[String]) -> Self {
-        let mut granted = 0;
-        for (place, row) in ROWS.iter().enumerate() {
-            // No row here has actions of its own yet, so the subject's last word is `_`.
-            if allowed(acl, &subject(row, "_")) {
-                granted |= 1 << place;
-            }
-        }
-        Self(granted)
+        let granted = subjects().filter(|subject| allowed(acl, &in_words(subject)));
+        Self(granted.map(|subject| bit(&subject)).fold(0, |all, one| all | one))
     }
 
-    /// Whether this row may be called.
-    pub fn allow(self, row: &Row) -> bool {
-        match row.needs {
+    /// Whether this may be called.
+    pub fn allow(self, subject: &Subject) -> bool {
+        match subject.row.needs {
             Needs::Nothing => true,
-            Needs::Session => ROWS
-                .iter()
-                .position(|other| std::ptr::eq(other, row))
-                .is_some_and(|place| self.0 >> place & 1 == 1),
+            Needs::Session => self.0 & bit(subject) != 0,
         }
     }
 }
 
-fn subject(row: &Row, action: &str) -> String {
-    format!("sysadm.{}.{}.{action}", row.namespace, row.name)
+/// A subject beyond the last bit is granted to nobody; a test sees to it that there is none.
+fn bit(subject: &Subject) -> u64 {
+    u32::try_from(subject.place).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
+}
+
+fn in_words(subject: &Subject) -> String {
+    format!("sysadm.{}.{}.{}", subject.row.namespace, subject.row.name, subject.action.name)
 }
 
 /// One grant and no deny.
@@ -94,7 +88,7 @@ fn skip_stars(pattern: &[char], reached: &mut [bool]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::find;
+    use crate::namespace::{Row, find};
 
     #[test]
     fn patterns_match_whole_subjects() {
@@ -127,7 +121,27 @@ mod tests {
 
     fn may_query(acl: &[&str]) -> bool {
         let acl: Vec<String> = acl.iter().map(|entry| (*entry).to_owned()).collect();
-        Rights::of(&acl).allow(find("rpc", "query").expect("in the table"))
+        Rights::of(&acl).allow(&find("rpc", "query").and_then(Row::plain).expect("in the table"))
+    }
+
+    #[test]
+    fn every_subject_has_a_bit_of_its_own() {
+        let all = subjects().map(|subject| bit(&subject)).fold(0_u64, |all, one| all | one);
+        assert_eq!(usize::try_from(all.count_ones()).expect("small"), subjects().count());
+    }
+
+    #[test]
+    fn actions_are_granted_one_by_one() {
+        let settings = find("rpc", "settings").expect("in the table");
+        let may = |acl: &[&str], action: &str| {
+            let acl: Vec<String> = acl.iter().map(|entry| (*entry).to_owned()).collect();
+            Rights::of(&acl).allow(&settings.subject(action).expect("in the table"))
+        };
+        assert!(may(&["sysadm.rpc.settings.#"], "revoke_ssl_cert"));
+        assert!(may(&["sysadm.rpc.settings.list_*"], "list_ssl_certificates"));
+        assert!(!may(&["sysadm.rpc.settings.list_*"], "register_ssl_cert"));
+        assert!(!may(&["#", "!sysadm.rpc.settings.revoke_ssl_cert"], "revoke_ssl_certificate"));
+        assert!(!may(&["sysadm.sysadm.settings.#"], "list_ssl_certs"), "an alias is no subject");
     }
 
     #[test]
@@ -144,8 +158,8 @@ mod tests {
     #[test]
     fn rows_that_need_nothing_are_open_to_everybody() {
         let nobody = Rights::of(&["!#".to_owned()]);
-        for row in ROWS {
-            assert_eq!(nobody.allow(row), row.needs == Needs::Nothing);
+        for subject in subjects() {
+            assert_eq!(nobody.allow(&subject), subject.row.needs == Needs::Nothing);
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub tls: TlsFiles,
     /// `[authd]`
     pub authd: Authd,
+    /// `[certd]`
+    pub certd: Certd,
     /// `[http]`
     pub http: Http,
     /// `[limits]`
@@ -73,6 +75,16 @@ pub struct Authd {
     pub socket: PathBuf,
     /// Its socket for descriptors.
     pub peer_socket: PathBuf,
+    /// Who must listen there.
+    pub user: String,
+}
+
+/// `[certd]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Certd {
+    /// Its socket for the gateway; empty: there is no certd.
+    pub socket: PathBuf,
     /// Who must listen there.
     pub user: String,
 }
@@ -122,6 +134,7 @@ impl Default for Config {
             listen: Listen::default(),
             tls: TlsFiles::default(),
             authd: Authd::default(),
+            certd: Certd::default(),
             http: Http::default(),
             limits: Limits::default(),
             timers: Timers::default(),
@@ -152,6 +165,12 @@ impl Default for Authd {
             peer_socket: "/run/doorward/authd/peer.sock".into(),
             user: "doorward-authd".to_owned(),
         }
+    }
+}
+
+impl Default for Certd {
+    fn default() -> Self {
+        Self { socket: "/run/doorward/certd/certd.sock".into(), user: "doorward-certd".to_owned() }
     }
 }
 
@@ -231,11 +250,23 @@ impl Config {
         }
     }
 
-    pub(crate) fn backend(&self, uid: u32) -> backend::Settings {
+    /// Who must listen on certd's socket, if there is a certd.
+    pub(crate) fn certd_uid(&self) -> Result<Option<u32>, Misconfigured> {
+        if self.certd.socket.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        match account::resolve(&self.certd.user) {
+            Ok(certd) => Ok(Some(certd.uid)),
+            Err(error) => Err(Misconfigured::at("certd.user", error.to_string())),
+        }
+    }
+
+    pub(crate) fn backend(&self, uid: u32, certd: Option<u32>) -> backend::Settings {
         backend::Settings {
             socket: self.authd.socket.clone(),
             peer_socket: self.authd.peer_socket.clone(),
             uid,
+            certd: certd.map(|uid| (self.certd.socket.clone(), uid)),
             login: LOGIN,
             call: CALL,
         }
@@ -294,6 +325,18 @@ mod tests {
         assert_eq!(config.listen.tls.len(), 4);
         let parts = toml_like(r#"{"limits":{"in_flight":7},"timers":{},"listen":{"unix":""}}"#);
         assert_eq!((parts.limits.in_flight, parts.limits.per_source), (7, 8));
+    }
+
+    #[test]
+    fn certd_is_somebody_or_there_is_none() {
+        let uid = |text: &str| toml_like(text).certd_uid();
+        assert_eq!(uid(r#"{"certd":{"user":"12"}}"#).expect("a number"), Some(12));
+        assert_eq!(uid(r#"{"certd":{"socket":"","user":"no such user"}}"#).expect("nobody is asked"), None);
+        let refused = uid(r#"{"certd":{"user":"no such user"}}"#).expect_err("unknown");
+        assert_eq!(refused.key(), Some("certd.user"));
+        let config = toml_like(r#"{"certd":{"socket":"/c"}}"#);
+        assert_eq!(config.backend(1, Some(2)).certd, Some(("/c".into(), 2)));
+        assert_eq!(config.backend(1, None).certd, None);
     }
 
     #[test]

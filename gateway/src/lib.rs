@@ -25,4 +25,8 @@ pub mod backend;
 
 pub mod call;
 
+mod pem;
+
+mod utc;
+
 pub use serve::{Parts, bind, serve};

@@ -1,4 +1,4 @@
-//! The table of what clients may call: one line for each namespace/name.
+//! The table of what clients may call: one line for each namespace/name, and one for each action.
 
 use crate::call::Right;
 
@@ -9,14 +9,38 @@ pub struct Row {
     pub namespace: &'static str,
     /// Canonical: lower case.
     pub name: &'static str,
+    /// Other namespaces and names that mean this row.
+    pub aliases: &'static [(&'static str, &'static str)],
     /// Who may call it.
     pub needs: Needs,
-    /// What calling it can do.
-    pub right: Right,
+    /// What calling it can do; rights are asked of each by itself.
+    pub actions: &'static [Action],
     /// `rpc/query` names it while it is up.
     pub listed: bool,
     /// What answers it.
     pub handler: Handler,
+}
+
+/// One action of a row. A row that has none of its own has one, `_`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Canonical: lower case.
+    pub name: &'static str,
+    /// Another name that means it.
+    pub alias: Option<&'static str>,
+    /// What it can do.
+    pub right: Right,
+}
+
+/// A row and one of its actions: what a request means, and what rights are asked of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject {
+    /// The row.
+    pub row: &'static Row,
+    /// One of the row's.
+    pub action: &'static Action,
+    /// Its place among all subjects.
+    pub(crate) place: usize,
 }
 
 /// Who may call a row.
@@ -24,7 +48,7 @@ pub struct Row {
 pub enum Needs {
     /// Everybody.
     Nothing,
-    /// A session whose ACL grants the row.
+    /// A session whose ACL grants the action.
     Session,
 }
 
@@ -39,41 +63,89 @@ pub enum Handler {
     AuthRespond,
     /// `rpc/auth_token`
     AuthToken,
-    /// `rpc/auth_ssl`: nothing answers it until there is a registry of keys, so 404 to everybody.
+    /// `rpc/auth_ssl`
     AuthSsl,
     /// `rpc/auth_clear`
     AuthClear,
     /// `rpc/query`
     Query,
+    /// `rpc/settings`: certd's.
+    Settings,
 }
 
 /// Every row. What stands nowhere here is 401 without a session and 404 with one.
 ///
 /// A static, not a constant: rows are told apart by their place.
 pub static ROWS: &[Row] = &[
-    row("rpc", "identify", Needs::Nothing, Right::Read, Handler::Identify),
-    row("rpc", "auth", Needs::Nothing, Right::Write, Handler::Auth),
-    row("rpc", "auth_respond", Needs::Nothing, Right::Write, Handler::AuthRespond),
-    row("rpc", "auth_token", Needs::Nothing, Right::Write, Handler::AuthToken),
-    row("rpc", "auth_ssl", Needs::Nothing, Right::Write, Handler::AuthSsl),
-    row("rpc", "auth_clear", Needs::Nothing, Right::Write, Handler::AuthClear),
-    row("rpc", "query", Needs::Session, Right::Read, Handler::Query),
+    row("rpc", "identify", Needs::Nothing, READ, Handler::Identify),
+    row("rpc", "auth", Needs::Nothing, WRITE, Handler::Auth),
+    row("rpc", "auth_respond", Needs::Nothing, WRITE, Handler::AuthRespond),
+    row("rpc", "auth_token", Needs::Nothing, WRITE, Handler::AuthToken),
+    row("rpc", "auth_ssl", Needs::Nothing, WRITE, Handler::AuthSsl),
+    row("rpc", "auth_clear", Needs::Nothing, WRITE, Handler::AuthClear),
+    row("rpc", "query", Needs::Session, READ, Handler::Query),
+    Row {
+        aliases: &[("sysadm", "settings"), ("settings", "sysadm")],
+        listed: true,
+        ..row("rpc", "settings", Needs::Session, SETTINGS, Handler::Settings)
+    },
+];
+
+const READ: &[Action] = &[action("_", None, Right::Read)];
+const WRITE: &[Action] = &[action("_", None, Right::Write)];
+
+const SETTINGS: &[Action] = &[
+    action("list_ssl_certs", Some("list_ssl_certificates"), Right::Read),
+    action("list_ssl_checksums", None, Right::Read),
+    action("register_challenge", None, Right::Write),
+    action("register_ssl_cert", Some("register_ssl_certificate"), Right::Write),
+    action("revoke_ssl_cert", Some("revoke_ssl_certificate"), Right::Write),
 ];
 
 const fn row(
     namespace: &'static str,
     name: &'static str,
     needs: Needs,
-    right: Right,
+    actions: &'static [Action],
     handler: Handler,
 ) -> Row {
-    Row { namespace, name, needs, right, listed: false, handler }
+    Row { namespace, name, aliases: &[], needs, actions, listed: false, handler }
+}
+
+const fn action(name: &'static str, alias: Option<&'static str>, right: Right) -> Action {
+    Action { name, alias, right }
 }
 
 /// The row that a client's spelling means: ASCII case does not count.
 pub fn find(namespace: &str, name: &str) -> Option<&'static Row> {
+    let means = |(row_namespace, row_name): (&str, &str)| {
+        row_name.eq_ignore_ascii_case(name) && row_namespace.eq_ignore_ascii_case(namespace)
+    };
+    ROWS.iter().find(|row| means((row.namespace, row.name)) || row.aliases.iter().copied().any(means))
+}
+
+/// Every action of every row.
+pub fn subjects() -> impl Iterator<Item = Subject> {
     ROWS.iter()
-        .find(|row| row.name.eq_ignore_ascii_case(name) && row.namespace.eq_ignore_ascii_case(namespace))
+        .flat_map(|row| row.actions.iter().map(move |action| (row, action)))
+        .enumerate()
+        .map(|(place, (row, action))| Subject { row, action, place })
+}
+
+impl Row {
+    /// The action that a client's spelling means, as with [`find`].
+    pub fn subject(&'static self, action: &str) -> Option<Subject> {
+        let means = |name: &str| name.eq_ignore_ascii_case(action);
+        subjects().find(|subject| {
+            std::ptr::eq(subject.row, self)
+                && (means(subject.action.name) || subject.action.alias.is_some_and(means))
+        })
+    }
+
+    /// The only action of a row that has none of its own.
+    pub fn plain(&'static self) -> Option<Subject> {
+        self.subject("_")
+    }
 }
 
 #[cfg(test)]
@@ -91,14 +163,43 @@ mod tests {
     }
 
     #[test]
+    fn aliases_mean_the_canonical_row_and_action() {
+        let row = find("rpc", "settings").expect("in the table");
+        for (namespace, name) in [("sysadm", "settings"), ("settings", "sysadm"), ("SysAdm", "SETTINGS")] {
+            assert!(std::ptr::eq(find(namespace, name).expect("an alias"), row));
+        }
+        assert_eq!(find("settings", "rpc"), None);
+        let action = |name| row.subject(name).map(|subject| subject.action.name);
+        assert_eq!(action("register_ssl_certificate"), Some("register_ssl_cert"));
+        assert_eq!(action("REVOKE_ssl_cert"), Some("revoke_ssl_cert"));
+        assert_eq!(action("list_ssl_certificates"), Some("list_ssl_certs"));
+        assert_eq!((action("list_ssl"), action("_"), action("")), (None, None, None));
+        assert_eq!(find("rpc", "query").and_then(Row::plain).map(|subject| subject.action.name), Some("_"));
+    }
+
+    #[test]
     fn rows_are_canonical_and_stand_once() {
-        for (place, row) in ROWS.iter().enumerate() {
-            for word in [row.namespace, row.name] {
-                assert!(!word.is_empty());
-                assert!(word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')), "{word}");
+        let canonical = |word: &str| {
+            !word.is_empty() && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+        };
+        let names =
+            |row: &'static Row| std::iter::once((row.namespace, row.name)).chain(row.aliases.iter().copied());
+        let mut seen = std::collections::BTreeSet::new();
+        for name in ROWS.iter().flat_map(names) {
+            assert!(canonical(name.0) && canonical(name.1), "{name:?}");
+            assert!(seen.insert(name), "{name:?} stands twice");
+        }
+        for row in ROWS {
+            let mut seen = std::collections::BTreeSet::new();
+            for name in row.actions.iter().flat_map(|action| std::iter::once(action.name).chain(action.alias))
+            {
+                assert!(canonical(name), "{name}");
+                assert!(seen.insert(name), "{name} stands twice");
             }
-            let same = |other: &&Row| other.namespace == row.namespace && other.name == row.name;
-            assert_eq!(ROWS.iter().position(|other| same(&other)), Some(place));
+            assert!(!row.actions.is_empty());
+        }
+        for (place, subject) in subjects().enumerate() {
+            assert_eq!(subject.place, place);
         }
     }
 }

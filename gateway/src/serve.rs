@@ -39,6 +39,7 @@ pub struct Parts {
     /// The configured certificate; without one there is an own one in the state directory.
     configured: Option<Pem>,
     authd: u32,
+    certd: Option<u32>,
 }
 
 /// Binds the sockets and reads the configured key.
@@ -46,7 +47,7 @@ pub struct Parts {
 /// # Errors
 /// With the sentence for whoever has to mend it.
 pub fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
-    let authd = config.authd_uid()?;
+    let (authd, certd) = (config.authd_uid()?, config.certd_uid()?);
     file::state_directory(&config.state_dir, service)?;
     let configured = match (&config.tls.certificate, &config.tls.key) {
         (Some(certificate), Some(key)) => {
@@ -62,7 +63,7 @@ pub fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
         path if path.as_os_str().is_empty() => None,
         path => Some(socket::bind_stream(path, DOOR_MODE, (*service).into())?),
     };
-    Ok(Parts { tls, unix, configured, authd })
+    Ok(Parts { tls, unix, configured, authd, certd })
 }
 
 /// Serves until `control.shutdown`.
@@ -79,9 +80,10 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
     drop(pem);
     let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
 
+    let backend = Backend::start(config.backend(parts.authd, parts.certd));
     let shared = Arc::new(Shared {
-        backend: Backend::start(config.backend(parts.authd)),
-        router: Router::new(&hostname),
+        router: Router::new(&hostname, backend.certd()),
+        backend,
         rules: config.rules(),
         limits: config.limits(),
         timers: config.timers(),

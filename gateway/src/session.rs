@@ -15,8 +15,8 @@ pub use self::{
 };
 use crate::{
     access::Rights,
-    call::{Answer, Call, EndReason, Error, Identity, Reply},
-    namespace::{Needs, Row},
+    call::{Answer, AuthSsl, Call, Challenge, EndReason, Error, Identity, Reply, SessionId},
+    namespace::{Needs, Subject},
     router::Router,
 };
 
@@ -27,6 +27,8 @@ pub struct Session {
     state: State,
     busy: Busy,
     queue: VecDeque<Waiting>,
+    /// Requests that others answer meanwhile, and the session that each was allowed to.
+    under_way: Vec<(Ticket, SessionId)>,
     clock: Countdown,
     prompted: bool,
 }
@@ -45,18 +47,30 @@ enum State {
 #[derive(Debug)]
 enum Busy {
     No,
-    /// A login, with the conversation that it answers.
-    Login(Ticket, Option<String>),
+    /// A login, with what it answers.
+    Login(Ticket, Answers),
+    /// For a challenge.
+    Challenge(Ticket),
     /// Whether the session still lives; the first request in the queue waits for it.
     Check,
     /// The end of the session.
     Clear(Ticket, bool),
 }
 
+/// What a login answers.
+#[derive(Debug)]
+enum Answers {
+    Nothing,
+    /// The prompts of the conversation of this name.
+    Conversation(String),
+    /// The challenges of this connection.
+    Challenges,
+}
+
 #[derive(Debug)]
 struct Waiting {
     ticket: Ticket,
-    row: Option<&'static Row>,
+    subject: Option<Subject>,
     call: Call,
 }
 
@@ -99,6 +113,7 @@ impl Session {
             state: State::Anonymous,
             busy: Busy::No,
             queue: VecDeque::new(),
+            under_way: Vec::new(),
             clock: Countdown::new(settings.timers, start),
             prompted: false,
         }
@@ -116,7 +131,7 @@ impl Session {
 
     /// When a [`Event::Tick`] is due.
     pub fn deadline(&self) -> Instant {
-        self.clock.deadline(self.waits_for_authd())
+        self.clock.deadline(self.works())
     }
 
     /// What is to be done after this event. Actions are added to `actions` in their order.
@@ -131,32 +146,40 @@ impl Session {
         self.clock.advance(now);
         match event {
             _ if matches!(self.state, State::Closed) => return,
-            Event::Request { ticket, row, call } => {
+            Event::Request { ticket, subject, call } => {
                 self.clock.heard(now);
-                self.request(Waiting { ticket, row, call }, now, watch, router, actions);
+                self.request(Waiting { ticket, subject, call }, now, watch, router, actions);
             }
             Event::Heard => self.clock.heard(now),
             Event::LoggedIn(outcome, asked) => self.logged_in(outcome, asked, now, actions),
             Event::Checked(result, asked) => self.checked(result, asked, now, watch, router, actions),
             Event::Cleared(result) => self.cleared(result, actions),
+            Event::Challenged(result) => self.challenged(result, now, actions),
+            Event::Answered(ticket, result) => self.answered(ticket, result, now, actions),
             Event::Ended(reason) => self.ended(reason, actions),
             Event::Tick => {
-                if let Some(reason) = self.clock.over(now, self.waits_for_authd()) {
+                if let Some(reason) = self.clock.over(now, self.works()) {
                     self.close(reason, actions);
                 }
             }
         }
         self.go_on(now, watch, router, actions);
-        self.clock.stand_still(matches!(self.busy, Busy::Login(..)), now);
+        self.clock.stand_still(matches!(self.busy, Busy::Login(..) | Busy::Challenge(_)), now);
     }
 
     fn waits_for_authd(&self) -> bool {
         !matches!(self.busy, Busy::No)
     }
 
+    /// Something is done for the client, which need not speak meanwhile.
+    fn works(&self) -> bool {
+        self.waits_for_authd() || !self.under_way.is_empty()
+    }
+
     fn close(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
         self.state = State::Closed;
         self.queue.clear();
+        self.under_way.clear();
         actions.push(Action::Close(reason));
     }
 
@@ -169,8 +192,8 @@ impl Session {
         actions: &mut Vec<Action>,
     ) {
         // A check keeps the request it is for in the queue, so it is not counted twice.
-        let busy = usize::from(matches!(self.busy, Busy::Login(..) | Busy::Clear(..)));
-        if self.queue.len() + busy >= self.settings.in_flight {
+        let busy = usize::from(matches!(self.busy, Busy::Login(..) | Busy::Challenge(_) | Busy::Clear(..)));
+        if self.queue.len() + self.under_way.len() + busy >= self.settings.in_flight {
             actions.push(Action::Reply(request.ticket, Reply::Error(Error::TooMany)));
         } else if self.waits_for_authd() || !self.queue.is_empty() {
             self.queue.push_back(request);
@@ -199,12 +222,16 @@ impl Session {
     ) {
         let ticket = request.ticket;
         match request.call {
-            Call::Auth(_) | Call::AuthRespond(_) | Call::AuthToken(_) => {
+            Call::AuthSsl(AuthSsl::Challenge) => {
+                self.busy = Busy::Challenge(ticket);
+                actions.push(Action::Challenge);
+            }
+            Call::Auth(_) | Call::AuthRespond(_) | Call::AuthToken(_) | Call::AuthSsl(AuthSsl::Proof(_)) => {
                 self.log_in(ticket, request.call, actions);
             }
             Call::AuthClear { reply } => self.clear(ticket, reply, actions),
-            Call::Identify | Call::Query | Call::Absent => {
-                if request.row.is_some_and(|row| row.needs == Needs::Nothing) {
+            Call::Identify | Call::Query | Call::Settings(_) | Call::Malformed(_) | Call::Absent => {
+                if request.subject.is_some_and(|subject| subject.row.needs == Needs::Nothing) {
                     actions.push(Action::Reply(ticket, router.answer(&request.call, None)));
                     return;
                 }
@@ -217,7 +244,7 @@ impl Session {
                         self.busy = Busy::Check;
                         self.queue.push_front(request);
                     }
-                    (State::Held(_), Some(_)) => self.answer(&request, now, router, actions),
+                    (State::Held(_), Some(_)) => self.answer(request, now, router, actions),
                     (State::Anonymous | State::Closed, _) => {
                         actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized)));
                     }
@@ -226,13 +253,21 @@ impl Session {
         }
     }
 
-    /// Answers a request of a session that is known to live.
-    fn answer(&mut self, request: &Waiting, now: Instant, router: &Router, actions: &mut Vec<Action>) {
+    /// Answers a request of a session that is known to live, or has it answered.
+    fn answer(&mut self, request: Waiting, now: Instant, router: &Router, actions: &mut Vec<Action>) {
         let State::Held(held) = &mut self.state else { return };
-        let reply = match request.row {
-            None => Reply::Error(Error::NotFound),
-            Some(row) if held.rights.allow(row) => router.answer(&request.call, Some(held.rights)),
-            Some(_) => Reply::Error(Error::Forbidden),
+        let reply = match (request.subject, request.call) {
+            (None, Call::Malformed(error)) => Reply::Error(error),
+            (None, _) => Reply::Error(Error::NotFound),
+            (Some(subject), _) if !router.serves(subject.row) => Reply::Error(Error::NotFound),
+            (Some(subject), _) if !held.rights.allow(&subject) => Reply::Error(Error::Forbidden),
+            (Some(_), Call::Malformed(error)) => Reply::Error(error),
+            (Some(_), Call::Settings(settings)) => {
+                self.under_way.push((request.ticket, held.identity.session));
+                actions.push(Action::Settings(request.ticket, settings));
+                return;
+            }
+            (Some(_), call) => router.answer(&call, Some(held.rights)),
         };
         if matches!(reply, Reply::Answer(_)) {
             held.used(now);
@@ -241,25 +276,83 @@ impl Session {
         actions.push(Action::Reply(request.ticket, reply));
     }
 
+    /// Somebody else has answered a request. What was done is told even if its session is over by now.
+    fn answered(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Answer, Error>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(place) = self.under_way.iter().position(|(waiting, _)| *waiting == ticket) else { return };
+        let (_, session) = self.under_way.swap_remove(place);
+        self.clock.heard(now);
+        let reply = match result {
+            Ok(answer) => {
+                if let State::Held(held) = &mut self.state
+                    && held.identity.session == session
+                {
+                    held.used(now);
+                    actions.push(Action::Used);
+                }
+                Reply::Answer(answer)
+            }
+            Err(error) => Reply::Error(error),
+        };
+        actions.push(Action::Reply(ticket, reply));
+    }
+
+    fn challenged(&mut self, result: Result<Challenge, Error>, now: Instant, actions: &mut Vec<Action>) {
+        if !matches!(self.busy, Busy::Challenge(_)) {
+            return;
+        }
+        let Busy::Challenge(ticket) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        let reply = match result {
+            Ok(challenge) => {
+                self.clock.challenge_opened(now);
+                Reply::Answer(Answer::Challenge(challenge))
+            }
+            Err(error) => Reply::Error(error),
+        };
+        actions.push(Action::Reply(ticket, reply));
+    }
+
     fn log_in(&mut self, ticket: Ticket, call: Call, actions: &mut Vec<Action>) {
         let login = match call {
             Call::Auth(credentials) if !credentials.well_formed() => None,
             Call::Auth(credentials) if credentials.password.expose().is_empty() => {
-                self.settings.local.then_some(Login::LocalPeer { username: credentials.username })
+                let username = credentials.username;
+                if self.settings.local {
+                    Some(Login::LocalPeer { username })
+                } else {
+                    let named = self.settings.certificate && !username.is_empty();
+                    named.then_some(Login::TlsCertificate { username })
+                }
             }
             Call::Auth(credentials) if credentials.username.is_empty() => None,
             Call::Auth(credentials) => Some(Login::Password(credentials)),
             Call::AuthToken(token) => token.map(Login::Token),
             Call::AuthRespond(answers) => Some(Login::Answers(answers)),
-            Call::Identify | Call::Query | Call::AuthClear { .. } | Call::Absent => None,
+            Call::AuthSsl(AuthSsl::Proof(proof)) => proof.map(Login::CertificateProof),
+            Call::AuthSsl(AuthSsl::Challenge)
+            | Call::Identify
+            | Call::Query
+            | Call::AuthClear { .. }
+            | Call::Settings(_)
+            | Call::Malformed(_)
+            | Call::Absent => None,
         };
         match login {
             Some(login) => {
-                let conversation = match &login {
-                    Login::Answers(answers) => Some(answers.conversation.clone()),
-                    Login::Password(_) | Login::LocalPeer { .. } | Login::Token(_) => None,
+                let answers = match &login {
+                    Login::Answers(answers) => Answers::Conversation(answers.conversation.clone()),
+                    Login::CertificateProof(_) => Answers::Challenges,
+                    Login::Password(_)
+                    | Login::LocalPeer { .. }
+                    | Login::TlsCertificate { .. }
+                    | Login::Token(_) => Answers::Nothing,
                 };
-                self.busy = Busy::Login(ticket, conversation);
+                self.busy = Busy::Login(ticket, answers);
                 actions.push(Action::Login(login));
             }
             None => actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized))),
@@ -273,7 +366,10 @@ impl Session {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let Busy::Login(ticket, answered) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        if !matches!(self.busy, Busy::Login(..)) {
+            return;
+        }
+        let Busy::Login(ticket, answers) = std::mem::replace(&mut self.busy, Busy::No) else { return };
         let reply = match outcome {
             Ok(Outcome::Granted(identity)) => {
                 let seconds = identity.idle.map_or(0, |idle| idle.after.as_secs());
@@ -285,9 +381,7 @@ impl Session {
                 }
                 self.state = State::Held(Held::new(identity, asked, now));
                 self.clock.logged_in();
-                if answered.is_some() {
-                    self.clock.conversation_ended(answered.as_deref());
-                }
+                self.answers_are_over(&answers);
                 Reply::Answer(Answer::Granted { token, seconds })
             }
             Ok(Outcome::Prompts(prompts)) => {
@@ -296,17 +390,26 @@ impl Session {
                 Reply::Answer(Answer::Prompts(prompts))
             }
             Ok(Outcome::Denied) => {
-                self.clock.conversation_ended(answered.as_deref());
+                self.answers_are_over(&answers);
                 Reply::Error(Error::Unauthorized)
             }
             Err(error) => {
                 if error == Error::Unauthorized {
-                    self.clock.conversation_ended(answered.as_deref());
+                    self.answers_are_over(&answers);
                 }
                 Reply::Error(error)
             }
         };
         actions.push(Action::Reply(ticket, reply));
+    }
+
+    /// What a login answered is closed, whatever came of it.
+    fn answers_are_over(&mut self, answers: &Answers) {
+        match answers {
+            Answers::Nothing => {}
+            Answers::Conversation(name) => self.clock.conversation_ended(name),
+            Answers::Challenges => self.clock.challenges_ended(),
+        }
     }
 
     fn checked(
@@ -334,7 +437,7 @@ impl Session {
                 if watch.is_some()
                     && let Some(first) = self.queue.pop_front()
                 {
-                    self.answer(&first, now, router, actions);
+                    self.answer(first, now, router, actions);
                 }
             }
             Err(Error::Unauthorized | Error::NotFound) => self.state = State::Anonymous,

@@ -34,7 +34,7 @@ impl Failure {
 
     /// A back end that breaks the contract.
     pub(super) fn contract(what: &str) -> Self {
-        Self::new(Error::Fault, format!("authd's answer is wrong: {what}"))
+        Self::new(Error::Fault, format!("the back end's answer is wrong: {what}"))
     }
 }
 
@@ -52,7 +52,7 @@ impl From<tonic::Status> for Failure {
             detail.push_str(&format!(": {cause}"));
             source = cause.source();
         }
-        // What authd states comes as a header and has no source; what has one was made by the
+        // What a service states comes as a header and has no source; what has one was made by the
         // connection below, whatever code it was given.
         if status.source().is_some() {
             return Self::new(Error::Unavailable, detail);

@@ -14,7 +14,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::call::{EndReason, SessionId, Token};
+use crate::call::{EndReason, Secret, SessionId, Token};
 
 /// The last ended sessions that are remembered, for grants that are under way while they end.
 const REMEMBERED: usize = 1_024;
@@ -62,11 +62,23 @@ pub(super) struct Held {
     /// The last use, in milliseconds since the table's start.
     used: AtomicU64,
     unreported: AtomicBool,
+    /// authd's word for certd who this is, and until when it is good. It lives as long as some connection
+    /// holds the session.
+    assertion: Mutex<Option<(Secret, Instant)>>,
 }
 
 impl Held {
     pub(super) fn last_use(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn assertion(&self) -> Option<Secret> {
+        let kept = lock(&self.assertion);
+        kept.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(assertion, _)| assertion.clone())
+    }
+
+    pub(super) fn keep_assertion(&self, assertion: Secret, until: Instant) {
+        *lock(&self.assertion) = Some((assertion, until));
     }
 }
 
@@ -111,6 +123,10 @@ pub struct Holding {
     complete: bool,
 }
 
+/// A call's hold on a session: enough to say who asks, not to keep the session held.
+#[derive(Debug, Clone)]
+pub struct Pass(pub(super) Arc<Held>);
+
 impl Holding {
     /// Everything that ended while the session was granted is known. If not, what authd said of it
     /// must be asked again before it is used.
@@ -126,6 +142,11 @@ impl Holding {
         self.listener.waker.register(context.waker());
         // It may have ended between the look and the registration.
         self.listener.heard().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// For a call with this session.
+    pub fn pass(&self) -> Pass {
+        Pass(Arc::clone(&self.held))
     }
 
     /// Whether the session is known to have ended.
@@ -210,7 +231,12 @@ impl Table {
             listener.tell(*reason);
         }
         let entry = inner.held.entry(session).or_insert_with(|| Entry {
-            held: Arc::new(Held { token, used: AtomicU64::new(0), unreported: AtomicBool::new(false) }),
+            held: Arc::new(Held {
+                token,
+                used: AtomicU64::new(0),
+                unreported: AtomicBool::new(false),
+                assertion: Mutex::default(),
+            }),
             listeners: Vec::new(),
         });
         entry.listeners.push(Arc::clone(&listener));

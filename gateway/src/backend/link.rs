@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 /// From calling to being connected.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// A back end that does not answer a ping for this long is gone.
 const PING: Duration = Duration::from_secs(5);
 /// The largest header list of an answer.
@@ -25,20 +25,24 @@ impl Link {
     /// A channel that connects when it is used, and again after every failure.
     pub(super) fn channel(&self) -> Channel {
         let link = self.clone();
-        Endpoint::from_static("http://authd")
+        self.endpoint().connect_with_connector_lazy(service_fn(move |_: Uri| {
+            let link = link.clone();
+            async move { link.connect().await.map(TokioIo::new) }
+        }))
+    }
+
+    /// What holds for every connection.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint::from_static("http://doorward")
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true)
             .http2_max_header_list_size(HEADERS_MAX)
-            .connect_with_connector_lazy(service_fn(move |_: Uri| {
-                let link = link.clone();
-                async move { link.connect().await.map(TokioIo::new) }
-            }))
     }
 
     /// The stream is handed over only when the kernel says that the right user listens.
-    async fn connect(&self) -> io::Result<UnixStream> {
+    pub(super) async fn connect(&self) -> io::Result<UnixStream> {
         let stream = UnixStream::connect(&self.path).await?;
         check_server(&stream, self.uid)?;
         Ok(stream)

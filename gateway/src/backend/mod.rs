@@ -1,30 +1,40 @@
-//! The gRPC clients of authd: connections, deadlines, bounds, and what is remembered of sessions.
+//! The gRPC clients of authd and certd: connections, deadlines, bounds, and what is remembered of sessions.
 //!
 //! Logins, session calls and the stream of ended sessions have a connection each, so that none of
 //! them waits behind another.
 
 mod activity;
 mod background;
+pub(crate) mod certd;
 mod failure;
 mod held;
+mod line;
 mod link;
 mod peer;
 mod watch;
 mod wire;
 
-use std::{net::IpAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use doorward_proto::authd::v1::{self as proto, login_client::LoginClient, sessions_client::SessionsClient};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
+use self::{certd::Certd, held::Table, link::Link};
 pub use self::{
+    certd::Connection,
     failure::Failure,
-    held::{Holding, Moment},
+    held::{Holding, Moment, Pass},
+    line::Up,
 };
-use self::{held::Table, link::Link};
-use crate::call::{Answers, ConnectionId, Credentials, Error, Identity, Prompts, Token};
+use crate::call::{
+    Answer, Answers, Challenge, ClientCertificate, ConnectionId, Credentials, Error, Identity, KeyProof,
+    KeyRequest, Origin, Prompts, Secret, ServerKey, Token,
+};
 
 /// The largest answer of authd that is read.
 const ANSWER_MAX: usize = 64 << 10;
@@ -34,6 +44,10 @@ const REQUEST_MAX: usize = 64 << 10;
 const LOGINS: usize = 256;
 /// The most session calls at once.
 const SESSION_CALLS: usize = 64;
+/// An assertion is not used when it has less than this left: it must still be good when certd reads it.
+const ASSERTION_MARGIN: Duration = Duration::from_secs(2);
+/// The longest that one is kept, whatever authd says.
+const ASSERTION_MAX: Duration = Duration::from_secs(60);
 
 /// Where authd is and how long it may take.
 #[derive(Debug, Clone)]
@@ -44,6 +58,8 @@ pub struct Settings {
     pub peer_socket: PathBuf,
     /// Who must have called listen() on both.
     pub uid: u32,
+    /// certd's socket and who must have called listen() there; none: there is no certd.
+    pub certd: Option<(PathBuf, u32)>,
     /// For a step of a login: a little more than authd itself waits for PAM.
     pub login: Duration,
     /// For every other call.
@@ -58,6 +74,7 @@ pub struct Backend {
     sessions: SessionsClient<Channel>,
     logins: Semaphore,
     session_calls: Semaphore,
+    certd: Option<Certd>,
     table: Arc<Table>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -74,6 +91,15 @@ pub enum Method {
         username: String,
         /// The connection.
         descriptor: OwnedFd,
+    },
+    /// By a registered key, which answered a challenge of this connection.
+    CertificateProof(KeyProof),
+    /// By the certificate that the client showed in the TLS handshake.
+    TlsCertificate {
+        /// The user that the client says it is.
+        username: String,
+        /// What it showed.
+        shown: ClientCertificate,
     },
     /// By a live session's token.
     Token(Token),
@@ -106,6 +132,7 @@ impl Backend {
                 .max_encoding_message_size(REQUEST_MAX),
             logins: Semaphore::new(LOGINS),
             session_calls: Semaphore::new(SESSION_CALLS),
+            certd: settings.certd.clone().map(|(path, uid)| Certd::new(Link { path, uid }, settings.call)),
             table: Arc::new(Table::new()),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -117,7 +144,15 @@ impl Backend {
         let reporter =
             activity::run(backend.sessions.clone(), Arc::clone(&backend.table), backend.settings.call);
         backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(reporter));
+        if let Some(certd) = &backend.certd {
+            backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(certd.keep()));
+        }
         backend
+    }
+
+    /// Whether certd can be reached, as far as is known; none where there is no certd.
+    pub fn certd(&self) -> Option<Up> {
+        self.certd.as_ref().map(Certd::up)
     }
 
     /// Ends what runs by itself, and waits a little for calls that are under way.
@@ -145,13 +180,13 @@ impl Backend {
     pub async fn log_in(
         &self,
         connection: ConnectionId,
-        source: Option<IpAddr>,
+        origin: Origin,
         method: Method,
         asked: Moment,
     ) -> Result<Outcome, Failure> {
         let _permit =
             self.logins.try_acquire().map_err(|_| Failure::new(Error::TooMany, "too many logins"))?;
-        let answer = timeout(self.settings.login, self.ask_login(connection, source, method));
+        let answer = timeout(self.settings.login, self.ask_login(connection, origin, method));
         let answer = answer.await.map_err(|_| Failure::late("login"))??;
         match wire::outcome(answer)? {
             wire::Outcome::Granted(identity) => {
@@ -166,7 +201,7 @@ impl Backend {
     async fn ask_login(
         &self,
         connection: ConnectionId,
-        source: Option<IpAddr>,
+        origin: Origin,
         method: Method,
     ) -> Result<proto::Outcome, Failure> {
         let method = match method {
@@ -176,6 +211,8 @@ impl Backend {
             }
             Method::Password(credentials) => wire::password(&credentials),
             Method::Token(token) => wire::token(&token),
+            Method::CertificateProof(proof) => wire::certificate_proof(proof),
+            Method::TlsCertificate { username, shown } => wire::tls_certificate(username, shown),
             Method::LocalPeer { username, descriptor } => {
                 let asked = peer::ask(&self.settings.peer_socket, self.settings.uid, descriptor, connection);
                 match timeout(self.settings.call, asked).await.map_err(|_| Failure::late("peer"))?? {
@@ -184,8 +221,61 @@ impl Backend {
                 }
             }
         };
-        let request = wire::begin(connection, source, method);
+        let request = wire::begin(connection, origin, method);
         Ok(self.login.clone().begin(request).await?.into_inner())
+    }
+
+    /// A string for this connection to be signed.
+    pub async fn challenge(
+        &self,
+        connection: ConnectionId,
+        server_key: ServerKey,
+    ) -> Result<Challenge, Failure> {
+        let _permit =
+            self.logins.try_acquire().map_err(|_| Failure::new(Error::TooMany, "too many logins"))?;
+        let request = wire::challenge_request(connection, server_key);
+        let answer = timeout(self.settings.call, self.login.clone().challenge(request)).await;
+        wire::challenge(answer.map_err(|_| Failure::late("challenge"))??.into_inner())
+    }
+
+    /// Has certd answer, for the session of `pass`.
+    pub async fn settings(
+        &self,
+        connection: Connection,
+        pass: Pass,
+        request: KeyRequest,
+    ) -> Result<Answer, Failure> {
+        let certd = self.certd.as_ref().ok_or_else(|| Failure::new(Error::NotFound, "there is no certd"))?;
+        if let Some(assertion) = pass.0.assertion() {
+            match certd.answer(&connection, &assertion, &request).await {
+                // authd's key may have changed since; nothing was done.
+                Err(Failure { error: Error::Unauthorized, .. }) => {}
+                result => return result,
+            }
+        }
+        let assertion = self.assertion(&pass).await?;
+        certd.answer(&connection, &assertion, &request).await.map_err(|failure| match failure.error {
+            // The session is good, as authd has just said: the client cannot mend this by a login.
+            Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
+            _ => failure,
+        })
+    }
+
+    /// authd's word for certd whose session this is.
+    async fn assertion(&self, pass: &Pass) -> Result<Secret, Failure> {
+        let asked = Instant::now();
+        let request =
+            proto::AssertRequest { token: pass.0.token.expose().to_owned(), audience: "certd".to_owned() };
+        let answer = self.session_call("assert", self.sessions.clone().assert(request)).await;
+        let answer = answer.map_err(|failure| match failure.error {
+            // There is no such session any more.
+            Error::NotFound => Failure::new(Error::Unauthorized, failure.detail),
+            _ => failure,
+        })?;
+        let valid = Duration::from_millis(answer.valid_ms).min(ASSERTION_MAX);
+        let assertion = Secret::new(answer.jwt);
+        pass.0.keep_assertion(assertion.clone(), asked + valid.saturating_sub(ASSERTION_MARGIN));
+        Ok(assertion)
     }
 
     /// The session of a token with its rights as they are now.

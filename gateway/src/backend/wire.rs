@@ -1,14 +1,17 @@
 //! Our vocabulary to and from authd's messages.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use doorward_proto::authd::v1::{self as proto, begin_request, outcome};
+use doorward_proto::{
+    authd::v1::{self as proto, begin_request, outcome},
+    certd::v1 as certd,
+};
 use uuid::Uuid;
 
 use super::Failure;
 use crate::call::{
-    Answers, ConnectionId, Credentials, EndReason, Identity, Idle, Prompt, Prompts, Secret, SessionId, Style,
-    Token,
+    Answers, Challenge, ClientCertificate, ConnectionId, Credentials, EndReason, Identity, Idle, Key,
+    KeyCertificate, KeyProof, Origin, Prompt, Prompts, Secret, ServerKey, SessionId, Style, Token,
 };
 
 pub(super) enum Outcome {
@@ -29,13 +32,13 @@ fn duration(milliseconds: u64) -> Duration {
 
 pub(super) fn begin(
     connection: ConnectionId,
-    source: Option<IpAddr>,
+    origin: Origin,
     method: begin_request::Method,
 ) -> proto::BeginRequest {
-    let address = source.map(|address| address.to_canonical().to_string()).unwrap_or_default();
+    let address = origin.address.map(|address| address.to_canonical().to_string()).unwrap_or_default();
     proto::BeginRequest {
         connection: connection.to_string(),
-        source: Some(proto::Source { address, local_uid: None }),
+        source: Some(proto::Source { address, local_uid: origin.uid }),
         dialect: proto::Dialect::Sysadm.into(),
         method: Some(method),
     }
@@ -54,6 +57,62 @@ pub(super) fn local_peer(handle: Vec<u8>, username: String) -> begin_request::Me
 
 pub(super) fn token(token: &Token) -> begin_request::Method {
     begin_request::Method::Token(proto::Token { token: token.expose().to_owned() })
+}
+
+pub(super) fn certificate_proof(proof: KeyProof) -> begin_request::Method {
+    begin_request::Method::CertificateProof(proto::CertificateProof {
+        signature: proof.signature,
+        username: proof.username,
+        fingerprint: proof.fingerprint.map(Vec::from).unwrap_or_default(),
+    })
+}
+
+pub(super) fn tls_certificate(username: String, shown: ClientCertificate) -> begin_request::Method {
+    let ClientCertificate { key, certificate } = shown;
+    begin_request::Method::TlsCertificate(proto::TlsCertificate { username, key, certificate })
+}
+
+pub(super) fn challenge_request(connection: ConnectionId, server_key: ServerKey) -> proto::ChallengeRequest {
+    proto::ChallengeRequest {
+        connection: connection.to_string(),
+        server_key: server_key.map(Vec::from).unwrap_or_default(),
+    }
+}
+
+pub(super) fn challenge(reply: proto::ChallengeReply) -> Result<Challenge, Failure> {
+    checked(Challenge { test_string: reply.test_string, context: reply.context })
+}
+
+pub(super) fn challenge_of_certd(reply: certd::ChallengeReply) -> Result<Challenge, Failure> {
+    checked(Challenge { test_string: reply.test_string, context: reply.context })
+}
+
+/// An empty string would be a signature for every purpose.
+fn checked(challenge: Challenge) -> Result<Challenge, Failure> {
+    if challenge.test_string.is_empty() || challenge.context.is_empty() {
+        return Err(Failure::contract("no challenge"));
+    }
+    Ok(challenge)
+}
+
+pub(super) fn key_of(entry: certd::Entry) -> Result<Key, Failure> {
+    let certificate = (!entry.certificate.is_empty()).then_some(KeyCertificate {
+        der: entry.certificate,
+        subject: entry.subject,
+        not_before: entry.not_before,
+        not_after: entry.not_after,
+    });
+    Ok(Key {
+        user: entry.user,
+        spki: entry.key,
+        fingerprint: entry.fingerprint.try_into().map_err(|_| Failure::contract("a fingerprint"))?,
+        nickname: entry.nickname,
+        email: entry.email,
+        registered: entry.registered,
+        proven: entry.proven,
+        last_used: entry.last_used.map(|when| (when, entry.last_source)),
+        certificate,
+    })
 }
 
 pub(super) fn respond(connection: ConnectionId, answers: &Answers) -> proto::RespondRequest {

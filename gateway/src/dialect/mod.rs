@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use crate::{
     call::{Call, Error},
-    namespace::Row,
+    namespace::Subject,
 };
 
 /// One message, as far as it was understood.
@@ -25,8 +25,8 @@ pub struct Decoded<'a> {
 /// A request that was understood.
 #[derive(Debug)]
 pub struct Request {
-    /// The row that it means, if there is one.
-    pub row: Option<&'static Row>,
+    /// The row and the action that it means, if there are such.
+    pub subject: Option<Subject>,
     /// What it asks.
     pub call: Call,
 }

@@ -1,7 +1,11 @@
 //! SysAdm envelopes: one JSON object in a message each way.
 
+mod keys;
+mod settings;
+
 use std::{borrow::Cow, io::Write};
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::value::RawValue;
 
 use super::{
@@ -10,8 +14,8 @@ use super::{
 };
 use crate::{
     call::{
-        ANSWERS_MAX, Answer, Answers, Call, Credentials, EndReason, Error, PASSWORD_MAX, Reply, Right,
-        Secret, Style, Token,
+        ANSWERS_MAX, Answer, Answers, AuthSsl, Call, Credentials, EndReason, Error, KeyProof, PASSWORD_MAX,
+        Reply, Right, Secret, Style, Token, username_is_well_formed,
     },
     namespace::{self, Handler},
 };
@@ -47,16 +51,21 @@ pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
         let name = word("name", name.is_some(), name.and_then(json::string))?;
         let row = namespace::find(&namespace, &name);
         let args = args.map_or(text, RawValue::get);
-        let call = match row.map(|row| row.handler) {
-            Some(Handler::Identify) => Call::Identify,
-            Some(Handler::Query) => Call::Query,
-            Some(Handler::Auth) => Call::Auth(auth(args)?),
-            Some(Handler::AuthRespond) => Call::AuthRespond(auth_respond(args)?),
-            Some(Handler::AuthToken) => Call::AuthToken(auth_token(args)?),
-            Some(Handler::AuthClear) => Call::AuthClear { reply: wants_reply(args) },
-            Some(Handler::AuthSsl) | None => Call::Absent,
+        let Some(row) = row else { return Ok(Request { subject: None, call: Call::Absent }) };
+        let call = match row.handler {
+            Handler::Identify => Call::Identify,
+            Handler::Query => Call::Query,
+            Handler::Auth => Call::Auth(auth(args)?),
+            Handler::AuthRespond => Call::AuthRespond(auth_respond(args)?),
+            Handler::AuthToken => Call::AuthToken(auth_token(args)?),
+            Handler::AuthSsl => Call::AuthSsl(auth_ssl(args)?),
+            Handler::AuthClear => Call::AuthClear { reply: wants_reply(args) },
+            Handler::Settings => {
+                let (subject, call) = settings::decode(row, args);
+                return Ok(Request { subject, call });
+            }
         };
-        Ok(Request { row, call })
+        Ok(Request { subject: row.plain(), call })
     };
     let request = request();
     Decoded { echo, request }
@@ -131,6 +140,35 @@ fn auth_token(args: &str) -> Result<Option<Token>, Error> {
     Ok(text("token", token)?.and_then(|token| Token::parse(Secret::new(token.into_owned()))))
 }
 
+/// The second stage has a signature, the first has none. What is no text is a bad request; text that
+/// cannot be a proof is one more login that fails.
+fn auth_ssl(args: &str) -> Result<AuthSsl, Error> {
+    if args == r#""""# {
+        return Ok(AuthSsl::Challenge);
+    }
+    let [signature, username, fingerprint] = object(args, &["encrypted_string", "username", "fingerprint"])?;
+    let signature = text("encrypted_string", signature)?;
+    let username = text("username", username)?.unwrap_or_default();
+    let fingerprint = text("fingerprint", fingerprint)?.unwrap_or_default();
+    let Some(signature) = signature else { return Ok(AuthSsl::Challenge) };
+    let proof = || {
+        let signature = settings::base64(&signature).filter(|bytes| !bytes.is_empty())?;
+        let fingerprint = match &*fingerprint {
+            "" => None,
+            given => Some(self::fingerprint(given)?),
+        };
+        let username_is_one = username.is_empty() || username_is_well_formed(&username);
+        username_is_one.then(|| KeyProof { signature, username: username.into_owned(), fingerprint })
+    };
+    Ok(AuthSsl::Proof(proof()))
+}
+
+/// `SHA256:` and base64, with or without its padding, as ssh-keygen shows it.
+fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("SHA256:")?;
+    STANDARD_NO_PAD.decode(digits.strip_suffix('=').unwrap_or(digits)).ok()?.try_into().ok()
+}
+
 fn wants_reply(args: &str) -> bool {
     members(args, &["reply"]).is_ok_and(|members| {
         members.twice.is_none() && members.values.iter().flatten().any(|value| value.get() == "true")
@@ -197,6 +235,15 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer) {
             }
             out.extend_from_slice(b"]}");
         }
+        Answer::Challenge(challenge) => {
+            out.extend_from_slice(br#"{"context":"#);
+            write_string(out, &challenge.context);
+            out.extend_from_slice(br#","test_string":"#);
+            write_string(out, &challenge.test_string);
+            out.push(b'}');
+        }
+        Answer::Keys(keys) => keys::write_list(out, keys),
+        Answer::Checksums(keys) => keys::write_checksums(out, keys),
         Answer::Rows(rows) => {
             out.push(b'{');
             for (place, (namespace, name, right)) in rows.iter().enumerate() {

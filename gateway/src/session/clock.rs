@@ -14,7 +14,14 @@ pub struct Timers {
     pub conversation: Duration,
 }
 
-/// The login clock stands still while authd works on a login and while a conversation is open.
+/// How long a challenge can be answered.
+const CHALLENGE: Duration = Duration::from_secs(30);
+/// So many challenges of a connection stop the login clock; a client that asks for ever more of them
+/// would never be sent away.
+const CHALLENGES: u8 = 8;
+
+/// The login clock stands still while authd works on a login and while a conversation or a challenge
+/// is open.
 #[derive(Debug)]
 pub(super) struct Countdown {
     timers: Timers,
@@ -24,20 +31,29 @@ pub(super) struct Countdown {
     at: Instant,
     still: bool,
     conversation: Option<(String, Instant)>,
+    /// When the youngest challenge lapses.
+    challenge: Option<Instant>,
+    challenges: u8,
     heard: Instant,
 }
 
 impl Countdown {
     pub(super) fn new(timers: Timers, start: Instant) -> Self {
-        Self { timers, left: Some(timers.login), at: start, still: false, conversation: None, heard: start }
+        Self {
+            timers,
+            left: Some(timers.login),
+            at: start,
+            still: false,
+            conversation: None,
+            challenge: None,
+            challenges: 0,
+            heard: start,
+        }
     }
 
     /// Accounts for the time until `now`.
     pub(super) fn advance(&mut self, now: Instant) {
-        let from = match &self.conversation {
-            Some((_, until)) => self.at.max((*until).min(now)),
-            None => self.at,
-        };
+        let from = self.open_until().map_or(self.at, |until| self.at.max(until.min(now)));
         if let Some(left) = &mut self.left
             && !self.still
         {
@@ -45,6 +61,13 @@ impl Countdown {
         }
         self.at = now;
         self.conversation.take_if(|(_, until)| *until <= now);
+        self.challenge.take_if(|until| *until <= now);
+    }
+
+    /// How long something is open that the client has to answer.
+    fn open_until(&self) -> Option<Instant> {
+        let conversation = self.conversation.as_ref().map(|(_, until)| *until);
+        conversation.max(self.challenge)
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
@@ -68,17 +91,29 @@ impl Countdown {
     }
 
     /// A conversation is over, if `name` is the one that is open.
-    pub(super) fn conversation_ended(&mut self, name: Option<&str>) {
-        self.conversation.take_if(|(open, _)| Some(open.as_str()) == name);
+    pub(super) fn conversation_ended(&mut self, name: &str) {
+        self.conversation.take_if(|(open, _)| open == name);
+    }
+
+    pub(super) fn challenge_opened(&mut self, now: Instant) {
+        if self.challenges < CHALLENGES {
+            self.challenges += 1;
+            self.challenge = Some(now + CHALLENGE);
+        }
+    }
+
+    /// An answer closes every challenge of the connection.
+    pub(super) fn challenges_ended(&mut self) {
+        self.challenge = None;
     }
 
     /// When something can be over.
     pub(super) fn deadline(&self, busy: bool) -> Instant {
         let idle = self.heard + self.timers.idle;
-        let login = match (&self.conversation, self.left) {
+        let login = match (self.open_until(), self.left) {
             (_, None) => None,
             _ if self.still => None,
-            (Some((_, until)), Some(left)) => Some(*until + left),
+            (Some(until), Some(left)) => Some(until + left),
             (None, Some(left)) => Some(self.at + left),
         };
         match login {
@@ -92,7 +127,7 @@ impl Countdown {
 
     /// What is over.
     pub(super) fn over(&self, now: Instant, busy: bool) -> Option<&'static str> {
-        if self.left == Some(Duration::ZERO) && !self.still && self.conversation.is_none() {
+        if self.left == Some(Duration::ZERO) && !self.still && self.open_until().is_none() {
             Some("login timeout")
         } else if !busy && now.saturating_duration_since(self.heard) >= self.timers.idle {
             Some("idle")

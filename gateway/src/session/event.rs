@@ -2,8 +2,11 @@
 
 use super::Timers;
 use crate::{
-    call::{Answers, Call, Credentials, EndReason, Error, Identity, Prompts, Reply, Token},
-    namespace::Row,
+    call::{
+        Answer, Answers, Call, Challenge, Credentials, EndReason, Error, Identity, KeyProof, KeyRequest,
+        Prompts, Reply, Token,
+    },
+    namespace::Subject,
 };
 
 /// Names a request of this connection.
@@ -18,6 +21,8 @@ pub struct Settings {
     pub in_flight: usize,
     /// A login without a password may be asked of the kernel.
     pub local: bool,
+    /// The client showed a certificate in the TLS handshake.
+    pub certificate: bool,
 }
 
 /// The stream of ended sessions, as it is at the moment of an event: `None` while it is down, else a
@@ -31,8 +36,8 @@ pub enum Event {
     Request {
         /// Its name.
         ticket: Ticket,
-        /// The row it means.
-        row: Option<&'static Row>,
+        /// The row and the action that it means.
+        subject: Option<Subject>,
         /// What it asks.
         call: Call,
     },
@@ -44,6 +49,10 @@ pub enum Event {
     Checked(Result<Identity, Error>, Watch),
     /// authd answered [`Action::Clear`].
     Cleared(Result<(), Error>),
+    /// authd answered [`Action::Challenge`].
+    Challenged(Result<Challenge, Error>),
+    /// Somebody answered [`Action::Settings`].
+    Answered(Ticket, Result<Answer, Error>),
     /// The session held here has ended.
     Ended(EndReason),
     /// Time passed.
@@ -70,6 +79,11 @@ pub enum Action {
     NoReply(Ticket),
     /// Ask authd to log somebody in; answer with [`Event::LoggedIn`].
     Login(Login),
+    /// Ask authd for a string to be signed; answer with [`Event::Challenged`].
+    Challenge,
+    /// Have this answered with the session held now; answer with [`Event::Answered`]. Other requests
+    /// go on meanwhile.
+    Settings(Ticket, KeyRequest),
     /// Ask authd for the session of this token; answer with [`Event::Checked`].
     Check(Token),
     /// Ask authd to end the session of this token; answer with [`Event::Cleared`].
@@ -91,6 +105,13 @@ pub enum Login {
     Password(Credentials),
     /// As the owner of the connection's other end. Empty: whoever that is.
     LocalPeer {
+        /// The user that the client says it is.
+        username: String,
+    },
+    /// By a registered key, which answered a challenge of this connection.
+    CertificateProof(KeyProof),
+    /// By the certificate of the TLS handshake.
+    TlsCertificate {
         /// The user that the client says it is.
         username: String,
     },

@@ -1,5 +1,6 @@
 //! The machine by itself: what happened, and what it wants done, as short words.
 
+mod background;
 mod timers;
 
 use std::time::Duration;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::*;
-use crate::call::{Answers, Credentials, Idle, Prompts, Secret, SessionId, Token};
-use crate::namespace;
+use crate::backend::Up;
+use crate::call::{Answers, Credentials, Idle, KeyProof, KeyRequest, Prompts, Secret, SessionId, Token};
+use crate::namespace::{self, Row};
 
 const SECOND: Duration = Duration::from_secs(1);
 const UP: Watch = Some(1);
@@ -27,10 +29,15 @@ fn bench() -> Bench {
 }
 
 fn bench_of(local: bool) -> Bench {
+    bench_with(local, false)
+}
+
+fn bench_with(local: bool, certificate: bool) -> Bench {
     let timers = Timers { login: 30 * SECOND, idle: 600 * SECOND, conversation: 310 * SECOND };
     let start = Instant::now();
-    let session = Session::new(Settings { timers, in_flight: 4, local }, start);
-    Bench { session, router: Router::new("host"), start, now: start, watch: UP, ticket: 0 }
+    let session = Session::new(Settings { timers, in_flight: 4, local, certificate }, start);
+    let router = Router::new("host", Some(Up::default()));
+    Bench { session, router, start, now: start, watch: UP, ticket: 0 }
 }
 
 fn token(n: u8) -> Token {
@@ -68,6 +75,9 @@ fn word(action: &Action) -> String {
                 Answer::Granted { .. } => "granted for another time",
                 Answer::Prompts(_) => "prompts",
                 Answer::Rows(_) => "rows",
+                Answer::Challenge(_) => "challenge",
+                Answer::Keys(_) => "keys",
+                Answer::Checksums(_) => "checksums",
             };
             format!("{ticket}:{answer}")
         }
@@ -76,6 +86,10 @@ fn word(action: &Action) -> String {
         Action::Login(Login::LocalPeer { .. }) => "ask peer".to_owned(),
         Action::Login(Login::Token(_)) => "ask token".to_owned(),
         Action::Login(Login::Answers(_)) => "ask answers".to_owned(),
+        Action::Login(Login::CertificateProof(_)) => "ask proof".to_owned(),
+        Action::Login(Login::TlsCertificate { .. }) => "ask certificate".to_owned(),
+        Action::Challenge => "ask challenge".to_owned(),
+        Action::Settings(ticket, _) => format!("ask certd {ticket}"),
         Action::Check(_) => "check".to_owned(),
         Action::Clear(_) => "clear".to_owned(),
         Action::Retire(old) => format!("retire {}", &old.expose()[..2]),
@@ -94,7 +108,27 @@ impl Bench {
 
     fn request(&mut self, name: &str, call: Call) -> String {
         self.ticket += 1;
-        self.on(Event::Request { ticket: self.ticket, row: namespace::find("rpc", name), call })
+        let subject = namespace::find("rpc", name).and_then(Row::plain);
+        self.on(Event::Request { ticket: self.ticket, subject, call })
+    }
+
+    fn settings(&mut self, action: &str, call: Call) -> String {
+        self.ticket += 1;
+        let subject = namespace::find("rpc", "settings").and_then(|row| row.subject(action));
+        self.on(Event::Request { ticket: self.ticket, subject, call })
+    }
+
+    fn list(&mut self) -> String {
+        self.settings("list_ssl_certs", Call::Settings(KeyRequest::List))
+    }
+
+    fn ask_challenge(&mut self) -> String {
+        self.request("auth_ssl", Call::AuthSsl(AuthSsl::Challenge))
+    }
+
+    fn prove(&mut self) -> String {
+        let proof = KeyProof { signature: vec![1], username: String::new(), fingerprint: None };
+        self.request("auth_ssl", Call::AuthSsl(AuthSsl::Proof(Some(proof))))
     }
 
     fn auth(&mut self, username: &str, password: &str) -> String {
@@ -165,7 +199,7 @@ fn without_a_session_only_some_rows_answer() {
     assert_eq!(bench.identify(), "1:server");
     assert_eq!(bench.query(), "2:401");
     assert_eq!(bench.unknown(), "3:401");
-    assert_eq!(bench.request("auth_ssl", Call::Absent), "4:404");
+    assert_eq!(bench.list(), "4:401");
     assert_eq!(bench.clear(false), "5:silence");
     assert_eq!(bench.clear(true), "6:done");
     bench.watch = None;
@@ -178,7 +212,6 @@ fn with_a_session_rows_answer_and_use_it() {
     assert_eq!(bench.identify(), "1:server");
     assert_eq!(bench.query(), "used, 2:rows");
     assert_eq!(bench.unknown(), "3:404");
-    assert_eq!(bench.request("auth_ssl", Call::Absent), "4:404");
 }
 
 #[test]
@@ -208,6 +241,16 @@ fn credentials_that_cannot_be_right_are_refused_unasked() {
     ] {
         assert_eq!(bench_of(local).auth(username, password), expected, "{username:?} {password:?}");
     }
+    for (local, username, expected) in [
+        (false, "u", "ask certificate"),
+        (false, "", "1:401"),
+        (false, "a/b", "1:401"),
+        (true, "u", "ask peer"),
+    ] {
+        assert_eq!(bench_with(local, true).auth(username, ""), expected, "{username:?}");
+    }
+    assert_eq!(bench_with(false, true).auth("u", "p"), "ask password");
+    assert_eq!(bench().request("auth_ssl", Call::AuthSsl(AuthSsl::Proof(None))), "1:401");
     let long = "x".repeat(513);
     assert_eq!(bench().auth("u", &long), "1:401");
     assert_eq!(bench().request("auth_token", Call::AuthToken(None)), "1:401");
@@ -430,5 +473,7 @@ fn answers_out_of_turn_are_ignored() {
     assert_eq!(bench.on(Event::Checked(Ok(identity(1)), UP)), "");
     assert_eq!(bench.on(Event::Cleared(Ok(()))), "");
     assert_eq!(bench.on(Event::Ended(EndReason::Revoked)), "");
+    assert_eq!(bench.on(Event::Challenged(Err(Error::Fault))), "");
+    assert_eq!(bench.on(Event::Answered(1, Ok(Answer::Done))), "");
     assert!(!bench.session.authenticated());
 }

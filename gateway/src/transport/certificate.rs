@@ -44,6 +44,7 @@ pub struct Served {
     pub(super) certified: Arc<CertifiedKey>,
     /// `SHA256:` and the base64 of the SHA-256 of the public key (SPKI, DER).
     pub fingerprint: String,
+    pub(super) key_hash: [u8; 32],
 }
 
 /// Reads the configured files.
@@ -120,10 +121,11 @@ pub fn load(pem: &Pem) -> Result<Served, StartError> {
         .ok_or_else(|| StartError::failed("the TLS certificate", "there is none in the file"))?;
     let (_, parsed) = parse_x509_certificate(leaf)
         .map_err(|error| StartError::failed("the TLS certificate cannot be read", error.to_string()))?;
-    let hash = digest(&SHA256, parsed.public_key().raw);
-    let fingerprint = format!("SHA256:{}", STANDARD.encode(hash));
+    let key_hash = <[u8; 32]>::try_from(digest(&SHA256, parsed.public_key().raw).as_ref())
+        .expect("SHA-256 has 32 bytes");
+    let fingerprint = format!("SHA256:{}", STANDARD.encode(key_hash));
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let certified = CertifiedKey::from_der(chain, key, &provider)
         .map_err(|error| StartError::failed("the TLS certificate and key cannot be used", error))?;
-    Ok(Served { certified: Arc::new(certified), fingerprint })
+    Ok(Served { certified: Arc::new(certified), fingerprint, key_hash })
 }

@@ -27,6 +27,7 @@ use super::{
     origin::{self, Admitted},
     phase::{Phase, Watched},
     stream::Stream,
+    tls::Shown,
     websocket::Opened,
 };
 
@@ -47,6 +48,7 @@ pub(super) enum Next {
 pub(super) async fn serve(
     stream: Stream,
     path: origin::Path,
+    shown: Shown,
     client: Client,
     permit: Permit,
     shared: &Arc<Shared>,
@@ -83,7 +85,7 @@ pub(super) async fn serve(
     if finished && let (Some(Admitted { direct }), Some(permit)) = (place.upgraded, place.permit) {
         let local = direct && path == origin::Path::Unix;
         let leftover = parts.read_buf;
-        return Next::WebSocket(Box::new(Opened { stream, leftover, client, permit, local }));
+        return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local }));
     }
     // The client may be gone; then this fails and there is nobody to tell.
     let _ = timeout(SHUTDOWN, stream.shutdown()).await;

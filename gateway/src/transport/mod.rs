@@ -25,9 +25,15 @@ use self::{
     gate::{Gate, Permit, Source},
     http::Next,
     stream::Stream,
+    tls::Shown,
 };
 pub use self::{origin::Rules, tls::Tls};
-use crate::{backend::Backend, call::ConnectionId, router::Router, session};
+use crate::{
+    backend::Backend,
+    call::{ConnectionId, Origin},
+    router::Router,
+    session,
+};
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -95,6 +101,16 @@ pub struct Client {
     pub _place: OwnedSemaphorePermit,
 }
 
+impl Client {
+    fn origin(&self) -> Origin {
+        let uid = match self.source {
+            Source::Uid(uid) => Some(uid),
+            Source::V4(_) | Source::V6(_) => None,
+        };
+        Origin { address: self.address, uid }
+    }
+}
+
 /// What was accepted.
 #[derive(Debug)]
 pub enum Accepted {
@@ -106,7 +122,7 @@ pub enum Accepted {
 
 /// Serves a connection until it becomes a WebSocket, which gets a fresh and smaller task.
 pub async fn serve(accepted: Accepted, client: Client, permit: Permit, shared: Arc<Shared>) {
-    let (stream, path) = match accepted {
+    let (stream, path, shown) = match accepted {
         Accepted::Tcp(tcp, tls) => {
             let handshake = tls.accept(tcp, shared.timers.handshake);
             let stream = tokio::select! {
@@ -114,10 +130,10 @@ pub async fn serve(accepted: Accepted, client: Client, permit: Permit, shared: A
                 () = shared.stop.cancelled() => return,
             };
             match stream {
-                Ok(stream) => {
+                Ok((stream, shown)) => {
                     let loopback = client.address.is_some_and(|address| address.to_canonical().is_loopback());
                     let path = if loopback { origin::Path::Loopback } else { origin::Path::Remote };
-                    (Stream::Tls(Box::new(stream)), path)
+                    (Stream::Tls(Box::new(stream)), path, shown)
                 }
                 Err(error) => {
                     tracing::debug!(connection = %client.id, %error, "no TLS");
@@ -125,9 +141,9 @@ pub async fn serve(accepted: Accepted, client: Client, permit: Permit, shared: A
                 }
             }
         }
-        Accepted::Unix(unix) => (Stream::Unix(unix), origin::Path::Unix),
+        Accepted::Unix(unix) => (Stream::Unix(unix), origin::Path::Unix, Shown::default()),
     };
-    match http::serve(stream, path, client, permit, &shared).await {
+    match http::serve(stream, path, shown, client, permit, &shared).await {
         Next::WebSocket(opened) => {
             let shared_by_task = Arc::clone(&shared);
             shared.tasks.spawn(websocket::serve(*opened, shared_by_task));

@@ -1,4 +1,6 @@
-//! TLS 1.2 and 1.3, without client certificates.
+//! TLS 1.2 and 1.3. A client certificate is asked for and may be missing.
+
+mod client;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -12,11 +14,25 @@ use rustls::{
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use self::client::Anybody;
 use super::certificate::Served;
+use crate::call::{ClientCertificate, ServerKey};
 
 /// Makes TLS of TCP.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub struct Tls {
+    acceptor: TlsAcceptor,
+    server_key: [u8; 32],
+}
+
+/// What a handshake showed.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// Of the server to the client.
+    pub(super) server_key: ServerKey,
+    /// Of the client to the server, which holds the private key.
+    pub(super) certificate: Option<Box<ClientCertificate>>,
+}
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -35,24 +51,38 @@ impl ResolvesServerCert for One {
 
 impl Tls {
     /// With this certificate. Session tickets stay as rustls has them: without any, a client that
-    /// does not set TCP_NODELAY waits for a delayed acknowledgement after each handshake.
+    /// does not set TCP_NODELAY waits for a delayed acknowledgement after each handshake. A session
+    /// that is resumed has the client certificate of the handshake that began it.
     ///
     /// # Errors
     /// If the library does not know its own versions.
     pub fn new(served: &Served) -> Result<Self, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = Arc::new(Anybody::new(provider.signature_verification_algorithms));
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(One(Arc::clone(&served.certified))));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), server_key: served.key_hash })
     }
 
     pub(super) async fn accept(
         &self,
         tcp: TcpStream,
         deadline: Duration,
-    ) -> io::Result<TlsStream<TcpStream>> {
-        timeout(deadline, self.0.accept(tcp)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    ) -> io::Result<(TlsStream<TcpStream>, Shown)> {
+        let stream = timeout(deadline, self.acceptor.accept(tcp))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let first = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let certificate = match first {
+            None => None,
+            Some(first) => {
+                let key = client::key_of(first).map_err(io::Error::other)?.to_vec();
+                Some(Box::new(ClientCertificate { key, certificate: first.to_vec() }))
+            }
+        };
+        Ok((stream, Shown { server_key: Some(self.server_key), certificate }))
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{
     Message,
@@ -18,10 +19,10 @@ use tokio_tungstenite::tungstenite::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use self::frames::{Close, Frames};
-use super::{Client, Shared, gate::Permit, stream::Stream};
+use super::{Client, Shared, gate::Permit, stream::Stream, tls::Shown};
 use crate::{
     backend::{self, Failure, Holding, Method, Moment},
-    call::{Error, Identity, Reply},
+    call::{Answer, Challenge, Error, Identity, KeyRequest, Reply},
     dialect::{Decoded, Echo, sysadm},
     session::{self, Action, Event, Login, Session, Ticket},
 };
@@ -34,6 +35,7 @@ pub(super) struct Opened {
     pub(super) stream: Stream,
     /// What came together with the upgrade.
     pub(super) leftover: Bytes,
+    pub(super) shown: Shown,
     pub(super) client: Client,
     /// Its place among those who are not logged in.
     pub(super) permit: Permit,
@@ -46,6 +48,7 @@ pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
     let mut connection = Connection::new(opened, shared);
     connection.run().await;
     connection.asking = None;
+    connection.calls.clear();
     if connection.session.may_be_logging_in() {
         connection.shared.backend.abandon(connection.client.id);
     }
@@ -53,12 +56,16 @@ pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
     tracing::debug!(connection = %connection.client.id, "connection closed");
 }
 
-/// What authd said.
+/// What a back end said.
 enum Told {
     LoggedIn(Result<backend::Outcome, Failure>, Moment),
     Checked(Result<Identity, Failure>, Moment),
     Cleared(Result<(), Failure>),
+    Challenged(Result<Challenge, Failure>),
+    Answered(Ticket, Result<Answer, Failure>),
 }
+
+type Asking = Pin<Box<dyn Future<Output = Told> + Send>>;
 
 /// Why the task woke up.
 enum Wake {
@@ -79,7 +86,12 @@ struct Connection {
     holding: Option<Holding>,
     /// The holding of the session that a new login replaces.
     replaced: Option<Holding>,
-    asking: Option<Pin<Box<dyn Future<Output = Told> + Send>>>,
+    /// What the handshake showed.
+    shown: Shown,
+    /// What the session waits for.
+    asking: Option<Asking>,
+    /// What it does not wait for; the session has the bound.
+    calls: FuturesUnordered<Asking>,
     /// What the replies to waiting requests repeat; at most as many as may be in flight.
     echoes: Vec<(Ticket, Echo<'static>)>,
     ticket: Ticket,
@@ -91,9 +103,13 @@ struct Connection {
 
 impl Connection {
     fn new(opened: Opened, shared: Arc<Shared>) -> Self {
-        let Opened { stream, leftover, client, permit, local } = opened;
-        let settings =
-            session::Settings { timers: shared.timers.session, in_flight: shared.limits.in_flight, local };
+        let Opened { stream, leftover, shown, client, permit, local } = opened;
+        let settings = session::Settings {
+            timers: shared.timers.session,
+            in_flight: shared.limits.in_flight,
+            local,
+            certificate: shown.certificate.is_some(),
+        };
         let session = Session::new(settings, client.since);
         tracing::debug!(connection = %client.id, source = %client.source, "WebSocket opened");
         Self {
@@ -104,7 +120,9 @@ impl Connection {
             session,
             holding: None,
             replaced: None,
+            shown,
             asking: None,
+            calls: FuturesUnordered::new(),
             echoes: Vec::new(),
             ticket: 0,
             actions: Vec::new(),
@@ -146,6 +164,11 @@ impl Connection {
             && let Poll::Ready(told) = asking.as_mut().poll(context)
         {
             self.asking = None;
+            return Poll::Ready(Wake::Told(told));
+        }
+        if !self.calls.is_empty()
+            && let Poll::Ready(Some(told)) = self.calls.poll_next_unpin(context)
+        {
             return Poll::Ready(Wake::Told(told));
         }
         if let Poll::Ready(frame) = self.frames.poll_read(context) {
@@ -216,9 +239,9 @@ impl Connection {
             Ok(request) => {
                 self.ticket = self.ticket.wrapping_add(1);
                 let ticket = self.ticket;
-                tracing::trace!(connection = %self.client.id, ticket, row = ?request.row, "request");
+                tracing::trace!(connection = %self.client.id, ticket, row = request.subject.map(|subject| subject.row.name), "request");
                 self.step(
-                    Event::Request { ticket, row: request.row, call: request.call },
+                    Event::Request { ticket, subject: request.subject, call: request.call },
                     Some((ticket, echo)),
                 );
             }
@@ -255,6 +278,10 @@ impl Connection {
             }
             Told::Checked(result, asked) => {
                 Event::Checked(result.map_err(|failure| self.shown(failure)), asked.watch)
+            }
+            Told::Challenged(result) => Event::Challenged(result.map_err(|failure| self.shown(failure))),
+            Told::Answered(ticket, result) => {
+                Event::Answered(ticket, result.map_err(|failure| self.shown(failure)))
             }
             Told::Cleared(result) => Event::Cleared(result.map_err(|failure| self.shown(failure))),
         };
@@ -317,6 +344,13 @@ impl Connection {
                 self.asking =
                     Some(Box::pin(async move { Told::Checked(backend.check(&token, used).await, asked) }));
             }
+            Action::Challenge => {
+                let (backend, id) = (Arc::clone(&self.shared.backend), self.client.id);
+                let server_key = self.shown.server_key;
+                self.asking =
+                    Some(Box::pin(async move { Told::Challenged(backend.challenge(id, server_key).await) }));
+            }
+            Action::Settings(ticket, request) => self.settings(ticket, request),
             Action::Clear(token) => {
                 let ended = self.shared.backend.end(token);
                 self.asking = Some(Box::pin(async move { Told::Cleared(ended.await) }));
@@ -342,22 +376,43 @@ impl Connection {
     }
 
     fn log_in(&mut self, login: Login) {
-        let (id, address) = (self.client.id, self.client.address);
+        let (id, origin) = (self.client.id, self.client.origin());
         let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
         let method = match login {
             Login::Password(credentials) => Ok(Method::Password(credentials)),
             Login::Token(token) => Ok(Method::Token(token)),
             Login::Answers(answers) => Ok(Method::Answers(answers)),
+            Login::CertificateProof(proof) => Ok(Method::CertificateProof(proof)),
+            Login::TlsCertificate { username } => match &self.shown.certificate {
+                Some(shown) => Ok(Method::TlsCertificate { username, shown: shown.as_ref().clone() }),
+                None => Err(std::io::Error::other("no certificate was shown")),
+            },
             Login::LocalPeer { username } => {
                 self.frames.descriptor().map(|descriptor| Method::LocalPeer { username, descriptor })
             }
         };
         self.asking = Some(Box::pin(async move {
             let outcome = match method {
-                Ok(method) => backend.log_in(id, address, method, asked).await,
+                Ok(method) => backend.log_in(id, origin, method, asked).await,
                 Err(error) => Err(Failure::fault(error)),
             };
             Told::LoggedIn(outcome, asked)
+        }));
+    }
+
+    fn settings(&mut self, ticket: Ticket, request: KeyRequest) {
+        let connection = backend::Connection {
+            id: self.client.id,
+            server_key: self.shown.server_key,
+            loaded_key: self.shown.certificate.as_ref().map(|shown| shown.key.clone()),
+        };
+        let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
+        self.calls.push(Box::pin(async move {
+            let answer = match pass {
+                Some(pass) => backend.settings(connection, pass, request).await,
+                None => Err(Failure::fault("a session that nobody holds")),
+            };
+            Told::Answered(ticket, answer)
         }));
     }
 

@@ -7,12 +7,16 @@
 //! - `slow`: answered when the test says so ([`FakeAuthd::let_go`]).
 //! - a name of the form `reason-<Reason>`: that failure.
 //! - without a password: whoever owns the passed connection, as user `uid-<uid>`.
+//! - by a challenge: the signature `by <user>`, where it is on the challenge's own connection, once.
+//! - by a TLS client certificate: `alice`, if the test registered the key ([`FakeAuthd::register`]).
+//!
+//! An assertion is the text `<user> <audience> <number>`, the number being how many there were before.
 //!
 //! It runs on a thread and a runtime of its own, so that stopping it is as sudden as a kill. What it
 //! knows survives that, as authd's store does.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -65,6 +69,10 @@ pub(crate) struct State {
     gate: watch::Sender<bool>,
     rights: Mutex<Duration>,
     watchers: watch::Sender<usize>,
+    challenges: Mutex<HashSet<String>>,
+    registered: Mutex<HashSet<Vec<u8>>>,
+    assertions: Mutex<u32>,
+    assertion_valid: Mutex<Duration>,
 }
 
 /// A running fake.
@@ -87,6 +95,10 @@ impl FakeAuthd {
             gate: watch::Sender::new(false),
             rights: Mutex::new(Duration::from_secs(60)),
             watchers: watch::Sender::new(0),
+            challenges: Mutex::default(),
+            registered: Mutex::default(),
+            assertions: Mutex::default(),
+            assertion_valid: Mutex::new(Duration::from_secs(60)),
         };
         let mut fake = Self { directory: directory.to_owned(), runtime: None, state: Arc::new(state) };
         fake.resume();
@@ -159,6 +171,16 @@ impl FakeAuthd {
     /// How long rights may be relied upon, for answers from now on.
     pub(crate) fn set_rights(&self, rights: Duration) {
         *self.state.rights.lock().expect("not poisoned") = rights;
+    }
+
+    /// Takes this key (SPKI, DER) of a TLS client for alice's.
+    pub(crate) fn register(&self, key: &[u8]) {
+        self.state.registered.lock().expect("not poisoned").insert(key.to_vec());
+    }
+
+    /// How long assertions are good, from now on.
+    pub(crate) fn set_assertion_valid(&self, valid: Duration) {
+        *self.state.assertion_valid.lock().expect("not poisoned") = valid;
     }
 
     /// Ends a session and tells it.
@@ -240,11 +262,16 @@ fn random() -> Uuid {
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
+/// For people and comparisons.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn denied() -> proto::Outcome {
     proto::Outcome { kind: Some(outcome::Kind::Denied(proto::Denied {})) }
 }
 
-fn failure(name: &str) -> Status {
+pub(crate) fn failure(name: &str) -> Status {
     let reason = match name {
         "BadRequest" => Reason::BadRequest,
         "Unauthenticated" => Reason::Unauthenticated,
@@ -256,7 +283,7 @@ fn failure(name: &str) -> Status {
         "Fault" => Reason::Fault,
         other => panic!("no such reason: {other}"),
     };
-    reason.to_wire("a sentence of authd")
+    reason.to_wire("a sentence of a service")
 }
 
 #[derive(Clone)]
@@ -275,7 +302,7 @@ impl login_server::Login for Service {
                 }
                 match (username.as_str(), password.as_str()) {
                     ("alice", "wonderland") => self.0.grant("alice", &["#"]),
-                    ("bob", "builder") => self.0.grant("bob", &["sysadm.rpc.settings.#"]),
+                    ("bob", "builder") => self.0.grant("bob", &["sysadm.rpc.settings.list_*"]),
                     ("carol", "first") => {
                         let conversation = random().to_string();
                         self.0
@@ -313,7 +340,20 @@ impl login_server::Login for Service {
                     _ => denied(),
                 }
             }
-            begin_request::Method::CertificateProof(_) | begin_request::Method::TlsCertificate(_) => denied(),
+            begin_request::Method::CertificateProof(proof) => {
+                let open = self.0.challenges.lock().expect("not poisoned").remove(&connection);
+                let hint = format!("{} {}", proof.username, hex(&proof.fingerprint));
+                self.0.note("begin", &connection, hint);
+                match proof.signature.strip_prefix(b"by ") {
+                    Some(user) if open => self.0.grant(std::str::from_utf8(user).expect("UTF-8"), &["#"]),
+                    Some(_) | None => denied(),
+                }
+            }
+            begin_request::Method::TlsCertificate(shown) => {
+                self.0.note("begin", &connection, format!("{} {}", shown.username, hex(&shown.certificate)));
+                let known = self.0.registered.lock().expect("not poisoned").contains(&shown.key);
+                if known && shown.username == "alice" { self.0.grant("alice", &["#"]) } else { denied() }
+            }
             begin_request::Method::Token(proto::Token { token }) => {
                 self.0.note("begin", &connection, token.as_str());
                 self.0.granted(&token).unwrap_or_else(denied)
@@ -342,9 +382,13 @@ impl login_server::Login for Service {
 
     async fn challenge(
         &self,
-        _: Request<proto::ChallengeRequest>,
+        request: Request<proto::ChallengeRequest>,
     ) -> Result<Response<proto::ChallengeReply>, Status> {
-        Err(Status::unavailable("no certd here"))
+        let request = request.into_inner();
+        self.0.note("challenge", &request.connection, hex(&request.server_key));
+        self.0.challenges.lock().expect("not poisoned").insert(request.connection);
+        let test_string = "s".repeat(128);
+        Ok(Response::new(proto::ChallengeReply { test_string, context: "a context".to_owned() }))
     }
 
     async fn abandon(
@@ -398,8 +442,19 @@ impl sessions_server::Sessions for Service {
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(ready)).chain(told))))
     }
 
-    async fn assert(&self, _: Request<proto::AssertRequest>) -> Result<Response<proto::Assertion>, Status> {
-        Err(Status::unimplemented("no assertions here"))
+    async fn assert(
+        &self,
+        request: Request<proto::AssertRequest>,
+    ) -> Result<Response<proto::Assertion>, Status> {
+        let proto::AssertRequest { token, audience } = request.into_inner();
+        self.0.note("assert", "", token.as_str());
+        let user = self.0.session(&token).ok_or_else(|| failure("NotFound"))?.user;
+        let mut number = self.0.assertions.lock().expect("not poisoned");
+        let jwt = format!("{user} {audience} {number}");
+        *number += 1;
+        let valid = *self.0.assertion_valid.lock().expect("not poisoned");
+        let valid_ms = u64::try_from(valid.as_millis()).expect("short");
+        Ok(Response::new(proto::Assertion { jwt, valid_ms }))
     }
 }
 

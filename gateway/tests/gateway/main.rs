@@ -4,11 +4,15 @@
 
 mod authd_gone;
 mod authentication;
+mod client_certificates;
 mod ends;
 mod fake_authd;
+mod fake_certd;
 mod flow;
 mod http;
+mod key_login;
 mod limits;
 mod rows;
+mod settings;
 mod support;
 mod tls;

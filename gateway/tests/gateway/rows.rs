@@ -37,7 +37,11 @@ async fn rows_without_a_session() {
             ("rpc", "auth_token", r#"{"token":1}"#, 400),
             ("rpc", "auth_respond", r#"{"conversation":"none","answers":["x"]}"#, 401),
             ("rpc", "auth_respond", "{}", 400),
-            ("rpc", "auth_ssl", r#""""#, 404),
+            ("rpc", "auth_ssl", r#""""#, 0),
+            ("rpc", "auth_ssl", r#"{"username":1}"#, 400),
+            ("rpc", "auth_ssl", r#"{"encrypted_string":"?"}"#, 401),
+            ("rpc", "settings", r#"{"action":"list_ssl_certs"}"#, 401),
+            ("rpc", "settings", "1", 401),
             ("rpc", "auth_clear", r#"{"reply":true}"#, 0),
         ] {
             assert_eq!(client.code(namespace, name, args).await, expected, "{namespace}/{name} {args}");
@@ -60,7 +64,8 @@ async fn rows_with_a_session() {
             ("rpc", "sessions", r#"{"action":"list"}"#, 404),
             ("events", "subscribe", r#""dispatcher""#, 404),
             ("sysadm", "fs", "{}", 404),
-            ("rpc", "auth_ssl", "{}", 404),
+            ("rpc", "auth_ssl", "{}", 0),
+            ("rpc", "settings", r#"{"action":"list_ssl_certs"}"#, 404),
             ("rpc", "auth", r#"{"username":"alice","password":"wrong"}"#, 401),
             ("rpc", "query", "{}", 0),
         ] {

@@ -7,9 +7,13 @@ use doorward_launch::{Control, Identity};
 use futures_util::{SinkExt, StreamExt};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        ResolvesClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::CertifiedKey,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,7 +28,7 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, client::IntoClientRequest, protocol::WebSocketConfig},
 };
 
-use crate::fake_authd::FakeAuthd;
+use crate::{fake_authd::FakeAuthd, fake_certd::FakeCertd};
 
 /// Nothing here takes so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,6 +70,30 @@ impl Gateway {
         gateway
     }
 
+    /// With a fake certd, which has been reached.
+    pub(crate) async fn start_with_certd() -> (Self, FakeCertd) {
+        let directory = TempDir::new().expect("a directory");
+        let (authd, certd) = (FakeAuthd::start(directory.path()), FakeCertd::start(directory.path()));
+        let gateway = Self::start_in(directory, authd, |config| config.certd.socket = certd.socket()).await;
+        gateway.authd.watched().await;
+        gateway.certd_is(true).await;
+        (gateway, certd)
+    }
+
+    /// Waits until certd is listed, or is not.
+    pub(crate) async fn certd_is(&self, up: bool) {
+        let (mut client, _) = self.alice().await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = client.call(r#"{"namespace":"rpc","name":"query"}"#).await;
+            if reply["args"].get("rpc/settings").is_some() == up {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited in vain: {reply}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     pub(crate) async fn start_in(
         directory: TempDir,
         authd: FakeAuthd,
@@ -77,6 +105,9 @@ impl Gateway {
         config.authd.socket = authd.socket();
         config.authd.peer_socket = authd.peer_socket();
         config.authd.user = Identity::current().uid.to_string();
+        // Tests of what certd answers have a fake one.
+        config.certd.socket = PathBuf::new();
+        config.certd.user.clone_from(&config.authd.user);
         // The tests are all one source.
         config.limits.per_source = 200;
         config.exempt = None;
@@ -128,12 +159,24 @@ impl Gateway {
         &self,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> io::Result<(Io, CertificateDer<'static>)> {
+        self.tls_stream_showing(versions, None).await
+    }
+
+    /// The same, showing this certificate and signing with this key, whether or not they fit.
+    pub(crate) async fn tls_stream_showing(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        certificate: Option<Arc<CertifiedKey>>,
+    ) -> io::Result<(Io, CertificateDer<'static>)> {
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
             .expect("versions")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(Anybody));
+        let config = match certificate {
+            None => config.with_no_client_auth(),
+            Some(certificate) => config.with_client_cert_resolver(Arc::new(Always(certificate))),
+        };
         let tcp = TcpStream::connect(self.tls).await?;
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
@@ -200,6 +243,20 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Shows this certificate whatever the server wants.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Always {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

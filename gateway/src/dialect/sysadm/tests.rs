@@ -131,7 +131,6 @@ fn a_bad_request_says_which_field_and_what() {
 fn calls_are_what_their_rows_say() {
     assert!(matches!(call(r#"{"namespace":"rpc","name":"identify","args":""}"#), Call::Identify));
     assert!(matches!(call(r#"{"namespace":"Rpc","name":"Query","args":[1]}"#), Call::Query));
-    assert!(matches!(call(r#"{"namespace":"rpc","name":"auth_ssl","args":""}"#), Call::Absent));
     assert!(matches!(call(r#"{"namespace":"sysadm","name":"fs"}"#), Call::Absent));
     for (text, reply) in [
         (r#"{"namespace":"rpc","name":"auth_clear"}"#, false),
@@ -191,6 +190,57 @@ fn tokens_and_answers_are_read() {
     assert_eq!([511, 512, 513].map(|n| respond(&long(n))), [Some(1), Some(1), None]);
 }
 
+/// `challenge`, `refused` (no proof), or the parts of the proof; the code where the args are wrong.
+fn auth_ssl_of(args: &str) -> String {
+    let text = format!(r#"{{"namespace":"rpc","name":"auth_ssl","args":{args}}}"#);
+    match decode(&text, DEPTH).request {
+        Ok(Request { call: Call::AuthSsl(AuthSsl::Challenge), .. }) => "challenge".to_owned(),
+        Ok(Request { call: Call::AuthSsl(AuthSsl::Proof(None)), .. }) => "refused".to_owned(),
+        Ok(Request { call: Call::AuthSsl(AuthSsl::Proof(Some(proof))), .. }) => {
+            let first = proof.fingerprint.map(|fingerprint| fingerprint[0]);
+            format!("{:?} {} {first:?}", proof.signature, proof.username)
+        }
+        Ok(request) => panic!("{args}: {request:?}"),
+        Err(error) => error.code().to_string(),
+    }
+}
+
+#[test]
+fn the_stages_of_auth_ssl_are_told_apart() {
+    let hash = "q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s";
+    for (args, expected) in [
+        (r#""""#, "challenge"),
+        ("{}", "challenge"),
+        (r#"{"username":"u"}"#, "challenge"),
+        (r#"{"fingerprint":"not one"}"#, "challenge"),
+        (r#"{"md5_key":"x"}"#, "challenge"),
+        (r#"{"encrypted_string":"AAEC"}"#, "[0, 1, 2]  None"),
+        (r#"{"encrypted_string":"AA\nEC","username":"u"}"#, "[0, 1, 2] u None"),
+        (r#"{"encrypted_string":"AAEC","fingerprint":""}"#, "[0, 1, 2]  None"),
+        (r#"{"encrypted_string":""}"#, "refused"),
+        (r#"{"encrypted_string":"AAE"}"#, "refused"),
+        (r#"{"encrypted_string":"?"}"#, "refused"),
+        (r#"{"encrypted_string":"AAEC","username":"a/b"}"#, "refused"),
+        (r#"{"encrypted_string":"AAEC","fingerprint":"MD5:AAEC"}"#, "refused"),
+        (r#"{"encrypted_string":"AAEC","fingerprint":"SHA256:AAEC"}"#, "refused"),
+        (r#""x""#, "400"),
+        ("[]", "400"),
+        ("null", "400"),
+        (r#"{"encrypted_string":1}"#, "400"),
+        (r#"{"username":1}"#, "400"),
+        (r#"{"fingerprint":[]}"#, "400"),
+        (r#"{"encrypted_string":"AAEC","encrypted_string":"AAED"}"#, "400"),
+    ] {
+        assert_eq!(auth_ssl_of(args), expected, "{args}");
+    }
+    for padding in ["", "="] {
+        let args = format!(r#"{{"encrypted_string":"AAEC","fingerprint":"SHA256:{hash}{padding}"}}"#);
+        assert_eq!(auth_ssl_of(&args), "[0, 1, 2]  Some(171)");
+    }
+    let absent = decode(r#"{"namespace":"rpc","name":"auth_ssl"}"#, DEPTH).request.expect("a request");
+    assert!(matches!(absent.call, Call::AuthSsl(AuthSsl::Challenge)));
+}
+
 #[test]
 fn replies_are_written_in_the_order_that_clients_know() {
     let echo = || decode(r#"{"namespace":"RPC","name":"query","id":[1]}"#, DEPTH).echo;
@@ -205,6 +255,13 @@ fn replies_are_written_in_the_order_that_clients_know() {
         ),
         (Answer::Granted { token, seconds: 300 }, format!(r#"["{TOKEN}",300]"#), "response"),
         (Answer::Rows(vec![]), "{}".to_owned(), "response"),
+        (
+            Answer::Challenge(crate::call::Challenge { test_string: "s".into(), context: "c\"".into() }),
+            r#"{"context":"c\"","test_string":"s"}"#.to_owned(),
+            "response",
+        ),
+        (Answer::Keys(vec![]), "{}".to_owned(), "response"),
+        (Answer::Checksums(vec![]), r#"{"md5_keys":[]}"#.to_owned(), "response"),
         (
             Answer::Rows(vec![("rpc", "settings", Right::Write), ("sysadm", "fs", Right::Read)]),
             r#"{"rpc/settings":"read/write","sysadm/fs":"read"}"#.to_owned(),
@@ -293,15 +350,17 @@ proptest! {
         proptest::sample::select(vec![
             "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u00", "\\ud800", " ", "\u{0}", "1", "-", "e9",
             "null", "true", "\"id\"", "\"id\":1", "\"namespace\":", "\"name\":", "\"args\":", "\"rpc\"",
-            "\"auth\"", "\"auth_respond\"", "\"auth_token\"", "\"query\"", "{\"namespace\":\"rpc\",",
+            "\"auth\"", "\"auth_respond\"", "\"auth_token\"", "\"query\"", "\"settings\"", "\"auth_ssl\"", "{\"namespace\":\"rpc\",",
             "\"username\":", "\"password\":", "\"answers\":", "\"conversation\":", "\u{10ffff}",
         ]), 0..40)) {
         has_a_reply(&parts.concat())?;
     }
 
     #[test]
-    fn any_value_is_repeated(id in json_value(), args in json_value(), row in 0_usize..8) {
-        let name = ["identify", "auth", "auth_respond", "auth_token", "auth_clear", "query", "x", ""][row];
+    fn any_value_is_repeated(id in json_value(), args in json_value(), row in 0_usize..10) {
+        let name = [
+            "identify", "auth", "auth_respond", "auth_token", "auth_clear", "query", "auth_ssl", "settings", "x", "",
+        ][row];
         let text = serde_json::json!({"namespace": "rpc", "name": name, "id": id, "args": args}).to_string();
         has_a_reply(&text)?;
     }
@@ -318,7 +377,20 @@ fn json_value() -> impl Strategy<Value = serde_json::Value> {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
             proptest::collection::vec(
-                (proptest::sample::select(vec!["username", "password", "token", "answers", "x"]), inner),
+                (
+                    proptest::sample::select(vec![
+                        "username",
+                        "password",
+                        "token",
+                        "answers",
+                        "action",
+                        "pub_key",
+                        "encrypted_string",
+                        "fingerprint",
+                        "x"
+                    ]),
+                    inner
+                ),
                 0..4
             )
             .prop_map(|members| serde_json::Value::Object(

@@ -46,6 +46,74 @@ fn a_conversation_does_not_stop_the_login_clock_for_ever() {
     assert_eq!(bench.live(1_000), "close login timeout at 340");
 }
 
+fn challenge() -> Event {
+    Event::Challenged(Ok(Challenge { test_string: "s".to_owned(), context: "c".to_owned() }))
+}
+
+#[test]
+fn the_login_clock_stands_still_while_a_challenge_is_open() {
+    let mut bench = bench();
+    bench.pass(20);
+    assert_eq!(bench.ask_challenge(), "ask challenge");
+    assert_eq!(bench.live(5), "");
+    assert_eq!(bench.on(challenge()), "1:challenge");
+    assert_eq!(bench.live(10), "");
+    assert_eq!(bench.prove(), "ask proof");
+    assert_eq!(bench.on(Event::LoggedIn(Ok(Outcome::Denied), UP)), "2:401");
+    assert_eq!(bench.live(1_000), "close login timeout at 45", "an answer closes the challenge");
+}
+
+#[test]
+fn a_challenge_that_is_not_answered_lapses() {
+    let mut bench = bench();
+    bench.pass(20);
+    bench.ask_challenge();
+    bench.on(challenge());
+    assert_eq!(bench.live(1_000), "close login timeout at 60");
+    let mut refused = super::bench();
+    refused.ask_challenge();
+    assert_eq!(refused.on(Event::Challenged(Err(Error::Unavailable))), "1:503");
+    assert_eq!(refused.live(1_000), "close login timeout at 30");
+}
+
+#[test]
+fn challenges_do_not_stop_the_login_clock_for_ever() {
+    let mut bench = bench();
+    let mut ended = String::new();
+    for _ in 0..20 {
+        bench.ask_challenge();
+        bench.on(challenge());
+        ended = bench.live(29);
+        if !ended.is_empty() {
+            break;
+        }
+    }
+    // Eight of them, the last for its whole 30 seconds.
+    assert_eq!(ended, format!("close login timeout at {}", 7 * 29 + 30 + 30));
+}
+
+#[test]
+fn a_conversation_and_a_challenge_can_be_open_at_once() {
+    let mut bench = bench();
+    bench.auth("u", "p");
+    bench.on(prompts("c"));
+    bench.ask_challenge();
+    bench.on(challenge());
+    assert_eq!(bench.live(100), "");
+    bench.respond("c");
+    bench.on(Event::LoggedIn(Ok(Outcome::Denied), UP));
+    assert_eq!(bench.live(1_000), "close login timeout at 130");
+}
+
+#[test]
+fn silence_is_not_counted_while_certd_works() {
+    let mut bench = bench().log_in();
+    assert_eq!(bench.list(), "ask certd 1");
+    assert_eq!(bench.live(900), "");
+    assert_eq!(bench.on(Event::Answered(1, Ok(Answer::Done))), "used, 1:done");
+    assert_eq!(bench.live(1_000), "close idle at 1500");
+}
+
 #[test]
 fn once_logged_in_the_login_clock_is_gone() {
     let mut bench = bench().log_in();

@@ -25,14 +25,18 @@ use tokio_tungstenite::tungstenite::{
     },
 };
 
-use crate::transport::stream::{Polled, Stream};
+use crate::{
+    backend::certd::LISTING_MAX,
+    transport::stream::{Polled, Stream},
+};
 
 /// Each idle connection keeps this much.
 const READ_BUFFER: usize = 1 << 10;
 /// More than this is written before the flush.
 const WRITE_BUFFER: usize = 8 << 10;
-/// Replies repeat what their requests said, so this is above what can be in flight at once.
-const WRITE_MAX: usize = 8 << 20;
+/// Replies repeat what their requests said, so this is above what can be in flight at once, and the
+/// longest listing.
+const WRITE_MAX: usize = (8 << 20) + LISTING_MAX;
 /// How long a client may take to answer a close.
 const GOODBYE: Duration = Duration::from_secs(2);
 

@@ -1,0 +1,176 @@
+//! certd's registry, asked with a session's identity assertion: it believes no user name of ours.
+
+use std::{sync::Arc, time::Duration};
+
+use doorward_proto::certd::v1::{self as proto, registry_client::RegistryClient};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
+use tonic::transport::Channel;
+
+use super::{
+    Failure, Up,
+    line::Line,
+    link::Link,
+    wire::{challenge_of_certd, key_of},
+};
+use crate::call::{Answer, ConnectionId, Error, Key, KeyRequest, Secret, ServerKey};
+
+/// The largest message of certd's that is read.
+const ANSWER_MAX: usize = 64 << 10;
+/// The largest request: key, certificate and proof have their own limits, each below.
+const REQUEST_MAX: usize = 128 << 10;
+/// The most calls at once.
+const CALLS: usize = 64;
+/// The most listings at once: each can be as large as [`LISTING_MAX`].
+const LISTINGS: usize = 4;
+/// What a listing may weigh. A registry that is larger is listed by its administrator, not by clients.
+pub(crate) const LISTING_MAX: usize = 16 << 20;
+/// For a whole listing.
+const LISTING: Duration = Duration::from_secs(30);
+
+/// What a request says of its connection.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The gateway's name of it.
+    pub id: ConnectionId,
+    /// The server's key, as the client sees it.
+    pub server_key: ServerKey,
+    /// The key of the client's certificate (SPKI, DER).
+    pub loaded_key: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Certd {
+    line: Arc<Line>,
+    calls: Semaphore,
+    listings: Semaphore,
+    deadline: Duration,
+}
+
+impl Certd {
+    pub(super) fn new(link: Link, deadline: Duration) -> Self {
+        Self {
+            line: Arc::new(Line::new(link)),
+            calls: Semaphore::new(CALLS),
+            listings: Semaphore::new(LISTINGS),
+            deadline,
+        }
+    }
+
+    pub(super) fn up(&self) -> Up {
+        self.line.up()
+    }
+
+    /// Keeps the connection; never ends.
+    pub(super) fn keep(&self) -> impl Future<Output = ()> + Send + use<> {
+        let line = Arc::clone(&self.line);
+        async move { line.keep().await }
+    }
+
+    pub(super) async fn answer(
+        &self,
+        connection: &Connection,
+        assertion: &Secret,
+        request: &KeyRequest,
+    ) -> Result<Answer, Failure> {
+        match request {
+            KeyRequest::List => Ok(Answer::Keys(self.list(assertion).await?)),
+            KeyRequest::Checksums => Ok(Answer::Checksums(self.list(assertion).await?)),
+            KeyRequest::Challenge | KeyRequest::Register(_) | KeyRequest::Revoke { .. } => {
+                let bounded = async {
+                    let _permit = self.calls.acquire().await.map_err(|_| Failure::late("certd"))?;
+                    self.change(connection, assertion, request).await
+                };
+                timeout(self.deadline, bounded).await.map_err(|_| Failure::late("certd"))?
+            }
+        }
+    }
+
+    async fn client(&self) -> Result<RegistryClient<Channel>, Failure> {
+        let channel = self.line.channel().await?;
+        Ok(RegistryClient::new(channel)
+            .max_decoding_message_size(ANSWER_MAX)
+            .max_encoding_message_size(REQUEST_MAX))
+    }
+
+    async fn change(
+        &self,
+        connection: &Connection,
+        assertion: &Secret,
+        request: &KeyRequest,
+    ) -> Result<Answer, Failure> {
+        let mut client = self.client().await?;
+        let assertion = assertion.expose().to_owned();
+        match request {
+            KeyRequest::Register(registration) => {
+                let request = proto::RegisterRequest {
+                    assertion,
+                    connection: connection.id.to_string(),
+                    public_key: registration.public_key.clone(),
+                    certificate: registration.certificate.clone(),
+                    nickname: registration.nickname.clone(),
+                    email: registration.email.clone(),
+                    proof: registration.proof.clone(),
+                    loaded_key: connection.loaded_key.clone().unwrap_or_default(),
+                };
+                client.register(request).await?;
+                Ok(Answer::Done)
+            }
+            KeyRequest::Revoke { public_key, user } => {
+                let request =
+                    proto::RevokeRequest { assertion, public_key: public_key.clone(), user: user.clone() };
+                client.revoke(request).await?;
+                Ok(Answer::Done)
+            }
+            KeyRequest::Challenge => {
+                let request = proto::RegisterChallengeRequest {
+                    assertion,
+                    connection: connection.id.to_string(),
+                    server_key: connection.server_key.map(Vec::from).unwrap_or_default(),
+                };
+                let reply = client.register_challenge(request).await?.into_inner();
+                Ok(Answer::Challenge(challenge_of_certd(reply)?))
+            }
+            KeyRequest::List | KeyRequest::Checksums => Err(Failure::fault("a listing is no change")),
+        }
+    }
+
+    /// The keys that are registered now; those that were revoked are history.
+    async fn list(&self, assertion: &Secret) -> Result<Vec<Key>, Failure> {
+        let _permit =
+            self.listings.try_acquire().map_err(|_| Failure::new(Error::TooMany, "too many listings"))?;
+        let whole = Instant::now() + LISTING;
+        let late = |_| Failure::late("list");
+        let mut client = self.client().await?;
+        let request = proto::ListRequest { assertion: assertion.expose().to_owned() };
+        let first = timeout(self.deadline, client.list(request)).await.map_err(late)?;
+        let mut stream = first?.into_inner();
+        let (mut keys, mut weight) = (Vec::new(), 0_usize);
+        loop {
+            let due = whole.min(Instant::now() + self.deadline);
+            let Some(entry) = timeout_at(due, stream.message()).await.map_err(late)?? else {
+                return Ok(keys);
+            };
+            if entry.revoked.is_some() {
+                continue;
+            }
+            let key = key_of(entry)?;
+            weight = weight.saturating_add(heavy(&key));
+            if weight > LISTING_MAX {
+                return Err(Failure::new(Error::TooLarge, "the listing is larger than clients are sent"));
+            }
+            keys.push(key);
+        }
+    }
+}
+
+/// At least what a key takes up in a reply: base64 twice, text with every character escaped.
+fn heavy(key: &Key) -> usize {
+    let certificate =
+        key.certificate.as_ref().map_or(0, |found| found.der.len() * 2 + found.subject.len() * 6);
+    let source = key.last_used.as_ref().map_or(0, |(_, source)| source.len());
+    let texts = key.user.len() + key.nickname.len() + key.email.len() + source;
+    512 + key.spki.len() * 2 + texts * 6 + certificate
+}

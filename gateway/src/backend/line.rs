@@ -1,0 +1,187 @@
+//! A kept connection to a back end that is not always there: whether it is up is known without asking.
+//!
+//! While the connection stands nothing runs; when it breaks, it is tried again until it stands.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::UnixStream,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Uri};
+use tower::service_fn;
+
+use super::{
+    Failure,
+    link::{CONNECT, Link},
+};
+
+/// Between two tries: this much at first, twice as much each time, up to the most.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Whether a line stands.
+#[derive(Debug, Clone, Default)]
+pub struct Up(Arc<AtomicU64>);
+
+impl Up {
+    /// As far as is known.
+    pub fn is_up(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    /// A line that stands, for tests of what looks at one.
+    #[cfg(test)]
+    pub(crate) fn standing() -> Self {
+        Self(Arc::new(AtomicU64::new(1)))
+    }
+}
+
+/// One connection at a time.
+#[derive(Debug)]
+pub(super) struct Line {
+    link: Link,
+    up: Up,
+    current: Mutex<Option<Standing>>,
+    tries: AtomicU64,
+}
+
+#[derive(Debug, Clone)]
+struct Standing {
+    channel: Channel,
+    gone: CancellationToken,
+}
+
+impl Line {
+    pub(super) fn new(link: Link) -> Self {
+        Self { link, up: Up::default(), current: Mutex::default(), tries: AtomicU64::new(0) }
+    }
+
+    pub(super) fn up(&self) -> Up {
+        self.up.clone()
+    }
+
+    /// Keeps the connection; never ends.
+    pub(super) async fn keep(&self) {
+        let (mut pause, mut told) = (PAUSE, false);
+        loop {
+            match self.standing().await {
+                Ok(standing) => {
+                    tracing::info!(socket = %self.link.path.display(), "reached");
+                    (pause, told) = (PAUSE, false);
+                    standing.gone.cancelled().await;
+                }
+                Err(failure) => {
+                    if !told {
+                        let socket = self.link.path.display();
+                        tracing::warn!(%socket, error = %failure.detail, "cannot be reached");
+                        told = true;
+                    }
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    /// The connection that stands, or a new one.
+    pub(super) async fn channel(&self) -> Result<Channel, Failure> {
+        self.standing().await.map(|standing| standing.channel)
+    }
+
+    async fn standing(&self) -> Result<Standing, Failure> {
+        let current = self.lock().clone().filter(|standing| !standing.gone.is_cancelled());
+        match current {
+            Some(standing) => Ok(standing),
+            None => timeout(CONNECT, self.connect()).await.map_err(|_| Failure::late("connect"))?,
+        }
+    }
+
+    async fn connect(&self) -> Result<Standing, Failure> {
+        let stream = self.link.connect().await?;
+        let gone = CancellationToken::new();
+        let number = self.tries.fetch_add(1, Ordering::Relaxed) + 1;
+        let watched = Watched { stream, number, up: self.up.clone(), gone: gone.clone() };
+        // A channel connects again by itself; this one cannot, so that there is one to look at.
+        let mut once = Some(TokioIo::new(watched));
+        let connector = service_fn(move |_: Uri| {
+            let stream = once.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
+            async move { stream }
+        });
+        let channel = self
+            .link
+            .endpoint()
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| Failure::from(io::Error::other(error)))?;
+        let standing = Standing { channel, gone };
+        *self.lock() = Some(standing.clone());
+        self.up.0.store(number, Ordering::Release);
+        if standing.gone.is_cancelled() {
+            self.up.down(number);
+        }
+        Ok(standing)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Standing>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Up {
+    /// The connection of this number is gone; a newer one may stand.
+    fn down(&self, number: u64) {
+        let _ = self.0.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// A stream that says when it is dropped.
+struct Watched {
+    stream: UnixStream,
+    number: u64,
+    up: Up,
+    gone: CancellationToken,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.gone.cancel();
+        self.up.down(self.number);
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
