@@ -39,7 +39,6 @@ const SCHEMES: [SignatureScheme; 4] = [
 
 /// A private key that can sign.
 pub(crate) struct PrivateKey {
-    der: Zeroizing<PrivateKeyDer<'static>>,
     signing: Arc<dyn SigningKey>,
     public: PublicKey,
 }
@@ -66,36 +65,29 @@ impl PrivateKey {
             ));
         }
         let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| failed("it holds no PEM private key"))?;
-        Self::from_der(der).map_err(failed)
+        Self::from_der(&Zeroizing::new(der)).map_err(failed)
     }
 
-    fn from_der(der: PrivateKeyDer<'static>) -> Result<Self, &'static str> {
+    fn from_der(der: &PrivateKeyDer<'static>) -> Result<Self, &'static str> {
         const TAKEN: &str = "taken are Ed25519, ECDSA P-256 and P-384, and RSA from 2048 to 8192 bits";
-        let signing = any_supported_type(&der).map_err(|_| TAKEN)?;
+        let signing = any_supported_type(der).map_err(|_| TAKEN)?;
         let public = signing.public_key().ok_or(TAKEN)?;
         let public = PublicKey(public.as_ref().to_vec());
         signing.choose_scheme(&SCHEMES).ok_or(TAKEN)?;
-        Ok(Self { der: Zeroizing::new(der), signing, public })
+        Ok(Self { signing, public })
     }
 
-    /// A new Ed25519 key.
-    fn generate() -> Result<Self, Error> {
+    /// Makes a new Ed25519 key in a file that must not exist yet.
+    pub(crate) fn generate_in(path: &Path) -> Result<Self, Error> {
         let failed = || Error::Failed("cannot make a key: the system gives no random bytes".to_owned());
         let pair = Ed25519KeyPair::generate().map_err(|_| failed())?;
         // Version 1 of PKCS#8, without the public key: openssl before 3.2 reads no other.
         let pkcs8 = pair.to_pkcs8v1().map_err(|_| failed())?;
-        Self::from_der(PrivateKeyDer::Pkcs8(pkcs8.as_ref().to_vec().into())).map_err(|_| failed())
-    }
-
-    /// Makes a new key in a file that must not exist yet.
-    pub(crate) fn generate_in(path: &Path) -> Result<Self, Error> {
-        let key = Self::generate()?;
-        create(path, Mode::RUSR | Mode::WUSR, key.pem().as_bytes())?;
+        let der = Zeroizing::new(PrivateKeyDer::Pkcs8(pkcs8.as_ref().to_vec().into()));
+        let key = Self::from_der(&der).map_err(|_| failed())?;
+        let text = Zeroizing::new(pem("PRIVATE KEY", der.secret_der()));
+        create(path, Mode::RUSR | Mode::WUSR, text.as_bytes())?;
         Ok(key)
-    }
-
-    fn pem(&self) -> Zeroizing<String> {
-        Zeroizing::new(pem("PRIVATE KEY", self.der.secret_der()))
     }
 
     /// Its public half.
@@ -287,9 +279,14 @@ mod tests {
         assert_eq!(PrivateKey::read(&path).expect("unchanged").public(), made.public());
     }
 
+    fn a_key() -> PrivateKey {
+        let directory = tempfile::tempdir().expect("a directory");
+        PrivateKey::generate_in(&directory.path().join("key")).expect("a key")
+    }
+
     #[test]
     fn a_public_key_is_read_as_it_is_written() {
-        let key = PrivateKey::generate().expect("a key");
+        let key = a_key();
         let wire = key.public().to_wire();
         assert_eq!(PublicKey::from_wire(&wire).as_ref(), Some(key.public()));
         assert!(key.public().pem().lines().all(|line| line.len() <= 64));
@@ -298,7 +295,7 @@ mod tests {
 
     #[test]
     fn no_secret_is_shown() {
-        let key = PrivateKey::generate().expect("a key");
+        let key = a_key();
         assert_eq!(format!("{key:?}"), format!("the private half of {}", key.public().fingerprint()));
     }
 }

@@ -22,6 +22,21 @@ impl Output {
         if self.json { write_out(&format!("{value}\n")) } else { write_out(&table(rows)) }
     }
 
+    /// A list: a head and rows for people, `value` for programs.
+    pub(crate) fn list<const N: usize>(
+        self,
+        head: [&str; N],
+        rows: &[[String; N]],
+        value: &Value,
+    ) -> Result<(), Error> {
+        if self.json {
+            return write_out(&format!("{value}\n"));
+        }
+        let mut all = vec![head.map(str::to_owned).to_vec()];
+        all.extend(rows.iter().map(|row| row.to_vec()));
+        write_out(&columns(&all))
+    }
+
     /// A value of unknown shape.
     pub(crate) fn value(self, value: &Value) -> Result<(), Error> {
         if self.json { write_out(&format!("{value}\n")) } else { write_out(&for_people(value)) }

@@ -20,6 +20,11 @@ use crate::{
 
 const DEFAULT_STORE: &str = "/run/doorward/certd/certd.sock";
 
+const NOT_REGISTERED: &str = "it takes a login with a password, or a local one, of the last 10 minutes; a \
+                              proof, if the server asks for one; and a key that is nobody else's";
+const NOT_REVOKED: &str = "it takes a login with a password, or a local one, of the last 10 minutes; and full \
+                           access for the keys of others";
+
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Show your registered keys; with full access, everybody's
@@ -120,6 +125,16 @@ async fn open(endpoint: &Endpoint) -> Result<(Client, Session), Error> {
     }
 }
 
+/// The gateway gives no reason for a refusal; these are the usual ones.
+fn with_reasons(error: Error, reasons: &str) -> Error {
+    match error {
+        Error::Refused { code: Some(403), message } => {
+            Error::Refused { code: Some(403), message: format!("{message}: {reasons}") }
+        }
+        other => other,
+    }
+}
+
 /// One of the actions of `rpc/settings`.
 async fn settings(client: &mut Client, action: &str, mut args: Map<String, Value>) -> Result<Value, Error> {
     args.insert("action".to_owned(), action.into());
@@ -162,24 +177,27 @@ async fn list(endpoint: &Endpoint, output: Output) -> Result<(), Error> {
     if listed.is_empty() && !output.json {
         return output.result(&[("no key is registered", String::new())], &json!([]));
     }
-    let entry = |entry: &Listed| {
-        let mut fields = json!({
+    let head = ["user", "nickname", "fingerprint", "proven", "registered", "last used"];
+    let cells = |entry: &Listed| {
+        let [nickname, proven, registered, used] =
+            ["Nickname", "Proven", "Date Registered", "Last Used"].map(|label| entry.said(label).to_owned());
+        [entry.user.clone(), nickname, entry.key.fingerprint().to_string(), proven, registered, used]
+    };
+    let rows: Vec<_> = listed.iter().map(cells).collect();
+    let value = listed.iter().map(|entry| {
+        json!({
             "user": entry.user,
             "fingerprint": entry.key.fingerprint().to_string(),
             "nickname": entry.said("Nickname"),
             "email": entry.said("Email"),
             "registered": entry.said("Date Registered"),
-            "proven": entry.said("Proven"),
-            "last used": entry.said("Last Used"),
-        });
-        // What has many lines is no cell of a table.
-        if let Some(fields) = fields.as_object_mut().filter(|_| output.json) {
-            fields.insert("public_key".to_owned(), entry.key.pem().into());
-            fields.insert("text".to_owned(), entry.text.clone().into());
-        }
-        fields
-    };
-    output.value(&listed.iter().map(entry).collect())
+            "proven": entry.said("Proven") == "yes",
+            "last_used": entry.said("Last Used"),
+            "public_key": entry.key.pem(),
+            "text": entry.text,
+        })
+    });
+    output.list(head, &rows, &value.collect())
 }
 
 async fn register(
@@ -207,13 +225,14 @@ async fn register(
     let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
     args.extend(texts.map(|(name, text)| (name.to_owned(), text.into())));
     if let Some(private) = key {
-        let challenge = settings(&mut client, "register_challenge", Map::new()).await?;
+        let challenge = settings(&mut client, "register_challenge", Map::new()).await;
+        let challenge = challenge.map_err(|error| with_reasons(error, NOT_REGISTERED))?;
         let proof = proof::answer(&challenge, Purpose::Registration, &client.server, private)?;
         args.insert("proof".to_owned(), proof.into());
     }
     let reply = settings(&mut client, "register_ssl_cert", args).await;
     client.close().await;
-    reply?;
+    reply.map_err(|error| with_reasons(error, NOT_REGISTERED))?;
     let fingerprint = described.key.fingerprint().to_string();
     let value = json!({"user": session.user, "fingerprint": fingerprint, "proven": key.is_some()});
     output.result(&[("registered", fingerprint), ("for", session.user)], &value)
@@ -240,7 +259,7 @@ async fn revoke(endpoint: &Endpoint, which: &str, user: Option<&str>, output: Ou
             code: Some(404),
             message: format!("{message}: no such key of yours; another's needs --user NAME"),
         },
-        other => other,
+        other => with_reasons(other, NOT_REVOKED),
     })?;
     let fingerprint = key.fingerprint().to_string();
     let value = json!({ "revoked": fingerprint });

@@ -23,6 +23,7 @@ pub(super) struct Account {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Accounts {
     pub(super) guard: Account,
+    pub(super) certd: Account,
     pub(super) authd: Account,
     pub(super) gateway: Account,
 }
@@ -30,37 +31,41 @@ pub(super) struct Accounts {
 impl Accounts {
     /// Whether a break-in of one service stays with that service.
     pub(super) fn separated(&self) -> bool {
-        let uids = [self.guard.uid, self.authd.uid, self.gateway.uid];
+        let uids = [self.guard.uid, self.certd.uid, self.authd.uid, self.gateway.uid];
         BTreeSet::from(uids).len() == uids.len()
     }
 
     /// For root: the packaged accounts, and unused numbers in place of those that are missing. For
     /// anybody else: oneself. `kept` are the uids that own what an earlier run left.
-    pub(super) fn choose(kept: [Option<u32>; 2]) -> Result<Self, Error> {
+    pub(super) fn choose(kept: [Option<u32>; 3]) -> Result<Self, Error> {
         let me = Account { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw(), name: None };
         if me.uid != 0 {
-            return Ok(Self { guard: me.clone(), authd: me.clone(), gateway: me });
+            return Ok(Self { guard: me.clone(), certd: me.clone(), authd: me.clone(), gateway: me });
         }
         let busy = running_uids();
-        let mut taken = |uid| {
+        let taken = |uid| {
             busy.contains(&uid)
                 || !matches!(User::from_uid(Uid::from_raw(uid)), Ok(None))
                 || !matches!(Group::from_gid(Gid::from_raw(uid)), Ok(None))
         };
-        let [authd_kept, gateway_kept] = kept;
-        let authd = match named("doorward-authd")? {
-            Some(account) => account,
-            None => unused(authd_kept, &mut taken)?,
+        let mut chosen = BTreeSet::new();
+        let mut choose = |name: &str, kept| {
+            let account = match named(name)? {
+                Some(account) => account,
+                None => unused(kept, &mut |uid| chosen.contains(&uid) || taken(uid))?,
+            };
+            chosen.insert(account.uid);
+            Ok::<_, Error>(account)
         };
-        let mut taken_or_authd = |uid| uid == authd.uid || taken(uid);
-        let gateway = match named("doorward-gateway")? {
-            Some(account) => account,
-            None => unused(gateway_kept, &mut taken_or_authd)?,
-        };
-        let accounts = Self { guard: me, authd, gateway };
+        let [certd, authd, gateway] = kept;
+        let certd = choose("doorward-certd", certd)?;
+        let authd = choose("doorward-authd", authd)?;
+        let gateway = choose("doorward-gateway", gateway)?;
+        let accounts = Self { guard: me, certd, authd, gateway };
         if !accounts.separated() {
             return Err(Error::Failed(
-                "the accounts doorward-authd and doorward-gateway must have uids of their own, not root's"
+                "the accounts doorward-certd, doorward-authd and doorward-gateway must have uids of their \
+                 own, not root's"
                     .to_owned(),
             ));
         }
@@ -130,22 +135,35 @@ mod tests {
     #[test]
     fn services_with_one_uid_are_not_separated() {
         let account = |uid| Account { uid, gid: uid, name: None };
-        let accounts = |guard, authd, gateway| Accounts {
+        let accounts = |guard, certd, authd, gateway| Accounts {
             guard: account(guard),
+            certd: account(certd),
             authd: account(authd),
             gateway: account(gateway),
         };
-        assert!(accounts(0, 1, 2).separated());
-        for together in [accounts(0, 0, 2), accounts(0, 1, 0), accounts(0, 1, 1), accounts(5, 5, 5)] {
+        assert!(accounts(0, 1, 2, 3).separated());
+        for together in [
+            accounts(0, 0, 2, 3),
+            accounts(0, 1, 0, 3),
+            accounts(0, 1, 2, 0),
+            accounts(0, 1, 1, 2),
+            accounts(0, 2, 1, 2),
+            accounts(5, 5, 5, 5),
+        ] {
             assert!(!together.separated());
         }
     }
 
     #[test]
     fn nothing_chosen_for_root_is_root() {
-        let accounts = Accounts::choose([Some(0), Some(0)]).expect("accounts");
+        let accounts = Accounts::choose([Some(0); 3]).expect("accounts");
         if Uid::effective().is_root() {
-            assert!(accounts.separated() && accounts.authd.uid != 0 && accounts.gateway.uid != 0);
+            assert!(
+                accounts.separated()
+                    && accounts.certd.uid != 0
+                    && accounts.authd.uid != 0
+                    && accounts.gateway.uid != 0
+            );
         } else {
             assert!(!accounts.separated());
         }

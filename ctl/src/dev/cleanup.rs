@@ -78,9 +78,9 @@ impl Place {
     }
 }
 
-/// Who owns the state that an earlier run left, of authd and of the gateway.
-pub(super) fn kept_owners(layout: &Layout) -> [Option<u32>; 2] {
-    [layout.authd_state(), layout.gateway_state()]
+/// Who owns the state that an earlier run left, of certd, of authd and of the gateway.
+pub(super) fn kept_owners(layout: &Layout) -> [Option<u32>; 3] {
+    [layout.certd_state(), layout.authd_state(), layout.gateway_state()]
         .map(|path| fs::symlink_metadata(path).ok().map(|metadata| metadata.uid()))
 }
 
@@ -96,15 +96,20 @@ pub(super) fn fill(plan: &Plan) -> Result<(), Error> {
         }
         directory(&path, 0o755, ours)?;
     }
-    for path in ["authd", "pam"].map(|name| layout.run().join(name)) {
+    for path in ["authd", "certd", "pam"].map(|name| layout.run().join(name)) {
         directory(&path, 0o755, ours)?;
     }
     directory(&layout.logs(), 0o700, ours)?;
     directory(&layout.base.join("state"), 0o755, ours)?;
+    directory(&layout.certd_state(), 0o700, plan.account(Service::Certd))?;
     directory(&layout.authd_state(), 0o700, plan.account(Service::Authd))?;
     directory(&layout.gateway_state(), 0o700, plan.account(Service::Gateway))?;
-    for (service, text) in [(Service::Authd, config::authd(plan)), (Service::Gateway, config::gateway(plan))]
-    {
+    let files = [
+        (Service::Certd, config::certd(plan)),
+        (Service::Authd, config::authd(plan)),
+        (Service::Gateway, config::gateway(plan)),
+    ];
+    for (service, text) in files {
         let path = layout.config(service);
         fs::write(&path, text).map_err(|error| cannot("write", &path, &error))?;
         set_mode(&path, 0o644)?;
@@ -190,7 +195,8 @@ mod tests {
             name: None,
         };
         let layout = Layout::new(base).expect("a short name");
-        Plan { layout, accounts: Accounts { guard: me.clone(), authd: me.clone(), gateway: me }, ..plan() }
+        let accounts = Accounts { guard: me.clone(), certd: me.clone(), authd: me.clone(), gateway: me };
+        Plan { layout, accounts, ..plan() }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The configuration files of authd and the gateway.
+//! The configuration files of certd, authd and the gateway.
 
 use std::{fmt::Write, path::Path};
 
@@ -6,6 +6,21 @@ use crate::dev::plan::Plan;
 
 /// Groups with limited access where authd's file names none.
 const LIMITED_GROUPS: &str = "operator";
+
+/// certd.toml.
+pub(super) fn certd(plan: &Plan) -> String {
+    let layout = &plan.layout;
+    let mut text = head(plan, plan.accounts.certd.uid, &layout.certd_state());
+    text.push_str("\n[socket]\n");
+    path(&mut text, "path", &layout.certd_socket());
+    path(&mut text, "authd_path", &layout.certd_authd_socket());
+    text.push_str("\n[peers]\n");
+    entry(&mut text, "gateway", &quoted(&plan.accounts.gateway.uid.to_string()));
+    entry(&mut text, "authd", &quoted(&plan.accounts.authd.uid.to_string()));
+    text.push_str("\n[assertion]\n");
+    path(&mut text, "key", &layout.assertion_key());
+    text
+}
 
 /// authd.toml.
 pub(super) fn authd(plan: &Plan) -> String {
@@ -18,6 +33,9 @@ pub(super) fn authd(plan: &Plan) -> String {
     text.push_str("\n[peers]\n");
     entry(&mut text, "gateway", &quoted(&plan.accounts.gateway.uid.to_string()));
     path(&mut text, "gateway_socket", &layout.gateway_socket());
+    text.push_str("\n[certd]\n");
+    path(&mut text, "socket", &layout.certd_authd_socket());
+    entry(&mut text, "user", &quoted(&plan.accounts.certd.uid.to_string()));
     text.push_str("\n[pam]\n");
     path(&mut text, "socket", &layout.pam_socket());
     if let Some(delay) = plan.refusal_delay_ms {
@@ -41,6 +59,9 @@ pub(super) fn gateway(plan: &Plan) -> String {
     path(&mut text, "socket", &layout.authd_socket());
     path(&mut text, "peer_socket", &layout.peer_socket());
     entry(&mut text, "user", &quoted(&plan.accounts.authd.uid.to_string()));
+    text.push_str("\n[certd]\n");
+    path(&mut text, "socket", &layout.certd_socket());
+    entry(&mut text, "user", &quoted(&plan.accounts.certd.uid.to_string()));
     text
 }
 
@@ -105,9 +126,30 @@ mod tests {
     }
 
     #[test]
+    fn certd_gets_the_keys_it_knows() {
+        let text = certd(&plan());
+        let expected = [
+            "assertion.key",
+            "peers.authd",
+            "peers.gateway",
+            "socket.authd_path",
+            "socket.path",
+            "state_dir",
+            "user",
+        ];
+        assert_eq!(keys(&text), expected);
+        let table: toml::Table = text.parse().expect("TOML");
+        assert_eq!(table["user"].as_str(), Some("61100"));
+        assert_eq!(table["peers"]["authd"].as_str(), Some("61200"));
+        assert_eq!(table["peers"]["gateway"].as_str(), Some("61300"));
+    }
+
+    #[test]
     fn authd_gets_the_keys_it_knows() {
         let mut plan = plan();
         let always = [
+            "certd.socket",
+            "certd.user",
             "pam.socket",
             "peers.gateway",
             "peers.gateway_socket",
@@ -136,6 +178,8 @@ mod tests {
             "authd.peer_socket",
             "authd.socket",
             "authd.user",
+            "certd.socket",
+            "certd.user",
             "listen.tls",
             "listen.unix",
             "state_dir",
@@ -151,7 +195,8 @@ mod tests {
     fn without_separation_no_user_is_named() {
         let mut plan = plan();
         let me = plan.accounts.authd.clone();
-        plan.accounts = Accounts { guard: me.clone(), authd: me.clone(), gateway: me };
+        plan.accounts = Accounts { guard: me.clone(), certd: me.clone(), authd: me.clone(), gateway: me };
+        assert!(!keys(&certd(&plan)).contains(&"user".to_owned()));
         assert!(!keys(&authd(&plan)).contains(&"user".to_owned()));
         assert!(!keys(&gateway(&plan)).contains(&"user".to_owned()));
     }

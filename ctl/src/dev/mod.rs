@@ -180,6 +180,7 @@ fn tell_program(plan: &Plan, processes: &[Process], listening: &Listening) -> Re
     let report = json!({
         "urls": listening.tls.iter().map(|address| format!("wss://{address}")).collect::<Vec<_>>(),
         "socket": plan.layout.gateway_socket(),
+        "certd": plan.layout.certd_socket(),
         "fingerprint": listening.fingerprint,
         "directory": plan.layout.base,
         "separated": plan.accounts.separated(),
@@ -222,7 +223,7 @@ fn tell_person(
     let commands = format!(
         "\nTry, in another terminal, as a member of wheel, sudo or operator:\n  \
          export DOORWARD_SOCKET={socket}\n  \
-         {own} login\n  {own} call rpc/query\n  {own} logout\n  \
+         {own} login\n  {own} call rpc/query\n  {own} certs list\n  {own} logout\n  \
          {own} --url {url} --fingerprint {} login USER\n\nready; Ctrl-C ends everything\n",
         listening.fingerprint
     );

@@ -18,17 +18,19 @@ const SOCKET_PATH_MAX: usize = 107 - 24;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
     Guard,
+    Certd,
     Authd,
     Gateway,
 }
 
 impl Service {
-    pub(super) const ALL: [Self; 3] = [Self::Guard, Self::Authd, Self::Gateway];
+    pub(super) const ALL: [Self; 4] = [Self::Guard, Self::Certd, Self::Authd, Self::Gateway];
 
     /// The name of its program.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Guard => "doorward-pam-guard",
+            Self::Certd => "doorward-certd",
             Self::Authd => "doorward-authd",
             Self::Gateway => "doorward-gateway",
         }
@@ -56,8 +58,15 @@ impl Layout {
         Ok(layout)
     }
 
-    fn sockets(&self) -> [PathBuf; 4] {
-        [self.gateway_socket(), self.authd_socket(), self.peer_socket(), self.pam_socket()]
+    fn sockets(&self) -> [PathBuf; 6] {
+        [
+            self.gateway_socket(),
+            self.authd_socket(),
+            self.peer_socket(),
+            self.certd_socket(),
+            self.certd_authd_socket(),
+            self.pam_socket(),
+        ]
     }
 
     pub(super) fn gateway_socket(&self) -> PathBuf {
@@ -76,8 +85,20 @@ impl Layout {
         self.run().join("authd/assertion.pub")
     }
 
+    pub(super) fn certd_socket(&self) -> PathBuf {
+        self.run().join("certd/certd.sock")
+    }
+
+    pub(super) fn certd_authd_socket(&self) -> PathBuf {
+        self.run().join("certd/authd.sock")
+    }
+
     pub(super) fn pam_socket(&self) -> PathBuf {
         self.run().join("pam/pam.sock")
+    }
+
+    pub(super) fn certd_state(&self) -> PathBuf {
+        self.base.join("state/certd")
     }
 
     pub(super) fn authd_state(&self) -> PathBuf {
@@ -122,6 +143,7 @@ impl Layout {
 pub(super) struct Programs {
     pub(super) guard: PathBuf,
     pub(super) worker: PathBuf,
+    pub(super) certd: PathBuf,
     pub(super) authd: PathBuf,
     pub(super) gateway: PathBuf,
 }
@@ -143,6 +165,7 @@ impl Programs {
         Ok(Self {
             guard: guard.map_or_else(|| find(Service::Guard.name()), Ok)?,
             worker: worker.map_or_else(|| find("doorward-pam-worker"), Ok)?,
+            certd: find(Service::Certd.name())?,
             authd: find(Service::Authd.name())?,
             gateway: find(Service::Gateway.name())?,
         })
@@ -167,6 +190,7 @@ impl Plan {
     pub(super) fn program(&self, service: Service) -> &Path {
         match service {
             Service::Guard => &self.programs.guard,
+            Service::Certd => &self.programs.certd,
             Service::Authd => &self.programs.authd,
             Service::Gateway => &self.programs.gateway,
         }
@@ -175,6 +199,7 @@ impl Plan {
     pub(super) fn account(&self, service: Service) -> &Account {
         match service {
             Service::Guard => &self.accounts.guard,
+            Service::Certd => &self.accounts.certd,
             Service::Authd => &self.accounts.authd,
             Service::Gateway => &self.accounts.gateway,
         }
@@ -189,7 +214,7 @@ impl Plan {
                 arguments.extend(["--worker".into(), self.programs.worker.clone().into_os_string()]);
                 arguments
             }
-            Service::Authd | Service::Gateway => {
+            Service::Certd | Service::Authd | Service::Gateway => {
                 vec![
                     "--foreground".into(),
                     "--config-file".into(),
@@ -210,10 +235,16 @@ pub(super) mod tests {
         let program = |name: &str| Path::new("/programs").join(name);
         Plan {
             layout: Layout::new(Path::new("/run/doorward-dev-x")).expect("a short name"),
-            accounts: Accounts { guard: account(0), authd: account(61_200), gateway: account(61_300) },
+            accounts: Accounts {
+                guard: account(0),
+                certd: account(61_100),
+                authd: account(61_200),
+                gateway: account(61_300),
+            },
             programs: Programs {
                 guard: program("guard"),
                 worker: program("worker"),
+                certd: program("certd"),
                 authd: program("authd"),
                 gateway: program("gateway"),
             },
@@ -253,6 +284,7 @@ pub(super) mod tests {
         let own = root.path().join("bin/doorward");
         for (directory, name) in [
             ("bin", "doorward-authd"),
+            ("bin", "doorward-certd"),
             ("libexec/doorward", "doorward-authd"),
             ("libexec/doorward", "doorward-gateway"),
             ("libexec/doorward", "doorward-pam-guard"),

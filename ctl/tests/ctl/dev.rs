@@ -25,7 +25,7 @@ use tempfile::TempDir;
 /// Somebody without an account, if the test runs as root.
 const NOBODY: u32 = 60_123;
 
-const SERVICES: [&str; 3] = ["doorward-pam-guard", "doorward-authd", "doorward-gateway"];
+const SERVICES: [&str; 4] = ["doorward-pam-guard", "doorward-certd", "doorward-authd", "doorward-gateway"];
 
 /// Programs beside `doorward`, and a place for what it makes.
 struct Stage {
@@ -280,7 +280,7 @@ fn a_directory_that_was_named_keeps_what_is_worth_keeping() {
     let mut left: Vec<_> =
         fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
-    assert_eq!(left, ["authd.toml", "gateway.toml", "log", "state"]);
+    assert_eq!(left, ["authd.toml", "certd.toml", "gateway.toml", "log", "state"]);
 }
 
 #[test]

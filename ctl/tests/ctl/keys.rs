@@ -91,7 +91,7 @@ fn a_registered_key_opens_the_door_until_it_is_revoked() {
     let fingerprint = world.register(&private, &public);
     let listed = world.list();
     assert_eq!(listed[0]["fingerprint"], *fingerprint);
-    assert_eq!(listed[0]["proven"], "yes");
+    assert_eq!(listed[0]["proven"], true);
     assert_eq!(listed[0]["public_key"], fs::read_to_string(&public).unwrap());
     let table = world.run(&["certs", "list"], "").expect(0).out;
     assert!(table.contains(&fingerprint) && !table.contains("BEGIN"), "{table}");
@@ -189,7 +189,7 @@ fn possession_is_proven_or_waived_in_so_many_words() {
     world.gateway.allow_unproven();
     world.run(&["certs", "register", &public, "--unproven", "--nickname", "n 1"], "").expect(0);
     let listed = world.list();
-    assert_eq!((&listed[0]["proven"], &listed[0]["nickname"]), (&json!("no"), &json!("n 1")));
+    assert_eq!((&listed[0]["proven"], &listed[0]["nickname"]), (&json!(false), &json!("n 1")));
 }
 
 #[test]
