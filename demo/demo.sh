@@ -176,18 +176,51 @@ if [ $root = yes ]; then
     cp "$bin/doorward" "$work/doorward"
     chmod 755 "$work/doorward"
     chown "$user:$group" "$work/local"
-    local_user() {
+    as_user() {
         setpriv --reuid "$user" --regid "$group" --init-groups --reset-env \
-            env XDG_RUNTIME_DIR="$work/local" "$work/doorward" --socket "$socket" "$@"
+            env XDG_RUNTIME_DIR="$work/local" "$work/doorward" "$@"
     }
 else
-    local_user() { XDG_RUNTIME_DIR=$work/local "$bin/doorward" --socket "$socket" "$@"; }
+    as_user() { XDG_RUNTIME_DIR=$work/local "$bin/doorward" "$@"; }
 fi
+local_user() { as_user --socket "$socket" "$@"; }
+remote_user() { as_user --url "$url" --fingerprint "$fingerprint" "$@"; }
 say "As the local user $user, without a password, because the kernel says who that is:"
 echo "\$ doorward login"
 local_user login
 echo "\$ doorward call rpc/query"
 local_user call rpc/query
+echo "\$ doorward logout"
+local_user logout
+
+# --- with a key -------------------------------------------------------------------------------------------
+
+say "With a key of $user's own, registered first, then in place of a password, over TLS:"
+key=$work/local/key
+echo "\$ doorward keygen key"
+as_user keygen "$key"
+echo "\$ doorward login; doorward certs register key.pub --key key --nickname demo"
+local_user login >/dev/null
+local_user certs register "$key.pub" --key "$key" --nickname demo
+echo "\$ doorward certs list"
+local_user certs list
+echo "\$ doorward --url ... login $user --key key"
+remote_user login "$user" --key "$key"
+echo "\$ doorward --url ... call rpc/query"
+remote_user call rpc/query
+
+say "Revoked, the key opens nothing any more, and what it opened has ended:"
+echo "\$ doorward certs revoke key.pub"
+local_user certs revoke "$key.pub"
+code=0
+echo "\$ doorward --url ... call rpc/query"
+remote_user call rpc/query || code=$?
+[ $code -eq 1 ] || fail "the session of a revoked key goes on: exit code $code"
+code=0
+echo "\$ doorward --url ... login $user --key key"
+remote_user login "$user" --key "$key" || code=$?
+[ $code -eq 1 ] || fail "a revoked key was not refused: exit code $code"
+echo "refused, exit code 1"
 echo "\$ doorward logout"
 local_user logout
 
