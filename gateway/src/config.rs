@@ -15,6 +15,9 @@ use crate::{
 const LOGIN: Duration = Duration::from_secs(310);
 /// For every other call to authd.
 const CALL: Duration = Duration::from_secs(5);
+/// For a change of certd's registry: a little more than certd itself waits, for a processor and then for
+/// the disk.
+const CHANGE: Duration = Duration::from_secs(22);
 /// For a client that does not read.
 const WRITE: Duration = Duration::from_secs(30);
 
@@ -269,6 +272,7 @@ impl Config {
             certd: certd.map(|uid| (self.certd.socket.clone(), uid)),
             login: LOGIN,
             call: CALL,
+            change: CHANGE,
         }
     }
 

@@ -28,7 +28,7 @@ const LISTINGS: usize = 4;
 /// What a listing may weigh. A registry that is larger is listed by its administrator, not by clients.
 pub(crate) const LISTING_MAX: usize = 16 << 20;
 /// For a whole listing.
-const LISTING: Duration = Duration::from_secs(30);
+const LISTING: Duration = Duration::from_secs(60);
 
 /// What a request says of its connection.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub(super) struct Certd {
 impl Certd {
     pub(super) fn new(link: Link, deadline: Duration) -> Self {
         Self {
-            line: Arc::new(Line::new(link)),
+            line: Arc::new(Line::new("certd", link)),
             calls: Semaphore::new(CALLS),
             listings: Semaphore::new(LISTINGS),
             deadline,

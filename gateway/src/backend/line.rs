@@ -52,6 +52,7 @@ impl Up {
 /// One connection at a time.
 #[derive(Debug)]
 pub(super) struct Line {
+    name: &'static str,
     link: Link,
     up: Up,
     current: Mutex<Option<Standing>>,
@@ -65,8 +66,8 @@ struct Standing {
 }
 
 impl Line {
-    pub(super) fn new(link: Link) -> Self {
-        Self { link, up: Up::default(), current: Mutex::default(), tries: AtomicU64::new(0) }
+    pub(super) fn new(name: &'static str, link: Link) -> Self {
+        Self { name, link, up: Up::default(), current: Mutex::default(), tries: AtomicU64::new(0) }
     }
 
     pub(super) fn up(&self) -> Up {
@@ -79,14 +80,14 @@ impl Line {
         loop {
             match self.standing().await {
                 Ok(standing) => {
-                    tracing::info!(socket = %self.link.path.display(), "reached");
+                    tracing::info!(service = self.name, "connected");
                     (pause, told) = (PAUSE, false);
                     standing.gone.cancelled().await;
                 }
                 Err(failure) => {
                     if !told {
-                        let socket = self.link.path.display();
-                        tracing::warn!(%socket, error = %failure.detail, "cannot be reached");
+                        let error = failure.detail;
+                        tracing::warn!(service = self.name, error, "a service cannot be reached");
                         told = true;
                     }
                     sleep(pause).await;

@@ -62,6 +62,8 @@ pub struct Settings {
     pub certd: Option<(PathBuf, u32)>,
     /// For a step of a login: a little more than authd itself waits for PAM.
     pub login: Duration,
+    /// For a call to certd.
+    pub change: Duration,
     /// For every other call.
     pub call: Duration,
 }
@@ -132,7 +134,7 @@ impl Backend {
                 .max_encoding_message_size(REQUEST_MAX),
             logins: Semaphore::new(LOGINS),
             session_calls: Semaphore::new(SESSION_CALLS),
-            certd: settings.certd.clone().map(|(path, uid)| Certd::new(Link { path, uid }, settings.call)),
+            certd: settings.certd.clone().map(|(path, uid)| Certd::new(Link { path, uid }, settings.change)),
             table: Arc::new(Table::new()),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

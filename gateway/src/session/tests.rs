@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::backend::Up;
-use crate::call::{Answers, Credentials, Idle, KeyProof, KeyRequest, Prompts, Secret, SessionId, Token};
+use crate::call::{
+    Answers, Challenge, Credentials, Idle, KeyProof, KeyRequest, Prompts, Secret, SessionId, Token,
+};
 use crate::namespace::{self, Row};
 
 const SECOND: Duration = Duration::from_secs(1);

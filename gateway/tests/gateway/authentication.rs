@@ -79,6 +79,17 @@ async fn the_local_user_needs_no_password() {
 }
 
 #[tokio::test]
+async fn authd_is_told_where_a_login_comes_from() {
+    let gateway = Gateway::start().await;
+    let uid = Some(doorward_launch::Identity::current().uid);
+    gateway.unix().await.log_in("alice", "wonderland").await;
+    gateway.tls().await.log_in("alice", "wonderland").await;
+    let told: Vec<_> = gateway.authd.received("source").into_iter().map(|call| call.about).collect();
+    let on_loopback = if cfg!(target_os = "linux") { uid } else { None };
+    assert_eq!(told, [format!(" {uid:?}"), format!("127.0.0.1 {on_loopback:?}")]);
+}
+
+#[tokio::test]
 async fn an_empty_password_is_for_local_users_alone() {
     let gateway = Gateway::start().await;
     let mut client = gateway.tls().await;

@@ -294,6 +294,8 @@ impl login_server::Login for Service {
     async fn begin(&self, request: Request<proto::BeginRequest>) -> Result<Response<proto::Outcome>, Status> {
         let request = request.into_inner();
         let connection = request.connection;
+        let source = request.source.expect("a source");
+        self.0.note("source", &connection, format!("{} {:?}", source.address, source.local_uid));
         let outcome = match request.method.expect("a method") {
             begin_request::Method::Password(proto::Password { username, password }) => {
                 self.0.note("begin", &connection, username.as_str());

@@ -1,0 +1,157 @@
+//! Coming and going: logins, challenges for them, and giving a session back.
+
+use std::time::Instant;
+
+use super::{Action, Busy, Held, Login, Outcome, Session, State, Ticket, Watch};
+use crate::call::{Answer, AuthSsl, Call, Challenge, Error, Reply};
+
+/// What a login answers.
+#[derive(Debug)]
+pub(super) enum Answers {
+    Nothing,
+    /// The prompts of the conversation of this name.
+    Conversation(String),
+    /// The challenges of this connection.
+    Challenges,
+}
+
+impl Session {
+    pub(super) fn challenged(
+        &mut self,
+        result: Result<Challenge, Error>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        if !matches!(self.busy, Busy::Challenge(_)) {
+            return;
+        }
+        let Busy::Challenge(ticket) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        let reply = match result {
+            Ok(challenge) => {
+                self.clock.challenge_opened(now);
+                Reply::Answer(Answer::Challenge(challenge))
+            }
+            Err(error) => Reply::Error(error),
+        };
+        actions.push(Action::Reply(ticket, reply));
+    }
+
+    pub(super) fn log_in(&mut self, ticket: Ticket, call: Call, actions: &mut Vec<Action>) {
+        let login = match call {
+            Call::Auth(credentials) if !credentials.well_formed() => None,
+            Call::Auth(credentials) if credentials.password.expose().is_empty() => {
+                let username = credentials.username;
+                if self.settings.local {
+                    Some(Login::LocalPeer { username })
+                } else {
+                    let named = self.settings.certificate && !username.is_empty();
+                    named.then_some(Login::TlsCertificate { username })
+                }
+            }
+            Call::Auth(credentials) if credentials.username.is_empty() => None,
+            Call::Auth(credentials) => Some(Login::Password(credentials)),
+            Call::AuthToken(token) => token.map(Login::Token),
+            Call::AuthRespond(answers) => Some(Login::Answers(answers)),
+            Call::AuthSsl(AuthSsl::Proof(proof)) => proof.map(Login::CertificateProof),
+            Call::AuthSsl(AuthSsl::Challenge)
+            | Call::Identify
+            | Call::Query
+            | Call::AuthClear { .. }
+            | Call::Settings(_)
+            | Call::Malformed(_)
+            | Call::Absent => None,
+        };
+        match login {
+            Some(login) => {
+                let answers = match &login {
+                    Login::Answers(answers) => Answers::Conversation(answers.conversation.clone()),
+                    Login::CertificateProof(_) => Answers::Challenges,
+                    Login::Password(_)
+                    | Login::LocalPeer { .. }
+                    | Login::TlsCertificate { .. }
+                    | Login::Token(_) => Answers::Nothing,
+                };
+                self.busy = Busy::Login(ticket, answers);
+                actions.push(Action::Login(login));
+            }
+            None => actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized))),
+        }
+    }
+
+    pub(super) fn logged_in(
+        &mut self,
+        outcome: Result<Outcome, Error>,
+        asked: Watch,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        if !matches!(self.busy, Busy::Login(..)) {
+            return;
+        }
+        let Busy::Login(ticket, answers) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        let reply = match outcome {
+            Ok(Outcome::Granted(identity)) => {
+                let seconds = identity.idle.map_or(0, |idle| idle.after.as_secs());
+                let token = identity.token.clone();
+                if let State::Held(old) = &self.state
+                    && old.identity.session != identity.session
+                {
+                    actions.push(Action::Retire(old.identity.token.clone()));
+                }
+                self.state = State::Held(Held::new(identity, asked, now));
+                self.clock.logged_in();
+                self.answers_are_over(&answers);
+                Reply::Answer(Answer::Granted { token, seconds })
+            }
+            Ok(Outcome::Prompts(prompts)) => {
+                self.prompted = true;
+                self.clock.conversation_opened(&prompts.conversation, now);
+                Reply::Answer(Answer::Prompts(prompts))
+            }
+            Ok(Outcome::Denied) => {
+                self.answers_are_over(&answers);
+                Reply::Error(Error::Unauthorized)
+            }
+            Err(error) => {
+                if error == Error::Unauthorized {
+                    self.answers_are_over(&answers);
+                }
+                Reply::Error(error)
+            }
+        };
+        actions.push(Action::Reply(ticket, reply));
+    }
+
+    /// What a login answered is closed, whatever came of it.
+    pub(super) fn answers_are_over(&mut self, answers: &Answers) {
+        match answers {
+            Answers::Nothing => {}
+            Answers::Conversation(name) => self.clock.conversation_ended(name),
+            Answers::Challenges => self.clock.challenges_ended(),
+        }
+    }
+
+    pub(super) fn clear(&mut self, ticket: Ticket, reply: bool, actions: &mut Vec<Action>) {
+        match std::mem::replace(&mut self.state, State::Anonymous) {
+            State::Held(held) => {
+                self.busy = Busy::Clear(ticket, reply);
+                actions.push(Action::Clear(held.identity.token));
+            }
+            State::Anonymous | State::Closed => actions.push(done(ticket, reply, Ok(()))),
+        }
+    }
+
+    pub(super) fn cleared(&mut self, result: Result<(), Error>, actions: &mut Vec<Action>) {
+        if let Busy::Clear(ticket, reply) = std::mem::replace(&mut self.busy, Busy::No) {
+            actions.push(done(ticket, reply, result));
+        }
+    }
+}
+
+fn done(ticket: Ticket, reply: bool, result: Result<(), Error>) -> Action {
+    match result {
+        _ if !reply => Action::NoReply(ticket),
+        Ok(()) => Action::Reply(ticket, Reply::Answer(Answer::Done)),
+        Err(error) => Action::Reply(ticket, Reply::Error(error)),
+    }
+}
