@@ -203,6 +203,7 @@ fn tell_person(
         ("TLS", url.clone()),
         ("fingerprint", listening.fingerprint.clone()),
         ("Unix socket", socket.clone()),
+        ("certd's socket", plan.layout.certd_socket().display().to_string()),
         ("directory", format!("{}{removed}", plan.layout.base.display())),
         ("PAM service", pam.to_owned()),
     ];
