@@ -27,7 +27,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     account::Username,
-    error::{AuthError, chain},
+    error::AuthError,
     peer::Connection,
     session::{Fingerprint, Sessions},
 };
@@ -234,8 +234,14 @@ fn failure(status: Status) -> AuthError {
         Ok(Reason::TooMany) if stated => AuthError::TooManyLogins("in certd"),
         Ok(Reason::TimedOut) if stated => AuthError::CertdTimedOut,
         _ => {
-            let sources = status.source().map_or_else(String::new, |source| format!(": {}", chain(source)));
-            AuthError::Certd(format!("{:?}: {}{sources}", status.code(), status.message()))
+            // The connection's errors repeat each other; the innermost says it.
+            let mut cause = status.message().to_owned();
+            let mut next = status.source();
+            while let Some(source) = next {
+                cause = source.to_string();
+                next = source.source();
+            }
+            AuthError::Certd(format!("{:?}: {cause}", status.code()))
         }
     }
 }

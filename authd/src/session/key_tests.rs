@@ -106,6 +106,11 @@ async fn a_key_that_is_revoked_during_the_login_opens_nothing() {
     }
     sessions.grant_by_key(holder("bob"), KEY, &login).await.expect("another user's");
     drop(login);
+    assert_eq!(
+        sessions.end_by_key(&revoked("alice", KEY, u64::MAX)).await.expect("fine"),
+        0,
+        "not in memory"
+    );
     sessions.reap().await;
     sessions.close().await;
     let sessions = open(directory.path());

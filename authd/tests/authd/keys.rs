@@ -401,12 +401,22 @@ async fn an_old_revocation_told_again_does_not_end_what_a_new_registration_opene
 }
 
 #[tokio::test]
-async fn a_watch_that_tells_nonsense_is_begun_again() {
+async fn while_revocations_are_not_told_no_key_opens_anything() {
     let keys = Keys::start().await;
     account_management(&keys.bench);
     let alice = keys.session_by(ALICES).await;
+    let request = keys.answer(ONE, ALICES, ("", &[])).await;
+    keys.certd.asked();
+    keys.certd.refuse_watches(true);
+    // What is no fingerprint ends the watch.
     keys.certd.tell_raw(vec![1; 31]);
     until(async || keys.certd.asked().iter().any(|asked| matches!(asked, Asked::Watch(_)))).await;
+    let mut login = keys.bench.login().await;
+    assert_eq!(code(keys.challenge(ONE).await), Code::Unavailable);
+    assert_eq!(code(login.begin(request).await), Code::Unavailable);
+    assert_eq!(code(login.begin(tls("bob", BOBS)).await), Code::Unavailable);
+    assert!(keys.certd.asked().iter().all(|asked| matches!(asked, Asked::Watch(_))));
+    keys.certd.refuse_watches(false);
     keys.watched().await;
     keys.certd.revoke(ALICES, "alice");
     until(async || keys.bench.check(&alice.token).await == Err(Code::NotFound)).await;

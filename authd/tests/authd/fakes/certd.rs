@@ -46,6 +46,7 @@ struct Content {
     full_access: bool,
     challenges: HashMap<String, String>,
     made: u64,
+    deaf: bool,
     history: Vec<RevokedEvent>,
     verdict: Option<Result<Verified, Status>>,
     asked: Vec<Asked>,
@@ -109,6 +110,11 @@ impl Fake {
         let event = RevokedEvent { fingerprint: key.to_vec(), user: user.into(), revoked };
         self.content().history.push(event.clone());
         let _ = self.revoked.send(event);
+    }
+
+    /// Lets nobody watch, or everybody again.
+    pub(crate) fn refuse_watches(&self, refuse: bool) {
+        self.content().deaf = refuse;
     }
 
     /// Tells an event with what is no fingerprint, to those who watch now.
@@ -201,6 +207,9 @@ impl Proofs for Service {
         let live = self.fake.revoked.subscribe();
         let mut content = self.fake.content();
         content.asked.push(Asked::Watch(since));
+        if content.deaf {
+            return Err(Reason::TooMany.to_wire("too many watch"));
+        }
         let past: Vec<_> = content.history.iter().filter(|event| event.revoked >= since).cloned().collect();
         let head = std::iter::once(RevokedEvent::default()).chain(past).map(Ok);
         let tail = stream::unfold(Some((live, self.stop.clone())), |state| async move {
