@@ -139,10 +139,10 @@ impl Certd {
 
     /// The keys that are registered now; those that were revoked are history.
     async fn list(&self, assertion: &Secret) -> Result<Vec<Key>, Failure> {
-        let _permit =
-            self.listings.try_acquire().map_err(|_| Failure::new(Error::TooMany, "too many listings"))?;
         let whole = Instant::now() + LISTING;
         let late = |_| Failure::late("list");
+        let place = timeout_at(whole, self.listings.acquire()).await.map_err(late)?;
+        let _permit = place.map_err(|_| Failure::late("list"))?;
         let mut client = self.client().await?;
         let request = proto::ListRequest { assertion: assertion.expose().to_owned() };
         let first = timeout(self.deadline, client.list(request)).await.map_err(late)?;

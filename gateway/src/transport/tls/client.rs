@@ -88,3 +88,63 @@ pub(super) fn key_of<'a>(certificate: &'a CertificateDer<'_>) -> Result<&'a [u8]
         Ok(_) | Err(_) => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+
+    use super::*;
+
+    fn made() -> (Vec<u8>, Vec<u8>) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["a.example".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        (certificate.der().to_vec(), key.subject_public_key_info())
+    }
+
+    #[test]
+    fn the_key_is_that_of_the_certificate() {
+        let (certificate, spki) = made();
+        assert_eq!(key_of(&certificate.as_slice().into()), Ok(spki.as_slice()));
+        for length in 0..certificate.len() {
+            let cut = CertificateDer::from(&certificate[..length]);
+            assert!(key_of(&cut).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn nobody_must_show_a_certificate_and_anybody_may() {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let verifier = Anybody::new(provider.signature_verification_algorithms);
+        assert!(verifier.offer_client_auth() && !verifier.client_auth_mandatory());
+        assert!(verifier.root_hint_subjects().is_empty());
+        let (certificate, _) = made();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::MAX >> 2));
+        let leaf = CertificateDer::from(certificate);
+        assert!(verifier.verify_client_cert(&leaf, &[], now).is_ok(), "the time is certd's business");
+        let others = |bytes: usize| [CertificateDer::from(vec![0; bytes])];
+        let most = CHAIN_MAX - leaf.len();
+        assert!(verifier.verify_client_cert(&leaf, &others(most), now).is_ok(), "others are not read");
+        assert!(verifier.verify_client_cert(&leaf, &others(most + 1), now).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn changed_certificates_are_read_or_refused(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)
+        ) {
+            let (mut certificate, _) = made();
+            for (place, byte) in changes {
+                let length = certificate.len();
+                if let Some(changed) = certificate.get_mut(place.index(length)) {
+                    *changed = byte;
+                }
+            }
+            let certificate = CertificateDer::from(certificate);
+            if let Ok(key) = key_of(&certificate) {
+                prop_assert!(key.len() < certificate.len());
+            }
+        }
+    }
+}
