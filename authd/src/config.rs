@@ -79,9 +79,9 @@ pub struct Pam {
     pub total_seconds: u32,
     /// Conversations in all.
     pub conversations: usize,
-    /// Conversations of one source.
+    /// Conversations of one source, and logins of its that failed and are not yet answered.
     pub per_source: usize,
-    /// Conversations about one account.
+    /// The same of one source about one account.
     pub per_account: usize,
     /// When a refusal is answered at the earliest, give or take a quarter.
     pub refusal_delay_ms: u32,

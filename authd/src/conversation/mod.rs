@@ -1,7 +1,8 @@
 //! PAM conversations: one connection to the guard each, bounded in number and in time.
 //!
 //! A conversation ends by half-closing it: the guard then kills whatever a module left running and closes
-//! its end, and only that end of file frees the slot. authd kills nothing and reaps nothing.
+//! its end. That end of file frees the slot; a guard that needs longer than a second, because the kernel
+//! holds a process, goes on without it, and has a maximum of its own. authd kills nothing and reaps nothing.
 
 mod packets;
 mod slots;
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use slots::SourceKey;
+pub use slots::{Share, SourceKey};
 use slots::{Slot, Slots};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -23,7 +24,7 @@ pub use words::{Message, Style, Task, Verdict, VerdictKind};
 use self::{packets::Packets, words::FromWorker};
 use crate::{account::Username, error::AuthError, secret::Answer};
 
-/// How long the guard may take to end everything of a conversation.
+/// How long the slot waits for the guard to end everything of a conversation.
 const END_WITHIN: Duration = Duration::from_secs(1);
 /// A module that computes without a word gives its permit to the next login after this.
 const PERMIT_FOR: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub struct Settings {
     pub conversations: usize,
     /// Conversations of one source.
     pub per_source: usize,
-    /// Conversations about one account.
+    /// Conversations of one source about one account.
     pub per_account: usize,
     /// Modules that compute at a time.
     pub computing: usize,
@@ -56,6 +57,8 @@ pub struct Settings {
 pub struct Start {
     /// About whom.
     pub user: Username,
+    /// Whether the source is known to be that user: then it alone is counted.
+    pub vouched: bool,
     /// PAM_RHOST: an address literal or empty.
     pub rhost: String,
     /// Everything, or the account phase alone.
@@ -109,7 +112,8 @@ impl Conversations {
     /// # Errors
     /// At a bound, when the guard cannot be reached, or nothing may compute within the silent deadline.
     pub async fn open(&self, source: SourceKey, start: Start) -> Result<Conversation, AuthError> {
-        let slot = self.slots.clone().take(source, start.user.as_str())?;
+        let account = (!start.vouched).then_some(start.user.as_str());
+        let slot = self.slots.clone().take(source, account)?;
         let began = Instant::now();
         let connecting = async {
             loop {
@@ -161,6 +165,11 @@ impl Conversation {
     /// When the worker was last told to go on: what it computes is counted from here.
     pub fn computing_since(&self) -> Instant {
         self.sent
+    }
+
+    /// What it takes of its source's bounds; until all of these are dropped.
+    pub fn share(&self) -> Option<Arc<Share>> {
+        self.open.as_ref().map(|(_, slot)| slot.share())
     }
 
     /// Gives the worker the answers to its round.
@@ -250,7 +259,8 @@ impl Conversation {
 }
 
 impl Drop for Conversation {
-    /// Half-closes; the slot is free when the guard has closed its end, at the latest after a second.
+    /// Half-closes; the slot is free when the guard has closed its end, at the latest after a second: how
+    /// many processes there may be is the guard's to say.
     fn drop(&mut self) {
         self.permit = None;
         let Some((packets, slot)) = self.open.take() else { return };

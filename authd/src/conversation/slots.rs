@@ -1,4 +1,7 @@
-//! How many conversations there may be: in all, of one source, about one account.
+//! How many conversations there may be: in all, of one source, of one source about one account.
+//!
+//! Nothing is counted per account alone: two conversations of anybody's would then lock its owner out.
+//! Many sources together are bounded by the total.
 
 use std::{
     collections::HashMap,
@@ -46,15 +49,23 @@ pub(super) struct Slots {
 struct Taken {
     count: usize,
     of_source: HashMap<SourceKey, usize>,
-    of_account: HashMap<String, usize>,
+    of_account: HashMap<(SourceKey, String), usize>,
 }
 
-/// A place for one conversation, given back when dropped.
+/// A place for one conversation among all, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Arc<Slots>,
+    /// The conversation counts against its source for as long as it counts at all.
+    share: Arc<Share>,
+}
+
+/// What a login takes of the bounds of its source, given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    slots: Arc<Slots>,
     source: SourceKey,
-    account: String,
+    account: Option<(SourceKey, String)>,
 }
 
 impl Slots {
@@ -62,8 +73,11 @@ impl Slots {
         Self { total, per_source, per_account, taken: Mutex::default() }
     }
 
-    /// A place, or which bound is reached.
-    pub(super) fn take(self: Arc<Self>, source: SourceKey, account: &str) -> Result<Slot, AuthError> {
+    /// A place, or which bound is reached. No account: the source is known to be its owner.
+    pub(super) fn take(self: Arc<Self>, source: SourceKey, account: Option<&str>) -> Result<Slot, AuthError> {
+        // Databases that do not mind the case would give one account as many bounds as it has spellings.
+        // Asking them for the one that is right takes a time that tells who is known.
+        let account = account.map(|account| (source.clone(), account.to_lowercase()));
         {
             let mut taken = self.taken();
             if taken.count >= self.total {
@@ -72,14 +86,18 @@ impl Slots {
             if taken.of_source.get(&source).is_some_and(|count| *count >= self.per_source) {
                 return Err(AuthError::TooManyLogins("of one source"));
             }
-            if taken.of_account.get(account).is_some_and(|count| *count >= self.per_account) {
-                return Err(AuthError::TooManyLogins("about one account"));
+            let of_account = account.as_ref().and_then(|account| taken.of_account.get(account));
+            if of_account.is_some_and(|count| *count >= self.per_account) {
+                return Err(AuthError::TooManyLogins("of one source about one account"));
             }
             taken.count += 1;
             *taken.of_source.entry(source.clone()).or_default() += 1;
-            *taken.of_account.entry(account.to_owned()).or_default() += 1;
+            if let Some(account) = &account {
+                *taken.of_account.entry(account.clone()).or_default() += 1;
+            }
         }
-        Ok(Slot { slots: self, source, account: account.to_owned() })
+        let share = Arc::new(Share { slots: self.clone(), source, account });
+        Ok(Slot { slots: self, share })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -91,16 +109,30 @@ impl Slots {
     }
 }
 
+impl Slot {
+    pub(super) fn share(&self) -> Arc<Share> {
+        self.share.clone()
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.slots.taken();
         taken.count = taken.count.saturating_sub(1);
-        release(&mut taken.of_source, &self.source);
-        release(&mut taken.of_account, &self.account);
     }
 }
 
-/// Counts down and forgets what is at 0, so that the maps hold no more than the live conversations.
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut taken = self.slots.taken();
+        release(&mut taken.of_source, &self.source);
+        if let Some(account) = &self.account {
+            release(&mut taken.of_account, account);
+        }
+    }
+}
+
+/// Counts down and forgets what is at 0, so that the maps hold no more than what is taken.
 fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
@@ -120,24 +152,55 @@ mod tests {
 
     #[test]
     fn each_bound_holds_at_its_number_and_a_freed_place_counts() {
-        let slots = Arc::new(Slots::new(4, 2, 2));
-        let take = |source: &str, account: &str| slots.clone().take(key(source), account);
+        let slots = Arc::new(Slots::new(5, 3, 2));
+        let take = |source: &str, account: &str| slots.clone().take(key(source), Some(account));
         let first = take("192.0.2.1", "a").expect("free");
-        let _second = take("192.0.2.1", "b").expect("free");
-        assert!(matches!(take("192.0.2.1", "c"), Err(AuthError::TooManyLogins("of one source"))));
-        let _third = take("192.0.2.2", "a").expect("free");
-        assert!(matches!(take("192.0.2.3", "a"), Err(AuthError::TooManyLogins("about one account"))));
-        let _fourth = take("192.0.2.4", "d").expect("free");
-        assert!(matches!(take("192.0.2.5", "e"), Err(AuthError::TooManyLogins("in all"))));
+        let _second = take("192.0.2.1", "A").expect("free");
+        let about_one = Err(AuthError::TooManyLogins("of one source about one account"));
+        assert_eq!(refusal(take("192.0.2.1", "a")), refusal(about_one), "whatever the case");
+        let _third = take("192.0.2.1", "b").expect("free");
+        assert_eq!(refusal(take("192.0.2.1", "c")), Some("of one source".to_owned()));
+        let _owner = take("192.0.2.2", "a").expect("free for every other source");
+        let _fifth = take("192.0.2.3", "a").expect("free for every other source");
+        assert_eq!(refusal(take("192.0.2.4", "e")), Some("in all".to_owned()));
         drop(first);
-        assert_eq!(slots.count(), 3);
-        let _fifth = take("192.0.2.1", "a").expect("free again");
+        assert_eq!(slots.count(), 4);
+        let _sixth = take("192.0.2.1", "a").expect("free again");
+    }
+
+    fn refusal(taken: Result<Slot, AuthError>) -> Option<String> {
+        match taken {
+            Err(AuthError::TooManyLogins(bound)) => Some(bound.to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn whom_the_kernel_vouches_for_is_counted_as_a_source_alone() {
+        let slots = Arc::new(Slots::new(4, 2, 1));
+        let take = || slots.clone().take(SourceKey::Uid(1000), None);
+        let _two = [take().expect("free"), take().expect("free")];
+        assert_eq!(refusal(take()), Some("of one source".to_owned()));
+    }
+
+    #[test]
+    fn a_share_outlives_its_conversation() {
+        let slots = Arc::new(Slots::new(1, 1, 1));
+        let slot = slots.clone().take(key("192.0.2.1"), Some("a")).expect("free");
+        let share = slot.share();
+        drop(slot);
+        assert_eq!(slots.count(), 0);
+        let again = slots.clone().take(key("192.0.2.1"), Some("b"));
+        assert_eq!(refusal(again), Some("of one source".to_owned()));
+        slots.clone().take(key("192.0.2.2"), Some("a")).expect("nothing for the others to notice");
+        drop(share);
+        slots.clone().take(key("192.0.2.1"), Some("a")).expect("free again");
     }
 
     #[test]
     fn nothing_stays_in_the_maps_when_all_is_over() {
         let slots = Arc::new(Slots::new(4, 4, 4));
-        drop((slots.clone().take(key(""), "a"), slots.clone().take(SourceKey::Uid(1), "a")));
+        drop((slots.clone().take(key(""), Some("a")), slots.clone().take(SourceKey::Uid(1), None)));
         let taken = slots.taken();
         assert_eq!((taken.count, taken.of_source.len(), taken.of_account.len()), (0, 0, 0));
     }

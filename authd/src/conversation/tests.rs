@@ -36,7 +36,7 @@ impl Bench {
 
     async fn open(&self) -> Result<Conversation, AuthError> {
         let user = Username::parse("alice".into()).expect("a name");
-        let start = Start { user, rhost: "192.0.2.1".into(), task: Task::Login };
+        let start = Start { user, vouched: false, rhost: "192.0.2.1".into(), task: Task::Login };
         self.conversations.open(SourceKey::Local, start).await
     }
 

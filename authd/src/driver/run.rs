@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Asker, Logins, Outcome, Reply, Turn, lock};
 use crate::{
     account::Account,
-    conversation::{Conversation, SourceKey, Start},
+    conversation::{Conversation, Share, SourceKey, Start},
     error::{AuthError, chain},
     login::{Event, Login, Step, refusal_delay},
     method::Cause,
@@ -31,7 +31,12 @@ pub(super) struct Run {
     method: &'static str,
     login: Arc<Mutex<Login>>,
     conversation: Option<Conversation>,
-    began: Instant,
+    /// What the conversation takes of its source's bounds, for as long as a failure is not to be known.
+    share: Option<Arc<Share>>,
+    /// When the login began or, after its conversation, when a module last began to compute.
+    computed_since: Instant,
+    /// When its refusal would have been answered, if that is known.
+    due: Option<Instant>,
     /// The uid that the kernel named, for local logins: what their conversations are counted against.
     peer: Option<u32>,
     /// For logins by key: what is revoked meanwhile is remembered for it.
@@ -55,7 +60,6 @@ impl Run {
         login: Arc<Mutex<Login>>,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let began = Instant::now();
         let method = lock(&login).method();
         Self {
             logins,
@@ -65,7 +69,9 @@ impl Run {
             method,
             login,
             conversation: None,
-            began,
+            share: None,
+            computed_since: Instant::now(),
+            due: None,
             peer: None,
             key_login: None,
             _place: place,
@@ -73,12 +79,12 @@ impl Run {
     }
 
     /// Runs it; `reply` takes the first outcome, the turns bring who waits for the next.
-    pub(super) async fn run(
-        mut self,
-        mut turns: mpsc::Receiver<Turn>,
-        mut reply: Reply,
-        end: CancellationToken,
-    ) {
+    pub(super) async fn run(mut self, turns: mpsc::Receiver<Turn>, reply: Reply, end: CancellationToken) {
+        self.steps(turns, reply, end).await;
+        self.linger().await;
+    }
+
+    async fn steps(&mut self, mut turns: mpsc::Receiver<Turn>, mut reply: Reply, end: CancellationToken) {
         let mut step = lock(&self.login).begin();
         loop {
             step = match step {
@@ -95,13 +101,10 @@ impl Run {
                         None => return,
                     }
                 }
-                Step::Grant(account, key) => return self.grant(account, key, reply).await,
+                Step::Grant(account, key) => return self.grant(account, key, reply, &end).await,
                 Step::TakeUp(token) => return self.take_up(token, reply).await,
                 Step::Refuse { cause, after } => {
-                    return tokio::select! {
-                        () = end.cancelled() => (),
-                        () = self.refuse(cause, after) => drop(reply.send(Ok(Outcome::Denied))),
-                    };
+                    return self.refuse(cause, after, reply, &end).await;
                 }
                 Step::Fail(failure) => {
                     self.log_failure(&failure);
@@ -143,9 +146,10 @@ impl Run {
             },
             Step::Converse(user, task) => {
                 let source = self.peer.map_or_else(|| self.asker.share(), SourceKey::Uid);
-                let start = Start { user, rhost: self.asker.source(), task };
+                let start = Start { user, vouched: self.peer.is_some(), rhost: self.asker.source(), task };
                 match self.logins.parts.conversations.open(source, start).await {
                     Ok(conversation) => {
+                        self.share = conversation.share();
                         self.conversation = Some(conversation);
                         self.word().await
                     }
@@ -197,9 +201,15 @@ impl Run {
         None
     }
 
-    async fn grant(mut self, account: Account, key: Option<Fingerprint>, reply: Reply) {
+    async fn grant(
+        &mut self,
+        account: Account,
+        key: Option<Fingerprint>,
+        reply: Reply,
+        end: &CancellationToken,
+    ) {
         // The worker has nothing more to say; what it left behind is ended while the client goes on.
-        self.conversation = None;
+        self.end_conversation();
         let holder = Holder {
             user: account.name.as_str().to_owned(),
             uid: account.uid.as_u32(),
@@ -213,6 +223,7 @@ impl Run {
         let by_key = key.zip(self.key_login.as_ref());
         match self.logins.parts.holders.grant(holder, access, by_key).await {
             Ok((token, seen)) => {
+                self.share = None;
                 info!(
                     user = account.name.as_str(), uid = account.uid.as_u32(), method = self.method,
                     source = self.asker.source(), connection = %self.asker.connection,
@@ -229,8 +240,7 @@ impl Run {
                 }
             }
             Err(AuthError::KeyRevoked) => {
-                self.refuse(Cause::KeyRevoked, Some(Duration::ZERO)).await;
-                drop(reply.send(Ok(Outcome::Denied)));
+                self.refuse(Cause::KeyRevoked, Some(Duration::ZERO), reply, end).await;
             }
             Err(failure) => {
                 self.log_failure(&failure);
@@ -239,7 +249,7 @@ impl Run {
         }
     }
 
-    async fn take_up(self, token: Token, reply: Reply) {
+    async fn take_up(&self, token: Token, reply: Reply) {
         drop(reply.send(match self.logins.parts.holders.take_up(&token).await {
             Ok(seen) => {
                 info!(
@@ -259,19 +269,53 @@ impl Run {
         }));
     }
 
-    /// Waits until a refusal may be answered. The conversation ends first: waiting holds none.
-    async fn refuse(&mut self, cause: Cause, after: Option<Duration>) {
+    /// Answers a refusal when it may be answered. The conversation ends first: waiting holds none.
+    async fn refuse(&mut self, cause: Cause, after: Option<Duration>, reply: Reply, end: &CancellationToken) {
         self.log_refusal(cause);
-        let ended = self.conversation.take();
-        let since = ended.as_ref().map_or(self.began, Conversation::computing_since);
-        drop(ended);
-        let Some(after) = after else { return };
+        self.end_conversation();
+        if let Some(after) = after {
+            let when = self.refusal(after);
+            tokio::select! {
+                // Nobody reads the answer. What was taken of the bounds stays taken: see `linger`.
+                () = end.cancelled() => return self.due = Some(when),
+                () = tokio::time::sleep_until(when.into()) => {}
+            }
+        }
+        self.share = None;
+        drop(reply.send(Ok(Outcome::Denied)));
+    }
+
+    /// Keeps what a login without success took of its source's bounds until its refusal would be answered,
+    /// whether or not anybody waits. A right password is answered at once, so whoever hears nothing for a
+    /// moment knows enough: hanging up must not make the next guess come sooner.
+    async fn linger(mut self) {
+        self.end_conversation();
+        // Nothing more can be said to it.
+        self.logins.open().remove(&self.id);
+        if self.share.is_none() {
+            return;
+        }
+        let when = self.due.unwrap_or_else(|| self.refusal(Duration::ZERO));
+        tokio::select! {
+            () = self.logins.stop.cancelled() => {}
+            () = tokio::time::sleep_until(when.into()) => {}
+        }
+    }
+
+    fn end_conversation(&mut self) {
+        if let Some(ended) = self.conversation.take() {
+            self.computed_since = ended.computing_since();
+        }
+    }
+
+    /// When a refusal is answered; `after` is what a module asked for.
+    fn refusal(&self, after: Duration) -> Instant {
         let asked = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         let longest = self.logins.longest_delay.fetch_max(asked, Ordering::Relaxed).max(asked);
         // Without random bytes the delay is the shortest that holds; nothing else depends on it.
         let random = secret::random().map_or(0, u32::from_ne_bytes);
         let delay = refusal_delay(self.logins.parts.refusal_delay, Duration::from_micros(longest), random);
-        tokio::time::sleep_until((since + delay).into()).await;
+        self.computed_since + delay
     }
 
     fn user(&self) -> String {

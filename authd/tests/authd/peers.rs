@@ -26,7 +26,7 @@ use rustix::net::{
 use tonic::Code;
 
 use crate::{
-    bench::{Bench, ONE, TWO, begin, code, granted, is_denied},
+    bench::{Bench, ONE, TWO, begin, code, granted, is_denied, prompts},
     fakes::directory::Fake,
 };
 
@@ -53,12 +53,16 @@ struct Local {
 }
 
 async fn local(change: impl FnOnce(&mut Config)) -> Local {
+    local_with(change, Bench::pam_with_passwords).await
+}
+
+async fn local_with(change: impl FnOnce(&mut Config), pam: impl FnOnce(&Bench)) -> Local {
     let bench = Bench::start_for(Identity::current(), users(), |config| {
         config.local_login.uid_min = 1;
         change(config);
     })
     .await;
-    bench.pam_with_passwords();
+    pam(&bench);
     let listener = UnixListener::bind(bench.path("gateway.sock")).expect("bound");
     let open = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(bench.path("gateway.sock"), open.clone()).expect("opened to all");
@@ -245,6 +249,23 @@ async fn the_account_phase_decides_too() {
     let client = local.person_connects();
     let handle = local.handle(ONE, &client.accepted).await;
     assert!(is_denied(local.begin(ONE, handle, "alice").await));
+}
+
+#[tokio::test]
+async fn whom_the_kernel_names_is_not_kept_out_by_others_of_that_name() {
+    let asks = |bench: &Bench| {
+        bench.pam(|worker| {
+            worker.round(&[(doorward_proto::pam::v1::Style::Visible, "Code: ")]);
+            worker.await_end();
+        });
+    };
+    let local = local_with(|config| config.pam.per_account = 1, asks).await;
+    let client = local.person_connects();
+    // The uid is counted, up to `per_source`; the name is not.
+    for _ in 0..2 {
+        let handle = local.handle(ONE, &client.accepted).await;
+        prompts(local.begin(ONE, handle, "alice").await);
+    }
 }
 
 #[tokio::test]

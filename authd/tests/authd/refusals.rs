@@ -5,10 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorward_proto::pam::v1::{Result as Verdict, Style};
+use doorward_proto::{
+    authd::v1::{self as wire, begin_request::Method},
+    pam::v1::{Result as Verdict, Style},
+};
 use tonic::Code;
 
-use crate::bench::{Bench, ONE, code, is_denied, password};
+use crate::bench::{Bench, ONE, TWO, begin, code, granted, is_denied, password, until};
 
 #[tokio::test]
 async fn every_refusal_is_the_same_answer_no_sooner_than_its_delay() {
@@ -121,4 +124,94 @@ async fn without_a_guard_logins_fail_and_heal_when_it_is_back() {
     assert_eq!(code(login.begin(password(ONE, "alice", "pw")).await), Code::Unavailable);
     bench.pam_with_passwords();
     bench.session_of("alice").await;
+}
+
+fn from_elsewhere(user: &str, word: &str) -> wire::BeginRequest {
+    let method = wire::Password { username: user.into(), password: word.into() };
+    begin(TWO, "198.51.100.7", Method::Password(method))
+}
+
+/// PAM says "denied" to "wrong", nothing at all to "slow", and tells the test when the password is there.
+fn pam_that_tells(bench: &Bench) -> mpsc::Receiver<()> {
+    let (tell, told) = mpsc::channel();
+    bench.pam(move |worker| {
+        let word = worker.password();
+        // The test may have heard enough.
+        let _ = tell.send(());
+        match word.as_deref() {
+            Some("pw") => worker.verdict(Verdict::Success),
+            Some("slow") => {}
+            _ => worker.verdict(Verdict::Denied),
+        }
+        worker.await_end();
+    });
+    told
+}
+
+#[tokio::test]
+async fn hanging_up_makes_no_room_for_the_next_guess() {
+    for word in ["wrong", "slow"] {
+        let bench = Bench::start(|config| {
+            config.pam.refusal_delay_ms = 10_000;
+            config.pam.per_source = 2;
+        })
+        .await;
+        let mut told = pam_that_tells(&bench);
+        for user in ["alice", "bob"] {
+            let mut login = bench.login().await;
+            let guess = tokio::spawn(async move { login.begin(password(ONE, user, word)).await });
+            let heard = tokio::task::spawn_blocking(move || told.recv().map(|()| told)).await;
+            told = heard.expect("ran").expect("PAM has the password");
+            guess.abort();
+            assert!(guess.await.is_err_and(|end| end.is_cancelled()), "answered before its time");
+            let gone = wire::AbandonRequest { connection: ONE.into() };
+            bench.login().await.abandon(gone).await.expect("abandoned");
+        }
+        let mut login = bench.login().await;
+        let third = login.begin(password(TWO, "root", "pw")).await;
+        assert_eq!(code(third), Code::ResourceExhausted, "{word}");
+        granted(login.begin(from_elsewhere("alice", "pw")).await);
+    }
+}
+
+#[tokio::test]
+async fn a_guess_counts_for_its_account_until_it_is_refused_and_a_success_no_longer() {
+    let bench = Bench::start(|config| {
+        config.pam.refusal_delay_ms = 1_000;
+        config.pam.per_account = 1;
+    })
+    .await;
+    let told = pam_that_tells(&bench);
+    let mut login = bench.login().await;
+    let mut other = login.clone();
+    let guess = tokio::spawn(async move { other.begin(password(ONE, "alice", "wrong")).await });
+    tokio::task::spawn_blocking(move || told.recv()).await.expect("ran").expect("PAM has the password");
+    assert_eq!(code(login.begin(password(TWO, "alice", "pw")).await), Code::ResourceExhausted);
+    granted(login.begin(password(TWO, "bob", "pw")).await);
+    granted(login.begin(from_elsewhere("alice", "pw")).await);
+    assert!(is_denied(guess.await.expect("ran")));
+    let began = Instant::now();
+    for _ in 0..4 {
+        // The guard has to close its end before the next one.
+        let free = async || {
+            let mut login = login.clone();
+            code(login.begin(password(TWO, "alice", "pw")).await) == Code::Ok
+        };
+        until(free).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_source_that_keeps_an_account_busy_locks_nobody_out_elsewhere() {
+    let bench = Bench::start(|config| config.pam.per_account = 1).await;
+    bench.pam(|worker| {
+        worker.round(&[(Style::Visible, "Code: ")]);
+        worker.answers();
+        worker.verdict(Verdict::Success);
+    });
+    let mut login = bench.login().await;
+    crate::bench::prompts(login.begin(password(ONE, "alice", "pw")).await);
+    assert_eq!(code(login.begin(password(TWO, "alice", "pw")).await), Code::ResourceExhausted);
+    crate::bench::prompts(login.begin(from_elsewhere("alice", "pw")).await);
 }
