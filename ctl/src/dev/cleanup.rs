@@ -9,13 +9,12 @@ use std::{
 };
 
 use nix::unistd::Uid;
-use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use crate::{
     dev::{
         accounts::Account,
-        config,
+        config, directory,
         plan::{Layout, Plan, Service},
     },
     error::Error,
@@ -35,7 +34,7 @@ impl Place {
     pub(super) fn prepare(asked: Option<&Path>) -> Result<Self, Error> {
         let root = Uid::effective().is_root();
         let (path, temporary) = match asked {
-            Some(path) => (kept(path, root)?, None),
+            Some(asked) => (named(asked)?, None),
             None => {
                 let parent = if root { runtime_directory() } else { std::env::temp_dir() };
                 let fresh = tempfile::Builder::new().prefix("doorward-dev-").tempdir_in(&parent);
@@ -44,10 +43,7 @@ impl Place {
             }
         };
         // Root's is open to those who come to the gateway's socket; what they must not see is closed below.
-        set_mode(&path, if root { 0o755 } else { 0o700 })?;
-        let lock = File::open(&path).map_err(|error| cannot("open", &path, &error))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| Error::Failed(format!("another `doorward dev` is running in {}", path.display())))?;
+        let lock = directory::claim(&path, if root { 0o755 } else { 0o700 })?;
         Ok(Self { path, temporary, _lock: lock })
     }
 
@@ -94,16 +90,16 @@ pub(super) fn fill(plan: &Plan) -> Result<(), Error> {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(cannot("remove", &path, &error)),
             _ => {}
         }
-        directory(&path, 0o755, ours)?;
+        make(&path, 0o755, ours)?;
     }
     for path in ["authd", "certd", "pam"].map(|name| layout.run().join(name)) {
-        directory(&path, 0o755, ours)?;
+        make(&path, 0o755, ours)?;
     }
-    directory(&layout.logs(), 0o700, ours)?;
-    directory(&layout.base.join("state"), 0o755, ours)?;
-    directory(&layout.certd_state(), 0o700, plan.account(Service::Certd))?;
-    directory(&layout.authd_state(), 0o700, plan.account(Service::Authd))?;
-    directory(&layout.gateway_state(), 0o700, plan.account(Service::Gateway))?;
+    make(&layout.logs(), 0o700, ours)?;
+    make(&layout.base.join("state"), 0o755, ours)?;
+    make(&layout.certd_state(), 0o700, plan.account(Service::Certd))?;
+    make(&layout.authd_state(), 0o700, plan.account(Service::Authd))?;
+    make(&layout.gateway_state(), 0o700, plan.account(Service::Gateway))?;
     let files = [
         (Service::Certd, config::certd(plan)),
         (Service::Authd, config::authd(plan)),
@@ -118,7 +114,7 @@ pub(super) fn fill(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Makes a directory or checks one of an earlier run. Its parent is ours alone to write to.
-fn directory(path: &Path, mode: u32, owner: &Account) -> Result<(), Error> {
+fn make(path: &Path, mode: u32, owner: &Account) -> Result<(), Error> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {
             chown(path, Some(owner.uid), Some(owner.gid))
@@ -140,32 +136,17 @@ fn directory(path: &Path, mode: u32, owner: &Account) -> Result<(), Error> {
     set_mode(path, mode)
 }
 
-/// The directory that was asked for. Root's files must not lie where others can swap them.
-fn kept(asked: &Path, root: bool) -> Result<PathBuf, Error> {
-    match DirBuilder::new().mode(0o700).create(asked) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(cannot("make", asked, &error)),
-        _ => {}
+/// The directory that was asked for, made if it is missing.
+fn named(asked: &Path) -> Result<PathBuf, Error> {
+    let path = directory::resolve(asked)?;
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(cannot("make", &path, &error)),
+        _ => Ok(path),
     }
-    let path = asked.canonicalize().map_err(|error| cannot("find", asked, &error))?;
-    let me = Uid::effective().as_raw();
-    let ancestors = if root { usize::MAX } else { 1 };
-    for (depth, directory) in path.ancestors().enumerate().take(ancestors) {
-        let metadata =
-            fs::symlink_metadata(directory).map_err(|error| cannot("look at", directory, &error))?;
-        let shared = metadata.mode() & 0o022 != 0;
-        // In /tmp and its like only the owner of a name can change it.
-        let sticky = depth > 0 && metadata.mode() & 0o1000 != 0;
-        if !metadata.is_dir() || metadata.uid() != me || (shared && !sticky) {
-            return Err(Error::Failed(format!(
-                "{} must be a directory of uid {me} that others cannot write to",
-                directory.display()
-            )));
-        }
-    }
-    Ok(path)
 }
 
-fn runtime_directory() -> PathBuf {
+/// Where root puts what lives as long as a run.
+pub(super) fn runtime_directory() -> PathBuf {
     ["/run", "/var/run"]
         .map(PathBuf::from)
         .into_iter()
@@ -178,7 +159,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
         .map_err(|error| cannot("set the mode of", path, &error))
 }
 
-fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
+pub(super) fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::Failed(format!("cannot {what} {}: {error}", path.display()))
 }
 
@@ -232,6 +213,21 @@ mod tests {
         let parent = tempfile::tempdir().expect("a directory");
         let _first = Place::prepare(Some(parent.path())).expect("a place");
         assert!(Place::prepare(Some(parent.path())).is_err());
+    }
+
+    #[test]
+    fn a_planted_link_or_a_wrong_name_harms_nothing() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let (other, link) = (parent.path().join("other"), parent.path().join("link"));
+        fs::create_dir_all(other.join("run/precious")).expect("directories");
+        fs::set_permissions(&other, Permissions::from_mode(0o750)).expect("chmod");
+        std::os::unix::fs::symlink(&other, &link).expect("a link");
+        for asked in [&link, &other] {
+            assert!(Place::prepare(Some(asked)).is_err());
+            assert_eq!(fs::metadata(&other).expect("it is there").mode() & 0o7777, 0o750);
+            assert_eq!(fs::read_dir(&other).expect("a directory").count(), 1);
+        }
+        assert!(other.join("run/precious").is_dir());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `doorward dev`: everything on loopback in the foreground, to look at and to develop with.
 //!
-//! What is decided (`plan`, `accounts`, `config`) is apart from what is done (`cleanup`, `pam`,
-//! `process`). Whatever happens after the first thing was made, all of it is ended and taken away.
+//! What is decided (`plan`, `accounts`, `config`) is apart from what is done (`cleanup`,
+//! `directory`, `pam`, `lock`, `process`). Whatever happens after the first thing was made, all of it is ended and taken away.
 
 mod accounts;
 mod cleanup;
 mod config;
+mod directory;
+mod lock;
 mod pam;
 mod plan;
 mod process;

@@ -280,7 +280,7 @@ fn a_directory_that_was_named_keeps_what_is_worth_keeping() {
     let mut left: Vec<_> =
         fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
-    assert_eq!(left, ["authd.toml", "certd.toml", "gateway.toml", "log", "state"]);
+    assert_eq!(left, [".doorward-dev", "authd.toml", "certd.toml", "gateway.toml", "log", "state"]);
 }
 
 #[test]
