@@ -1,22 +1,29 @@
 //! The PAM service file: made when it is missing, removed at the end by the last run that uses it.
 //!
-//! A run holds a shared lock on the file while it needs it. Whoever gets the exclusive lock at the end
-//! was the last. A file that does not begin with our line is the administrator's and is never touched.
+//! While a run needs the file it has a share in it, by a lock file of root's:
+//! the service file itself is everybody's to read and so to lock. Whoever has the last share at the end
+//! removes it. A file that does not begin with our line is the administrator's and is never touched.
 
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, Write},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, FlockOperation, Mode, OFlags, fchmod, flock, openat},
+    fs::{CWD, Mode, OFlags, fchmod, openat},
     io::Errno,
 };
 
-use crate::error::Error;
+use crate::{
+    dev::{
+        cleanup::runtime_directory,
+        lock::{Share, same_file},
+    },
+    error::Error,
+};
 
+const LOCK: &str = "doorward-dev.lock";
 const DIRECTORY: &str = "/etc/pam.d";
 const MARK: &str = "# Made by `doorward dev`, which removes it when it ends.\n";
 
@@ -26,7 +33,8 @@ pub(super) struct ServiceFile {
     path: PathBuf,
     file: File,
     text: String,
-    removed: bool,
+    /// Nothing once it was given up.
+    share: Option<Share>,
 }
 
 /// What there is now.
@@ -40,46 +48,52 @@ pub(super) enum Service {
 impl Service {
     /// Makes the file if it is missing.
     pub(super) fn provide() -> Result<Self, Error> {
-        Self::provide_in(Path::new(DIRECTORY))
+        Self::provide_in(Path::new(DIRECTORY), &runtime_directory().join(LOCK))
     }
 
-    fn provide_in(directory: &Path) -> Result<Self, Error> {
+    fn provide_in(directory: &Path, lock: &Path) -> Result<Self, Error> {
         let path = directory.join("doorward");
-        let failed = |error: io::Error| {
-            Error::Failed(format!("cannot provide the PAM service file {}: {error}", path.display()))
-        };
-        let text = format!("{MARK}{}", stack(directory));
-        // Another run may make or remove the file between two of our steps; then we look again.
-        for _ in 0..100 {
-            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let mut file = match openat(CWD, &path, flags, Mode::empty()) {
-                Ok(file) => File::from(file),
-                Err(Errno::NOENT) => match create(&path, &text) {
-                    Ok(file) => return Ok(Self::Made(ServiceFile { path, file, text, removed: false })),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                    Err(error) => return Err(failed(error)),
-                },
-                // A link, or whatever else an administrator put there: the worker judges it.
-                Err(_) => return Ok(Self::Configured(path)),
-            };
-            let mut present = String::new();
-            if (&mut file).take(4096).read_to_string(&mut present).is_err() || !present.starts_with(MARK) {
-                return Ok(Self::Configured(path));
-            }
-            // Only a run that is about to remove the file holds it for itself.
-            match flock(&file, FlockOperation::NonBlockingLockShared) {
-                Ok(()) if same_file(&file, &path) => {
-                    return Ok(Self::Made(ServiceFile { path, file, text: present, removed: false }));
-                }
-                Ok(()) | Err(Errno::WOULDBLOCK) => std::thread::yield_now(),
-                Err(error) => return Err(failed(error.into())),
-            }
+        let share = Share::take(lock)
+            .map_err(|error| Error::Failed(format!("cannot lock {}: {error}", lock.display())))?;
+        // From here on no other run removes the file.
+        let there = find_or_make(&path, &format!("{MARK}{}", stack(directory)));
+        if let Ok(Some((file, text))) = there {
+            return Ok(Self::Made(ServiceFile { path, file, text, share: Some(share) }));
         }
-        Err(failed(io::Error::other("it comes and goes")))
+        share.end(|| ());
+        match there {
+            Err(error) => {
+                Err(Error::Failed(format!("cannot provide the PAM service file {}: {error}", path.display())))
+            }
+            Ok(_) => Ok(Self::Configured(path)),
+        }
     }
 }
 
-/// Makes the file whole and locked before it has its name: nobody sees half a stack, which would let in
+/// Our file with what is in it, or nothing where there is the administrator's.
+fn find_or_make(path: &Path, text: &str) -> io::Result<Option<(File, String)>> {
+    // Another run may make the file, or an administrator remove it, between two of our steps.
+    for _ in 0..10 {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = match openat(CWD, path, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => match create(path, text) {
+                Ok(file) => return Ok(Some((file, text.to_owned()))),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error),
+            },
+            // A link, or whatever else an administrator put there: the worker judges it.
+            Err(_) => return Ok(None),
+        };
+        let mut present = String::new();
+        let read = (&mut file).take(4096).read_to_string(&mut present);
+        let ours = read.is_ok() && present.starts_with(MARK);
+        return Ok(ours.then_some((file, present)));
+    }
+    Err(io::Error::other("it comes and goes"))
+}
+
+/// Makes the file whole before it has its name: nobody sees half a stack, which would let in
 /// more people than the whole one.
 fn create(path: &Path, text: &str) -> io::Result<File> {
     let temporary = path.with_file_name(format!(".doorward.new-{}", std::process::id()));
@@ -87,7 +101,6 @@ fn create(path: &Path, text: &str) -> io::Result<File> {
     let _ = fs::remove_file(&temporary);
     let mut file = File::from(openat(CWD, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
     let made = (|| {
-        flock(&file, FlockOperation::NonBlockingLockShared)?;
         file.write_all(text.as_bytes())?;
         fchmod(&file, Mode::from_raw_mode(0o644))?;
         // Unlike a rename this never replaces a file.
@@ -108,17 +121,17 @@ impl ServiceFile {
     }
 
     fn take_away(&mut self) -> Result<(), String> {
-        if std::mem::replace(&mut self.removed, true) {
-            return Ok(());
-        }
-        let stays = |why: &str| Err(format!("{} stays: {why}", self.path.display()));
-        if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return stays("another `doorward dev` uses it and will remove it");
-        }
+        let Some(share) = self.share.take() else { return Ok(()) };
+        share.end(|| self.remove_ours()).unwrap_or_else(|| {
+            Err(format!("{} stays: another `doorward dev` uses it and will remove it", self.path.display()))
+        })
+    }
+
+    fn remove_ours(&mut self) -> Result<(), String> {
         let mut present = String::new();
         let read = self.file.rewind().and_then(|()| (&mut self.file).take(4096).read_to_string(&mut present));
         if read.is_err() || present != self.text || !same_file(&self.file, &self.path) {
-            return stays("it was changed meanwhile");
+            return Err(format!("{} stays: it was changed meanwhile", self.path.display()));
         }
         fs::remove_file(&self.path).map_err(|error| format!("cannot remove {}: {error}", self.path.display()))
     }
@@ -128,13 +141,6 @@ impl Drop for ServiceFile {
     /// For a run that ends by a panic.
     fn drop(&mut self) {
         let _ = self.take_away();
-    }
-}
-
-fn same_file(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
     }
 }
 
@@ -151,10 +157,15 @@ fn stack(directory: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{FlockOperation, flock};
     use std::os::unix::fs::PermissionsExt;
 
+    fn provide(directory: &Path) -> Result<Service, Error> {
+        Service::provide_in(directory, &directory.join(LOCK))
+    }
+
     fn made(directory: &Path) -> ServiceFile {
-        match Service::provide_in(directory).expect("a directory that can be written") {
+        match provide(directory).expect("a directory that can be written") {
             Service::Made(file) => file,
             Service::Configured(path) => panic!("{} is there", path.display()),
         }
@@ -193,11 +204,12 @@ mod tests {
         let path = directory.path().join("doorward");
         for text in ["auth required pam_deny.so\n", ""] {
             fs::write(&path, text).expect("a file");
-            assert!(matches!(Service::provide_in(directory.path()), Ok(Service::Configured(_))));
+            assert!(matches!(provide(directory.path()), Ok(Service::Configured(_))));
+            assert!(!directory.path().join(LOCK).exists());
             fs::remove_file(&path).expect("removed");
         }
         std::os::unix::fs::symlink("elsewhere", &path).expect("a link");
-        assert!(matches!(Service::provide_in(directory.path()), Ok(Service::Configured(_))));
+        assert!(matches!(provide(directory.path()), Ok(Service::Configured(_))));
     }
 
     #[test]
@@ -225,5 +237,27 @@ mod tests {
         fs::write(directory.path().join("doorward"), format!("{MARK}auth required pam_deny.so\n"))
             .expect("a file");
         assert!(file.remove().expect_err("it was changed").contains("changed"));
+    }
+
+    #[test]
+    fn whoever_can_read_the_file_holds_up_no_run() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = made(directory.path());
+        let reader = File::open(directory.path().join("doorward")).expect("a file");
+        flock(&reader, FlockOperation::NonBlockingLockExclusive).expect("a lock");
+        let second = made(directory.path());
+        first.remove().expect_err("the second needs it");
+        second.remove().expect("removed");
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_made_without_a_lock_of_ours() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lock = directory.path().join(LOCK);
+        fs::write(&lock, "").expect("a file");
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).expect("chmod");
+        assert!(provide(directory.path()).is_err());
+        assert!(!directory.path().join("doorward").exists());
     }
 }
