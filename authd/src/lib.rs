@@ -10,6 +10,8 @@ pub mod config;
 
 pub mod service;
 
+pub mod intake;
+
 pub mod access;
 
 pub mod driver;

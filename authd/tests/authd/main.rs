@@ -14,5 +14,6 @@ mod fakes {
 mod keys;
 mod logins;
 mod peers;
+mod raw;
 mod refusals;
 mod sessions;
