@@ -28,7 +28,7 @@ fn in_use() -> (tempfile::TempDir, PathBuf) {
     let parent = tempfile::tempdir().expect("a directory");
     let path = parent.path().join("in-use");
     fs::create_dir_all(path.join("run/precious")).expect("directories");
-    chmod(&path, 0o500);
+    chmod(&path, 0o750);
     (parent, path)
 }
 
@@ -37,7 +37,7 @@ fn a_directory_with_other_things_in_it_is_refused_and_stays_as_it_is() {
     let (_parent, path) = in_use();
     let error = claim(&resolve(&path).expect("a way"), 0o755).expect_err("it is in use").to_string();
     assert!(error.contains("neither empty"), "{error}");
-    assert_eq!(mode(&path), 0o500);
+    assert_eq!(mode(&path), 0o750);
     assert!(path.join("run/precious").is_dir() && !path.join(MARK).exists());
 }
 
@@ -53,7 +53,7 @@ fn a_link_in_place_of_the_directory_is_refused() {
     // And if it came there only now.
     let error = claim(&link, 0o755).expect_err("a link").to_string();
     assert!(error.contains("cannot open"), "{error}");
-    assert_eq!(mode(&path), 0o500);
+    assert_eq!(mode(&path), 0o750);
 }
 
 #[test]
@@ -105,7 +105,6 @@ fn a_link_or_a_directory_of_others_on_the_way_is_refused() {
 #[test]
 fn a_mark_that_others_could_have_made_is_none() {
     let (_parent, path) = in_use();
-    chmod(&path, 0o700);
     let mark = path.join(MARK);
     fs::write(&mark, "").expect("a file");
     chmod(&mark, 0o644);
