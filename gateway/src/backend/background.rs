@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use doorward_proto::authd::v1 as proto;
 use tokio::sync::oneshot;
+use tonic::{Response, Status};
 
-use super::{Backend, Failure};
+use super::{Backend, Failure, wire};
 use crate::call::{ConnectionId, Error, Token};
 
 impl Backend {
@@ -16,7 +17,8 @@ impl Backend {
         let backend = Arc::clone(self);
         self.tasks.spawn(async move {
             let request = proto::EndRequest { token: token.expose().to_owned() };
-            let result = backend.session_call("end", backend.sessions.clone().end(request)).await;
+            let mut client = backend.sessions.clone();
+            let result = backend.session_call("end", async move { client.end(request).await }).await;
             if let Err(unheard) = answer.send(result.map(|_| ()))
                 && let Err(failure) = unheard
             {
@@ -32,9 +34,30 @@ impl Backend {
         self.tasks.spawn(async move {
             let request = proto::AbandonRequest { connection: connection.to_string() };
             // On the connection of the logins, so that it cannot arrive before what it is to end.
-            if let Err(failure) = backend.session_call("abandon", backend.login.clone().abandon(request)).await {
+            let mut client = backend.login.clone();
+            let call = async move { client.abandon(request).await };
+            if let Err(failure) = backend.session_call("abandon", call).await {
                 tracing::debug!(%connection, error = %failure.detail, "authd was not told that a client is gone");
             }
         });
+    }
+
+    /// A step of a login. If nobody waits for its outcome any more, a `new` session that it brings is
+    /// ended: nobody was told its token.
+    pub(super) async fn heard_or_ended(
+        self: &Arc<Self>,
+        new: bool,
+        call: impl Future<Output = Result<Response<proto::Outcome>, Status>> + Send + 'static,
+    ) -> Result<proto::Outcome, Failure> {
+        let backend = Arc::clone(self);
+        let unheard = move |answer: Result<Response<proto::Outcome>, Status>| {
+            if new
+                && let Ok(answer) = answer
+                && let Ok(wire::Outcome::Granted(identity)) = wire::outcome(answer.into_inner())
+            {
+                drop(backend.end(identity.token));
+            }
+        };
+        Ok(self.keeper.keep(self.settings.login, call, unheard).await?.into_inner())
     }
 }

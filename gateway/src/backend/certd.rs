@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use doorward_proto::certd::v1::{self as proto, registry_client::RegistryClient};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout, timeout_at},
 };
-use tonic::transport::Channel;
+use tonic::{Response, Status, transport::Channel};
 
 use super::{
-    Failure, Up,
+    Failure, GIVE_UP, Up,
+    kept::Keeper,
     line::Line,
     link::Link,
     wire::{challenge_of_certd, key_of},
@@ -44,18 +45,20 @@ pub struct Connection {
 #[derive(Debug)]
 pub(super) struct Certd {
     line: Arc<Line>,
-    calls: Semaphore,
-    listings: Semaphore,
+    calls: Arc<Semaphore>,
+    listings: Arc<Semaphore>,
     deadline: Duration,
+    keeper: Keeper,
 }
 
 impl Certd {
-    pub(super) fn new(link: Link, deadline: Duration) -> Self {
+    pub(super) fn new(link: Link, deadline: Duration, keeper: Keeper) -> Self {
         Self {
             line: Arc::new(Line::new("certd", link)),
-            calls: Semaphore::new(CALLS),
-            listings: Semaphore::new(LISTINGS),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            listings: Arc::new(Semaphore::new(LISTINGS)),
             deadline,
+            keeper,
         }
     }
 
@@ -80,8 +83,9 @@ impl Certd {
             KeyRequest::Checksums => Ok(Answer::Checksums(self.list(assertion).await?)),
             KeyRequest::Challenge | KeyRequest::Register(_) | KeyRequest::Revoke { .. } => {
                 let bounded = async {
-                    let _permit = self.calls.acquire().await.map_err(|_| Failure::late("certd"))?;
-                    self.change(connection, assertion, request).await
+                    let place = Arc::clone(&self.calls).acquire_owned();
+                    let place = place.await.map_err(|_| Failure::late("certd"))?;
+                    self.change(connection, assertion, request, place).await
                 };
                 timeout(self.deadline, bounded).await.map_err(|_| Failure::late("certd"))?
             }
@@ -100,6 +104,7 @@ impl Certd {
         connection: &Connection,
         assertion: &Secret,
         request: &KeyRequest,
+        place: OwnedSemaphorePermit,
     ) -> Result<Answer, Failure> {
         let mut client = self.client().await?;
         let assertion = assertion.expose().to_owned();
@@ -115,13 +120,13 @@ impl Certd {
                     proof: registration.proof.clone(),
                     loaded_key: connection.loaded_key.clone().unwrap_or_default(),
                 };
-                client.register(request).await?;
+                self.call(place, async move { client.register(request).await }).await?;
                 Ok(Answer::Done)
             }
             KeyRequest::Revoke { public_key, user } => {
                 let request =
                     proto::RevokeRequest { assertion, public_key: public_key.clone(), user: user.clone() };
-                client.revoke(request).await?;
+                self.call(place, async move { client.revoke(request).await }).await?;
                 Ok(Answer::Done)
             }
             KeyRequest::Challenge => {
@@ -130,39 +135,67 @@ impl Certd {
                     connection: connection.id.to_string(),
                     server_key: connection.server_key.map(Vec::from).unwrap_or_default(),
                 };
-                let reply = client.register_challenge(request).await?.into_inner();
+                let reply = self.call(place, async move { client.register_challenge(request).await }).await?;
                 Ok(Answer::Challenge(challenge_of_certd(reply)?))
             }
             KeyRequest::List | KeyRequest::Checksums => Err(Failure::fault("a listing is no change")),
         }
     }
 
+    /// A call, which keeps its place until it is over.
+    async fn call<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        call: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let call = async move {
+            let _place = place;
+            call.await
+        };
+        Ok(self.keeper.keep(GIVE_UP, call, drop).await?.into_inner())
+    }
+
     /// The keys that are registered now; those that were revoked are history.
     async fn list(&self, assertion: &Secret) -> Result<Vec<Key>, Failure> {
         let whole = Instant::now() + LISTING;
         let late = |_| Failure::late("list");
-        let place = timeout_at(whole, self.listings.acquire()).await.map_err(late)?;
-        let _permit = place.map_err(|_| Failure::late("list"))?;
-        let mut client = self.client().await?;
+        let place = timeout_at(whole, Arc::clone(&self.listings).acquire_owned()).await.map_err(late)?;
+        let place = place.map_err(|_| Failure::late("list"))?;
+        let client = self.client().await?;
         let request = proto::ListRequest { assertion: assertion.expose().to_owned() };
-        let first = timeout(self.deadline, client.list(request)).await.map_err(late)?;
-        let mut stream = first?.into_inner();
-        let (mut keys, mut weight) = (Vec::new(), 0_usize);
-        loop {
-            let due = whole.min(Instant::now() + self.deadline);
-            let Some(entry) = timeout_at(due, stream.message()).await.map_err(late)?? else {
-                return Ok(keys);
-            };
-            if entry.revoked.is_some() {
-                continue;
-            }
-            let key = key_of(entry)?;
-            weight = weight.saturating_add(heavy(&key));
-            if weight > LISTING_MAX {
-                return Err(Failure::new(Error::TooLarge, "the listing is larger than clients are sent"));
-            }
-            keys.push(key);
+        let listing = read_list(client, request, whole, self.deadline);
+        let call = async move {
+            let _place = place;
+            listing.await
+        };
+        self.keeper.keep(LISTING, call, drop).await
+    }
+}
+
+async fn read_list(
+    mut client: RegistryClient<Channel>,
+    request: proto::ListRequest,
+    whole: Instant,
+    deadline: Duration,
+) -> Result<Vec<Key>, Failure> {
+    let late = |_| Failure::late("list");
+    let first = timeout(deadline, client.list(request)).await.map_err(late)?;
+    let mut stream = first?.into_inner();
+    let (mut keys, mut weight) = (Vec::new(), 0_usize);
+    loop {
+        let due = whole.min(Instant::now() + deadline);
+        let Some(entry) = timeout_at(due, stream.message()).await.map_err(late)?? else {
+            return Ok(keys);
+        };
+        if entry.revoked.is_some() {
+            continue;
         }
+        let key = key_of(entry)?;
+        weight = weight.saturating_add(heavy(&key));
+        if weight > LISTING_MAX {
+            return Err(Failure::new(Error::TooLarge, "the listing is larger than clients are sent"));
+        }
+        keys.push(key);
     }
 }
 

@@ -8,6 +8,7 @@ mod background;
 pub(crate) mod certd;
 mod failure;
 mod held;
+mod kept;
 mod line;
 mod link;
 mod peer;
@@ -18,13 +19,13 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use doorward_proto::authd::v1::{self as proto, login_client::LoginClient, sessions_client::SessionsClient};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
-use self::{certd::Certd, held::Table, link::Link};
+use self::{certd::Certd, held::Table, kept::Keeper, link::Link};
 pub use self::{
     certd::Connection,
     failure::Failure,
@@ -44,6 +45,8 @@ const REQUEST_MAX: usize = 64 << 10;
 const LOGINS: usize = 256;
 /// The most session calls at once.
 const SESSION_CALLS: usize = 64;
+/// A call that nobody waits for is given up after this: authd then is broken anyway.
+const GIVE_UP: Duration = Duration::from_secs(60);
 /// An assertion is not used when it has less than this left: it must still be good when certd reads it.
 const ASSERTION_MARGIN: Duration = Duration::from_secs(2);
 /// The longest that one is kept, whatever authd says.
@@ -74,11 +77,12 @@ pub struct Backend {
     settings: Settings,
     login: LoginClient<Channel>,
     sessions: SessionsClient<Channel>,
-    logins: Semaphore,
-    session_calls: Semaphore,
+    logins: Arc<Semaphore>,
+    session_calls: Arc<Semaphore>,
     certd: Option<Certd>,
     table: Arc<Table>,
     tasks: TaskTracker,
+    keeper: Keeper,
     stop: CancellationToken,
 }
 
@@ -125,6 +129,12 @@ impl Backend {
     /// from now on, until [`Backend::stop`]; so this is called on a runtime.
     pub fn start(settings: Settings) -> Arc<Self> {
         let link = Link { path: settings.socket.clone(), uid: settings.uid };
+        let tasks = TaskTracker::new();
+        let keeper = Keeper::new(tasks.clone());
+        let certd = settings.certd.clone().map(|(path, uid)| {
+            let link = Link { path, uid };
+            Certd::new(link, settings.change, keeper.clone())
+        });
         let backend = Arc::new(Self {
             login: LoginClient::new(link.channel())
                 .max_decoding_message_size(ANSWER_MAX)
@@ -132,11 +142,12 @@ impl Backend {
             sessions: SessionsClient::new(link.channel())
                 .max_decoding_message_size(ANSWER_MAX)
                 .max_encoding_message_size(REQUEST_MAX),
-            logins: Semaphore::new(LOGINS),
-            session_calls: Semaphore::new(SESSION_CALLS),
-            certd: settings.certd.clone().map(|(path, uid)| Certd::new(Link { path, uid }, settings.change)),
+            logins: Arc::new(Semaphore::new(LOGINS)),
+            session_calls: Arc::new(Semaphore::new(SESSION_CALLS)),
+            certd,
             table: Arc::new(Table::new()),
-            tasks: TaskTracker::new(),
+            tasks,
+            keeper,
             stop: CancellationToken::new(),
             settings,
         });
@@ -180,15 +191,14 @@ impl Backend {
 
     /// A step of a login.
     pub async fn log_in(
-        &self,
+        self: &Arc<Self>,
         connection: ConnectionId,
         origin: Origin,
         method: Method,
         asked: Moment,
     ) -> Result<Outcome, Failure> {
-        let _permit =
-            self.logins.try_acquire().map_err(|_| Failure::new(Error::TooMany, "too many logins"))?;
-        let answer = timeout(self.settings.login, self.ask_login(connection, origin, method));
+        let place = self.login_place()?;
+        let answer = timeout(self.settings.login, self.ask_login(connection, origin, method, place));
         let answer = answer.await.map_err(|_| Failure::late("login"))??;
         match wire::outcome(answer)? {
             wire::Outcome::Granted(identity) => {
@@ -200,16 +210,31 @@ impl Backend {
         }
     }
 
+    fn login_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let place = Arc::clone(&self.logins).try_acquire_owned();
+        place.map_err(|_| Failure::new(Error::TooMany, "too many logins"))
+    }
+
+    /// `place` is given back when authd has answered, which for a client that has left is soon after
+    /// [`Backend::abandon`].
     async fn ask_login(
-        &self,
+        self: &Arc<Self>,
         connection: ConnectionId,
         origin: Origin,
         method: Method,
+        place: OwnedSemaphorePermit,
     ) -> Result<proto::Outcome, Failure> {
+        let mut client = self.login.clone();
+        // Whoever takes up a session has it already; it goes on without this connection.
+        let new = !matches!(method, Method::Token(_));
         let method = match method {
             Method::Answers(answers) => {
                 let request = wire::respond(connection, &answers);
-                return Ok(self.login.clone().respond(request).await?.into_inner());
+                let call = async move {
+                    let _place = place;
+                    client.respond(request).await
+                };
+                return self.heard_or_ended(new, call).await;
             }
             Method::Password(credentials) => wire::password(&credentials),
             Method::Token(token) => wire::token(&token),
@@ -224,7 +249,11 @@ impl Backend {
             }
         };
         let request = wire::begin(connection, origin, method);
-        Ok(self.login.clone().begin(request).await?.into_inner())
+        let call = async move {
+            let _place = place;
+            client.begin(request).await
+        };
+        self.heard_or_ended(new, call).await
     }
 
     /// A string for this connection to be signed.
@@ -233,10 +262,14 @@ impl Backend {
         connection: ConnectionId,
         server_key: ServerKey,
     ) -> Result<Challenge, Failure> {
-        let _permit =
-            self.logins.try_acquire().map_err(|_| Failure::new(Error::TooMany, "too many logins"))?;
+        let place = self.login_place()?;
         let request = wire::challenge_request(connection, server_key);
-        let answer = timeout(self.settings.call, self.login.clone().challenge(request)).await;
+        let mut client = self.login.clone();
+        let call = async move {
+            let _place = place;
+            client.challenge(request).await
+        };
+        let answer = timeout(self.settings.call, self.keeper.keep(GIVE_UP, call, drop)).await;
         wire::challenge(answer.map_err(|_| Failure::late("challenge"))??.into_inner())
     }
 
@@ -268,7 +301,8 @@ impl Backend {
         let asked = Instant::now();
         let request =
             proto::AssertRequest { token: pass.0.token.expose().to_owned(), audience: "certd".to_owned() };
-        let answer = self.session_call("assert", self.sessions.clone().assert(request)).await;
+        let mut client = self.sessions.clone();
+        let answer = self.session_call("assert", async move { client.assert(request).await }).await;
         let answer = answer.map_err(|failure| match failure.error {
             // There is no such session any more.
             Error::NotFound => Failure::new(Error::Unauthorized, failure.detail),
@@ -286,19 +320,25 @@ impl Backend {
             token: token.expose().to_owned(),
             used_ms_ago: used_ago.map(wire::milliseconds),
         };
-        let answer = self.session_call("check", self.sessions.clone().check(request)).await?;
+        let mut client = self.sessions.clone();
+        let answer = self.session_call("check", async move { client.check(request).await }).await?;
         wire::identity(token.clone(), answer)
     }
 
     /// Bounds and deadline of every session call.
-    async fn session_call<T>(
+    async fn session_call<T: Send + 'static>(
         &self,
         name: &'static str,
-        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
     ) -> Result<T, Failure> {
         let bounded = async {
-            let _permit = self.session_calls.acquire().await.map_err(|_| Failure::late(name))?;
-            Ok::<_, Failure>(call.await?.into_inner())
+            let place = Arc::clone(&self.session_calls).acquire_owned();
+            let place = place.await.map_err(|_| Failure::late(name))?;
+            let call = async move {
+                let _place = place;
+                call.await
+            };
+            Ok::<_, Failure>(self.keeper.keep(GIVE_UP, call, drop).await?.into_inner())
         };
         timeout(self.settings.call, bounded).await.map_err(|_| Failure::late(name))?
     }

@@ -4,7 +4,8 @@
 //! Users:
 //! - `alice`, password `wonderland`: full access. `bob`, password `builder`: may call nothing.
 //! - `carol`, password `first`: asked for a code, which is `424242`.
-//! - `slow`: answered when the test says so ([`FakeAuthd::let_go`]).
+//! - `slow`: answered when the test says so ([`FakeAuthd::let_go`]), also after it was abandoned, as
+//!   where authd cannot take a verdict back. Noted: `answered`, or `dropped` if the call was.
 //! - a name of the form `reason-<Reason>`: that failure.
 //! - without a password: whoever owns the passed connection, as user `uid-<uid>`.
 //! - by a challenge: the signature `by <user>`, where it is on the challenge's own connection, once.
@@ -286,6 +287,19 @@ pub(crate) fn failure(name: &str) -> Status {
     reason.to_wire("a sentence of a service")
 }
 
+/// Notes how a call ended.
+struct Call<'a> {
+    state: &'a State,
+    connection: &'a str,
+    end: &'static str,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.state.note(self.end, self.connection, "");
+    }
+}
+
 #[derive(Clone)]
 struct Service(Arc<State>);
 
@@ -320,8 +334,10 @@ impl login_server::Login for Service {
                         proto::Outcome { kind: Some(outcome::Kind::Prompts(prompts)) }
                     }
                     ("slow", _) => {
+                        let mut call = Call { state: &self.0, connection: &connection, end: "dropped" };
                         let mut gate = self.0.gate.subscribe();
                         gate.wait_for(|open| *open).await.expect("the state outlives this");
+                        call.end = "answered";
                         self.0.grant("slow", &["#"])
                     }
                     _ => denied(),

@@ -96,3 +96,25 @@ async fn a_client_that_does_not_read_loses_nothing_when_it_does() {
     }
     writer.await.expect("all sent");
 }
+
+#[tokio::test]
+async fn who_hangs_up_ends_nobody_elses_login() {
+    let gateway = Gateway::start().await;
+    let mut slow = gateway.unix().await;
+    slow.send(auth("slow", "x")).await;
+    gateway.authd.received_at_least("begin", 1).await;
+    for count in 1..=7 {
+        let mut leaving = gateway.unix().await;
+        leaving.send(auth("slow", "x")).await;
+        gateway.authd.received_at_least("begin", 1 + count).await;
+        drop(leaving);
+        gateway.authd.received_at_least("abandon", count).await;
+    }
+    assert!(gateway.authd.received("dropped").is_empty(), "a call was dropped");
+    gateway.authd.let_go();
+    assert_eq!(slow.reply().await["args"][1], 300);
+    // Nobody was told of the sessions of those who had gone.
+    gateway.authd.received_at_least("end", 7).await;
+    assert_eq!(gateway.authd.received("answered").len(), 8);
+    assert_eq!(slow.query().await, 0);
+}
