@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::{
     account::{Access, Account, Uid, Username, Who},
     certd::{Proof, Verified},
-    conversation::{Message, Task, Verdict, VerdictKind, Word},
+    conversation::{Message, Round, Task, Verdict, VerdictKind, Word},
     error::AuthError,
     method::{Cause, Method, Opening, Policy},
     secret::{Answer, Malformed, Password, Token},
@@ -76,6 +76,8 @@ enum State {
     Admitting { claimed: Option<Username> },
     /// PAM computes.
     Conversing(Talk),
+    /// The password was right and PAM asks; waits for the account before anybody is told.
+    Permitting { talk: Talk, round: Round },
     /// The client is to answer; one entry for each question of the round, None where it is asked.
     Prompted { talk: Talk, answers: Vec<Option<Answer>> },
     /// PAM let the user in; waits for the account as it is now.
@@ -93,6 +95,8 @@ struct Talk {
     /// Texts that were shown without a question: they go with the next prompt.
     held: Vec<Message>,
     rounds: u32,
+    /// The account may log in, so its user may know that authentication succeeded.
+    permitted: bool,
 }
 
 /// One login.
@@ -162,6 +166,7 @@ impl Login {
             (State::Proving { claimed }, Event::Proof(Some(verified))) => self.proven(verified, claimed),
             (State::Admitting { claimed }, Event::Account(account)) => self.admit(account, claimed),
             (State::Conversing(talk), Event::Word(word)) => self.word(talk, word),
+            (State::Permitting { talk, round }, Event::Account(account)) => self.permit(talk, round, account),
             (State::Confirming { user }, Event::Account(account)) => self.confirm(account, &user),
             _ => self.out_of_order(),
         }
@@ -193,7 +198,9 @@ impl Login {
 
     fn converse(&mut self, user: Username, password: Option<Password>, task: Task) -> Step {
         self.user = Some(user.clone());
-        let talk = Talk { user: user.clone(), password, held: Vec::new(), rounds: 0 };
+        // Account management alone follows on an account that was let in.
+        let permitted = task == Task::Account;
+        let talk = Talk { user: user.clone(), password, held: Vec::new(), rounds: 0, permitted };
         self.state = State::Conversing(talk);
         Step::Converse(user, task)
     }
@@ -243,7 +250,7 @@ impl Login {
 
     fn word(&mut self, talk: Talk, word: Word) -> Step {
         match word {
-            Word::Round(messages) => self.round(talk, messages),
+            Word::Round(round) => self.round(talk, round),
             Word::Verdict(verdict) => self.verdict(talk, verdict),
             // The guard or systemd closes what is over its own maximum before a word is said.
             Word::Gone { spoke: false } => {
@@ -260,13 +267,36 @@ impl Login {
         }
     }
 
-    fn round(&mut self, mut talk: Talk, messages: Vec<Message>) -> Step {
+    /// A prompt after authentication, such as for a new password, tells that the password was right. Who may
+    /// not log in is refused in its place: like a wrong password, by the same delay from the moment that
+    /// PAM was given the password, and the lookup is within that delay. Prompts before it depend on what
+    /// PAM knows of the name, not on access groups; those without access get them as unknown users do.
+    fn permit(&mut self, mut talk: Talk, round: Round, account: Option<Account>) -> Step {
+        let Some(account) = account else { return self.refuse(Cause::UnknownUser) };
+        if account.name != talk.user {
+            return self.refuse(Cause::UserChanged);
+        }
+        match self.admits(&account) {
+            Ok(()) => {
+                talk.permitted = true;
+                self.round(talk, round)
+            }
+            Err(cause) => self.refuse(cause),
+        }
+    }
+
+    fn round(&mut self, mut talk: Talk, round: Round) -> Step {
+        if round.authenticated && round.asks() && !talk.permitted {
+            let who = Who::Name(talk.user.clone());
+            self.state = State::Permitting { talk, round };
+            return Step::Resolve(who);
+        }
         talk.rounds += 1;
         if talk.rounds > ROUNDS_MAX {
             return self.refuse(Cause::Protocol);
         }
         let mut answers = Vec::new();
-        for message in messages {
+        for message in round.messages {
             if !message.asks() {
                 if talk.held.len() < HELD_MAX {
                     talk.held.push(message);

@@ -66,6 +66,8 @@ fn steps(
         // Before account management and before a password is changed: both are the user's own.
         same_user(context, request, user)?;
     }
+    // authd asks such rounds of those alone who may log in: others could try passwords by them.
+    context.conversation_mut().set_authenticated();
     match context.acct_mgmt(Flag::DISALLOW_NULL_AUTHTOK) {
         Ok(()) => {}
         Err(error) if error.code() == ErrorCode::NEW_AUTHTOK_REQD && request.task == Task::Login => {

@@ -26,16 +26,22 @@ pub(crate) struct Rounds {
     connection: Rc<Connection>,
     answers: VecDeque<Zeroizing<String>>,
     broken: bool,
+    authenticated: bool,
 }
 
 impl Rounds {
     pub(crate) fn new(connection: Rc<Connection>) -> Self {
-        Self { connection, answers: VecDeque::new(), broken: false }
+        Self { connection, answers: VecDeque::new(), broken: false, authenticated: false }
     }
 
     /// Whether the peer sent what it must not. Whatever PAM then says does not count.
     pub(crate) fn broken(&self) -> bool {
         self.broken
+    }
+
+    /// Every round from now on is one after authentication.
+    pub(crate) fn set_authenticated(&mut self) {
+        self.authenticated = true;
     }
 
     /// Opens a round when a new call has begun.
@@ -48,7 +54,7 @@ impl Rounds {
         if self.broken {
             return;
         }
-        let round = fit(messages.into_iter().map(to_wire).collect());
+        let round = fit(messages.into_iter().map(to_wire).collect(), self.authenticated);
         let asked = round.messages.iter().filter(|message| asks(message)).count();
         if self.connection.send_round(round).is_err() {
             leave();
@@ -134,8 +140,8 @@ fn to_wire(message: pam_sys::Message) -> wire::Message {
 
 /// Cuts texts until the round fits into a packet: all to the same length, so that the short ones, the
 /// questions as a rule, stay whole.
-fn fit(messages: Vec<wire::Message>) -> wire::Round {
-    let mut round = wire::Round { messages };
+fn fit(messages: Vec<wire::Message>, authenticated: bool) -> wire::Round {
+    let mut round = wire::Round { messages, authenticated };
     let mut most = pam_sys::TEXT_MAX;
     while round.encoded_len() > PAM_PACKET_MAX - ENVELOPE && most > 0 {
         most -= most.div_ceil(8);
@@ -162,14 +168,14 @@ mod tests {
             message(wire::Style::Info, "x".repeat(512)),
             message(wire::Style::Hidden, "Password: ".into()),
         ];
-        assert_eq!(fit(messages.clone()).messages, messages);
+        assert_eq!(fit(messages.clone(), true).messages, messages);
     }
 
     #[test]
     fn the_largest_round_is_cut_to_a_packet_and_short_questions_stay() {
         let mut messages = vec![message(wire::Style::Info, "\u{20ac}".repeat(170)); 31];
         messages.push(message(wire::Style::Hidden, "Password: ".into()));
-        let round = fit(messages);
+        let round = fit(messages, true);
         assert_eq!(round.messages.len(), 32);
         assert_eq!(round.messages[31].text, "Password: ");
         let packet = wire::FromWorker { kind: Some(wire::from_worker::Kind::Round(round)) };

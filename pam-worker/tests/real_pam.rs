@@ -124,6 +124,18 @@ fn an_expired_password_is_changed_in_the_same_conversation() {
 }
 
 #[test]
+fn rounds_after_authentication_say_so() {
+    let Some(tools) = tools() else { return };
+    let stack = Stack::with(tools, "password=secret code=778899 expire=HERE/changed");
+    let worker = stack.login();
+    for (answer, authenticated) in [("secret", false), ("778899", false), ("fresh", true), ("fresh", true)] {
+        assert_eq!(worker.whole_round().authenticated, authenticated, "{answer}");
+        worker.answer(&[answer]);
+    }
+    assert_eq!(worker.result(), Success);
+}
+
+#[test]
 fn three_tries_to_change_it_and_no_fourth() {
     let Some(tools) = tools() else { return };
     let stack = Stack::with(tools, "password=secret expire=HERE/changed");

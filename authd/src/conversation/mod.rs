@@ -19,7 +19,7 @@ use slots::{Slot, Slots};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
-pub use words::{Message, Style, Task, Verdict, VerdictKind};
+pub use words::{Message, Round, Style, Task, Verdict, VerdictKind};
 
 use self::{packets::Packets, words::FromWorker};
 use crate::{account::Username, error::AuthError, secret::Answer};
@@ -69,7 +69,7 @@ pub struct Start {
 #[derive(Debug)]
 pub enum Word {
     /// It shows and perhaps asks.
-    Round(Vec<Message>),
+    Round(Round),
     /// It is done.
     Verdict(Verdict),
     /// It ended without a verdict; `spoke`: after it had said something.
@@ -223,7 +223,7 @@ impl Conversation {
         };
         let word = match packet {
             Ok(Some(packet)) => match words::read(&packet) {
-                Ok(FromWorker::Round(messages)) => Word::Round(messages),
+                Ok(FromWorker::Round(round)) => Word::Round(round),
                 Ok(FromWorker::Verdict(verdict)) => Word::Verdict(verdict),
                 Err(what) => Word::Malformed(what),
             },
@@ -234,7 +234,7 @@ impl Conversation {
             }
         };
         // A round that only shows text is no pause: the module goes on computing.
-        let goes_on = matches!(&word, Word::Round(messages) if !messages.iter().any(Message::asks));
+        let goes_on = matches!(&word, Word::Round(round) if !round.asks());
         if !goes_on {
             self.permit = None;
         }

@@ -59,8 +59,8 @@ async fn rounds_answers_and_a_verdict_go_through() {
         worker.verdict_on(if right { Outcome::Success } else { Outcome::Denied }, "alice", 5);
     });
     let mut conversation = bench.open().await.expect("open");
-    let Word::Round(messages) = conversation.word().await else { panic!("a round") };
-    assert_eq!(messages, [Message { style: Style::Hidden, text: "Password: ".into() }]);
+    let Word::Round(round) = conversation.word().await else { panic!("a round") };
+    assert_eq!(round.messages, [Message { style: Style::Hidden, text: "Password: ".into() }]);
     conversation.answer(&answer("pw")).await.expect("sent");
     let Word::Verdict(verdict) = conversation.word().await else { panic!("a verdict") };
     let expected =

@@ -45,6 +45,22 @@ impl Message {
     }
 }
 
+/// What a worker shows and asks at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// 1 to 32.
+    pub messages: Vec<Message>,
+    /// Authentication is over and succeeded.
+    pub authenticated: bool,
+}
+
+impl Round {
+    /// Whether it wants an answer.
+    pub fn asks(&self) -> bool {
+        self.messages.iter().any(Message::asks)
+    }
+}
+
 /// What PAM is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -87,7 +103,7 @@ pub enum VerdictKind {
 /// A packet of the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FromWorker {
-    Round(Vec<Message>),
+    Round(Round),
     Verdict(Verdict),
 }
 
@@ -132,7 +148,8 @@ pub(super) fn read(packet: &[u8]) -> Result<FromWorker, &'static str> {
                 return Err("a round of none or too many messages");
             }
             let messages: Option<_> = round.messages.into_iter().map(read_message).collect();
-            messages.map(FromWorker::Round).ok_or("unknown style")
+            let messages = messages.ok_or("unknown style")?;
+            Ok(FromWorker::Round(Round { messages, authenticated: round.authenticated }))
         }
         Some(wire::from_worker::Kind::Verdict(verdict)) => {
             let kind = match verdict.result() {
@@ -192,8 +209,10 @@ mod tests {
     use super::*;
 
     fn round(messages: Vec<wire::Message>) -> Vec<u8> {
-        wire::FromWorker { kind: Some(wire::from_worker::Kind::Round(wire::Round { messages })) }
-            .encode_to_vec()
+        wire::FromWorker {
+            kind: Some(wire::from_worker::Kind::Round(wire::Round { messages, authenticated: false })),
+        }
+        .encode_to_vec()
     }
 
     fn ask(text: &str) -> wire::Message {
@@ -243,8 +262,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_packet_panics_and_no_text_is_unprintable(packet in proptest::collection::vec(any::<u8>(), 0..600)) {
-            if let Ok(FromWorker::Round(messages)) = read(&packet) {
-                prop_assert!(messages.iter().all(|m| m.text.len() <= TEXT_MAX && !m.text.contains(char::is_control)));
+            if let Ok(FromWorker::Round(round)) = read(&packet) {
+                prop_assert!(round.messages.iter().all(|m| m.text.len() <= TEXT_MAX && !m.text.contains(char::is_control)));
             }
         }
     }

@@ -43,7 +43,13 @@ fn message(style: Style, text: &str) -> Message {
 }
 
 fn round(messages: &[(Style, &str)]) -> Event {
-    Event::Word(Word::Round(messages.iter().map(|(style, text)| message(*style, text)).collect()))
+    let messages = messages.iter().map(|(style, text)| message(*style, text)).collect();
+    Event::Word(Word::Round(Round { messages, authenticated: false }))
+}
+
+fn round_after_authentication(messages: &[(Style, &str)]) -> Event {
+    let Event::Word(Word::Round(round)) = round(messages) else { panic!("a round") };
+    Event::Word(Word::Round(Round { authenticated: true, ..round }))
 }
 
 fn verdict(kind: VerdictKind, user: &str) -> Event {
@@ -167,6 +173,50 @@ fn after_pams_success_the_account_still_decides() {
         login.on(verdict(VerdictKind::Success, "alice"));
         assert_eq!(refused(&login.on(Event::Account(found))), Some(cause));
     }
+}
+
+#[test]
+fn only_who_may_log_in_is_asked_for_a_new_password() {
+    let asks = || round_after_authentication(&[(Style::Info, "Expired"), (Style::Hidden, "New password: ")]);
+    for (found, cause) in [
+        (None, Cause::UnknownUser),
+        (Some(account("alice", 1000, None)), Cause::NoAccessGroup),
+        (Some(account("bob", 1000, Some(Access::Full))), Cause::UserChanged),
+    ] {
+        let mut login = password_login();
+        login.on(round(&[(Style::Hidden, "Password: ")]));
+        assert!(matches!(login.on(asks()), Step::Resolve(Who::Name(user)) if user == name("alice")));
+        let step = login.on(Event::Account(found));
+        assert!(
+            matches!(step, Step::Refuse { cause: found, after: Some(_) } if found == cause),
+            "like a wrong password: {step:?}"
+        );
+        assert!(matches!(given(&mut login, vec!["new".into()]), Err(AuthError::NoConversation)));
+    }
+    let mut login = password_login();
+    login.on(round(&[(Style::Hidden, "Password: ")]));
+    login.on(asks());
+    let known = Event::Account(Some(account("alice", 1000, Some(Access::Limited))));
+    assert_eq!(said(&login.on(known)), ["Expired", "New password: "]);
+    given(&mut login, vec!["new".into()]).expect("taken");
+    // Once is enough.
+    let again = round_after_authentication(&[(Style::Hidden, "Again: ")]);
+    assert_eq!(said(&login.on(again)), ["Again: "]);
+}
+
+#[test]
+fn questions_of_authentication_itself_are_asked_of_anybody() {
+    let mut login = password_login();
+    let step = login.on(round(&[(Style::Hidden, "Password: "), (Style::Visible, "Code: ")]));
+    assert_eq!(said(&step), ["Code: "]);
+}
+
+#[test]
+fn texts_after_authentication_wait_for_a_question() {
+    let mut login = password_login();
+    login.on(round(&[(Style::Hidden, "Password: ")]));
+    let texts = round_after_authentication(&[(Style::Info, "Your password has expired")]);
+    assert!(matches!(login.on(texts), Step::Listen));
 }
 
 #[test]

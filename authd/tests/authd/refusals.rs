@@ -126,6 +126,27 @@ async fn without_a_guard_logins_fail_and_heal_when_it_is_back() {
     bench.session_of("alice").await;
 }
 
+#[tokio::test]
+async fn an_expired_password_tells_nothing_of_an_account_that_may_not_log_in() {
+    let bench = Bench::start(|config| config.pam.refusal_delay_ms = 400).await;
+    bench.pam(|worker| {
+        if worker.password().as_deref() == Some("pw") {
+            worker.round_after_authentication(&[(Style::Hidden, "New password: ")]);
+            worker.answers();
+            worker.verdict(Verdict::Success);
+        } else {
+            worker.verdict(Verdict::Denied);
+        }
+    });
+    let mut login = bench.login().await;
+    crate::bench::prompts(login.begin(password(ONE, "alice", "pw")).await);
+    for (user, word) in [("eve", "pw"), ("eve", "wrong"), ("nobody-here", "pw")] {
+        let began = Instant::now();
+        assert!(is_denied(login.begin(password(ONE, user, word)).await), "{user} {word}");
+        assert!(began.elapsed() >= Duration::from_millis(300), "{user} {word}");
+    }
+}
+
 fn from_elsewhere(user: &str, word: &str) -> wire::BeginRequest {
     let method = wire::Password { username: user.into(), password: word.into() };
     begin(TWO, "198.51.100.7", Method::Password(method))

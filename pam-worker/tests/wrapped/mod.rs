@@ -214,11 +214,16 @@ impl Worker {
     }
 
     /// The next round as it is.
-    pub fn messages(&self) -> Vec<wire::Message> {
+    pub fn whole_round(&self) -> wire::Round {
         match self.receive() {
-            Some(wire::from_worker::Kind::Round(round)) => round.messages,
+            Some(wire::from_worker::Kind::Round(round)) => round,
             other => panic!("no round but {other:?}"),
         }
+    }
+
+    /// Its messages.
+    pub fn messages(&self) -> Vec<wire::Message> {
+        self.whole_round().messages
     }
 
     /// The next round, as `H:text` for hidden, `V:` visible, `I:` info, `E:` error.

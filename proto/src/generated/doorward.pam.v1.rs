@@ -51,6 +51,10 @@ pub struct Start {
 pub struct Round {
     #[prost(message, repeated, tag = "1")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
+    /// Authentication is over and succeeded: account management, or the change of an expired password.
+    /// That such a round is asked at all tells that the password was right.
+    #[prost(bool, tag = "2")]
+    pub authenticated: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Message {

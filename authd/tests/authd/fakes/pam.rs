@@ -60,11 +60,20 @@ impl Worker {
         }
     }
 
-    /// Sends a round.
+    /// Sends a round of authentication.
     pub(crate) fn round(&self, messages: &[(Style, &str)]) {
+        self.round_of(messages, false);
+    }
+
+    /// Sends a round after authentication has succeeded.
+    pub(crate) fn round_after_authentication(&self, messages: &[(Style, &str)]) {
+        self.round_of(messages, true);
+    }
+
+    fn round_of(&self, messages: &[(Style, &str)], authenticated: bool) {
         let messages =
             messages.iter().map(|(style, text)| Message { style: (*style).into(), text: (*text).into() });
-        self.say(from_worker::Kind::Round(Round { messages: messages.collect() }));
+        self.say(from_worker::Kind::Round(Round { messages: messages.collect(), authenticated }));
     }
 
     /// The answers to it; None when authd has ended the conversation.
