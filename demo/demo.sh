@@ -25,6 +25,7 @@ root=no
 password=$(random 12)
 group='' user='' dir='' port=''
 pam_service_before=$(ls /etc/pam.d/doorward 2>/dev/null || true)
+lock_before=$(ls /run/doorward-dev.lock 2>/dev/null || true)
 
 # --- leaving nothing behind -------------------------------------------------------------------------
 
@@ -59,6 +60,7 @@ leftovers() {
         [ ! -e "$path" ] || echo "file: $path"
     done
     [ "$(ls /etc/pam.d/doorward 2>/dev/null || true)" = "$pam_service_before" ] || echo "file: /etc/pam.d/doorward"
+    [ "$(ls /run/doorward-dev.lock 2>/dev/null || true)" = "$lock_before" ] || echo "file: /run/doorward-dev.lock"
     for process in /proc/[0-9]*; do
         command=$(tr '\0' ' ' 2>/dev/null <"$process/cmdline") || continue
         case $command in
