@@ -18,8 +18,6 @@ const CALL: Duration = Duration::from_secs(5);
 /// For a change of certd's registry: a little more than certd itself waits, for a processor and then for
 /// the disk.
 const CHANGE: Duration = Duration::from_secs(22);
-/// For a client that does not read.
-const WRITE: Duration = Duration::from_secs(30);
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -126,6 +124,7 @@ pub struct Timers {
     pub login_seconds: u64,
     pub connection_idle_seconds: u64,
     pub keep_alive_seconds: u64,
+    pub write_seconds: u64,
 }
 
 impl Default for Config {
@@ -199,6 +198,7 @@ impl Default for Timers {
             login_seconds: 30,
             connection_idle_seconds: 600,
             keep_alive_seconds: 60,
+            write_seconds: 30,
         }
     }
 }
@@ -237,6 +237,7 @@ impl Config {
             ("login_seconds", timers.login_seconds),
             ("connection_idle_seconds", timers.connection_idle_seconds),
             ("keep_alive_seconds", timers.keep_alive_seconds),
+            ("write_seconds", timers.write_seconds),
         ] {
             if !(1..=86_400).contains(&value) {
                 return Err(range(&format!("timers.{key}"), 1, 86_400));
@@ -293,7 +294,7 @@ impl Config {
         transport::Timers {
             handshake: Duration::from_secs(self.timers.handshake_seconds),
             keep_alive: Duration::from_secs(self.timers.keep_alive_seconds),
-            write: WRITE,
+            write: Duration::from_secs(self.timers.write_seconds),
             session: SessionTimers {
                 login: Duration::from_secs(self.timers.login_seconds),
                 idle: Duration::from_secs(self.timers.connection_idle_seconds),

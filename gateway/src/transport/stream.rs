@@ -73,11 +73,17 @@ impl AsyncWrite for Stream {
 pub(super) struct Polled<S> {
     pub(super) stream: S,
     waker: Waker,
+    stuck: bool,
 }
 
 impl<S> Polled<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, waker: Waker::noop().clone() }
+        Self { stream, waker: Waker::noop().clone(), stuck: false }
+    }
+
+    /// The client did not take all that was written, not even when it was last tried.
+    pub(super) fn stuck(&self) -> bool {
+        self.stuck
     }
 
     /// Whom to wake; to be said in each poll that may end pending.
@@ -107,11 +113,15 @@ impl<S: AsyncRead + Unpin> Read for Polled<S> {
 impl<S: AsyncWrite + Unpin> Write for Polled<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut context = Context::from_waker(&self.waker);
-        now(Pin::new(&mut self.stream).poll_write(&mut context, bytes))
+        let poll = Pin::new(&mut self.stream).poll_write(&mut context, bytes);
+        self.stuck = poll.is_pending();
+        now(poll)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let mut context = Context::from_waker(&self.waker);
-        now(Pin::new(&mut self.stream).poll_flush(&mut context))
+        let poll = Pin::new(&mut self.stream).poll_flush(&mut context);
+        self.stuck = poll.is_pending();
+        now(poll)
     }
 }

@@ -70,6 +70,8 @@ type Asking = Pin<Box<dyn Future<Output = Told> + Send>>;
 /// Why the task woke up.
 enum Wake {
     Frame(Result<Message, Broken>),
+    /// Something is to be flushed.
+    Unsent,
     Told(Told),
     Ended(crate::call::EndReason),
     Tick,
@@ -174,6 +176,9 @@ impl Connection {
         if let Poll::Ready(frame) = self.frames.poll_read(context) {
             return Poll::Ready(Wake::Frame(frame));
         }
+        if self.frames.stuck() {
+            return Poll::Ready(Wake::Unsent);
+        }
         if self.stop.as_mut().poll(context).is_ready() {
             return Poll::Ready(Wake::Stop);
         }
@@ -194,6 +199,7 @@ impl Connection {
     fn handle(&mut self, wake: Wake) {
         match wake {
             Wake::Frame(frame) => self.frame(frame),
+            Wake::Unsent => {}
             Wake::Told(told) => self.told(told),
             Wake::Ended(reason) => self.step(Event::Ended(reason), None),
             Wake::Tick => self.step(Event::Tick, None),
@@ -315,10 +321,10 @@ impl Connection {
         }
         if self.session.authenticated() {
             self.permit = None;
-            self.frames.limit(self.shared.limits.after_login);
+            self.frames.limit(self.shared.limits.after_login, true);
         } else {
             self.holding = None;
-            self.frames.limit(self.shared.limits.before_login);
+            self.frames.limit(self.shared.limits.before_login, false);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Order, overtaking, and one connection not waiting for another.
 
-use crate::support::{Gateway, auth, code};
+use crate::support::{Client, Gateway, PATIENCE, auth, code};
 
 fn request(name: &str, id: usize) -> String {
     format!(r#"{{"namespace":"rpc","name":"{name}","id":{id}}}"#)
@@ -95,6 +95,29 @@ async fn a_client_that_does_not_read_loses_nothing_when_it_does() {
         assert!(message.len() > 100_000);
     }
     writer.await.expect("all sent");
+}
+
+#[tokio::test]
+async fn who_pings_and_does_not_read_is_sent_away_early() {
+    use tokio::io::AsyncWriteExt;
+    let gateway = Gateway::start_with(|config| config.timers.write_seconds = 1).await;
+    let urls = [(gateway.unix_stream().await, "ws://localhost/".to_owned())];
+    let over_tls = (gateway.tls_stream().await, format!("ws://{}/", gateway.tls));
+    for (stream, url) in urls.into_iter().chain([over_tls]) {
+        let mut client = Client::over(stream, &url).await.expect("a WebSocket");
+        // The longest ping, with a mask of zeros.
+        let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[0; 125][..]].concat();
+        let pings = ping.repeat(100);
+        let mut sent = 0;
+        let pinging = async {
+            while client.0.get_mut().write_all(&pings).await.is_ok() {
+                sent += pings.len();
+            }
+        };
+        tokio::time::timeout(PATIENCE, pinging).await.expect("the connection is closed");
+        // What the sockets of this host buffer, both ways, and little more.
+        assert!(sent < 16 << 20, "{sent}");
+    }
 }
 
 #[tokio::test]

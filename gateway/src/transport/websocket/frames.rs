@@ -34,9 +34,9 @@ use crate::{
 const READ_BUFFER: usize = 1 << 10;
 /// More than this is written before the flush.
 const WRITE_BUFFER: usize = 8 << 10;
-/// Replies repeat what their requests said, so this is above what can be in flight at once, and the
-/// longest listing.
-const WRITE_MAX: usize = (8 << 20) + LISTING_MAX;
+/// What may be unsent, in messages of the largest size. Replies repeat what their requests said, so this
+/// is above what can be in flight at once by default.
+const UNSENT: usize = 64;
 /// How long a client may take to answer a close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -77,7 +77,8 @@ impl Close {
 pub(super) struct Frames {
     socket: WebSocket<Polled<Stream>>,
     limit: usize,
-    /// Something was written since the last flush.
+    listings: bool,
+    /// A message was written since the last flush.
     written: bool,
 }
 
@@ -86,21 +87,23 @@ impl Frames {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
-            .max_write_buffer_size(WRITE_MAX)
+            .max_write_buffer_size(unsent(limit, false))
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
         let socket =
             WebSocket::from_partially_read(Polled::new(stream), leftover.into(), Role::Server, Some(config));
-        Self { socket, limit, written: false }
+        Self { socket, limit, listings: false, written: false }
     }
 
-    /// The largest message from now on. Memory is reserved for a frame only within it.
-    pub(super) fn limit(&mut self, limit: usize) {
-        if self.limit != limit {
-            self.limit = limit;
+    /// The largest message from now on. Memory is reserved for a frame only within it. `listings`: the
+    /// client may be sent listings.
+    pub(super) fn limit(&mut self, limit: usize, listings: bool) {
+        if (self.limit, self.listings) != (limit, listings) {
+            (self.limit, self.listings) = (limit, listings);
             self.socket.set_config(|config| {
                 config.max_message_size = Some(limit);
                 config.max_frame_size = Some(limit);
+                config.max_write_buffer_size = unsent(limit, listings);
             });
         }
     }
@@ -116,12 +119,21 @@ impl Frames {
     }
 
     /// A message that is there already. If there is none, the task of the last poll is woken when
-    /// there may be one.
+    /// there may be one. Nothing is read from a client that does not read: what it sends makes output,
+    /// pongs at least, which would pile up here.
     pub(super) fn read_now(&mut self) -> Option<Result<Message, Broken>> {
+        if self.stuck() {
+            return None;
+        }
         match self.socket.read() {
             Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
             result => Some(result),
         }
+    }
+
+    /// A flush is due although nobody has asked for one: pongs do not go out.
+    pub(super) fn stuck(&self) -> bool {
+        self.socket.get_ref().stuck()
     }
 
     pub(super) fn write(&mut self, message: Vec<u8>) -> Result<(), Broken> {
@@ -134,9 +146,9 @@ impl Frames {
         }
     }
 
-    /// Waits until everything is written; nothing is read meanwhile.
+    /// Waits until everything is written, the answers to pings too; nothing is read meanwhile.
     pub(super) async fn flush(&mut self) -> Result<(), Broken> {
-        if !self.written {
+        if !self.written && !self.stuck() {
             return Ok(());
         }
         poll_fn(|context| self.poll_flush(context)).await?;
@@ -174,4 +186,9 @@ impl Frames {
         })
         .await;
     }
+}
+
+fn unsent(limit: usize, listings: bool) -> usize {
+    let replies = limit.saturating_mul(UNSENT).max(2 * WRITE_BUFFER);
+    if listings { replies.saturating_add(LISTING_MAX) } else { replies }
 }
