@@ -1,4 +1,4 @@
-//! Whether a session's ACL entries grant one of our own actions (tokens.md, "ACL").
+//! Whether a session's ACL entries grant one of our own actions (words with dots; `*` and `#` as wildcards).
 //!
 //! Only for subjects that we write ourselves, `sysadm.rpc.settings.<action>`: they hold no word that
 //! `me` or `my_session` could stand for, so these match literally.

@@ -138,7 +138,7 @@ pub fn read(jwt: &str, key: &[u8; 32], now: i64) -> Result<Caller, Refused> {
     })
 }
 
-/// The grammar of user names in envelope.md.
+/// The grammar of user names in docs/protocols/sysadm.md.
 pub fn is_user(name: &str) -> bool {
     (1..=256).contains(&name.len())
         && !name.starts_with('-')

@@ -1,4 +1,4 @@
-//! Whether a signature answers a challenge: every form that envelope.md lists, and no other.
+//! Whether a signature answers a challenge: every form that docs/protocols/sysadm.md lists, and no other.
 //!
 //! Pure. The bare form (RSA PKCS#1 v1.5 type 1 of the string itself) is what deployed SysAdm clients
 //! make; it says nothing of purpose or server, so only logins take it. All others sign context, newline,
