@@ -1,5 +1,6 @@
 //! Carries out what logins ask for: one task each, which owns the conversation and ends with it.
 
+mod lines;
 mod run;
 
 use std::{
@@ -13,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use self::run::Run;
+use self::{lines::Lines, run::Run};
 use crate::{
     certd::{Certd, Challenge},
     conversation::{Conversations, Message, SourceKey},
@@ -103,6 +104,7 @@ pub struct Logins {
     parts: Parts,
     /// The longest delay that a module asked for, in microseconds.
     longest_delay: AtomicU64,
+    lines: Lines,
     open: Mutex<HashMap<Uuid, Open>>,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -130,7 +132,7 @@ impl Logins {
     pub fn new(parts: Parts, tasks: TaskTracker, stop: CancellationToken) -> Self {
         let open = Mutex::default();
         let places = Arc::new(Semaphore::new(UNDER_WAY));
-        Self { parts, longest_delay: AtomicU64::new(0), open, places, tasks, stop }
+        Self { parts, longest_delay: AtomicU64::new(0), lines: Lines::default(), open, places, tasks, stop }
     }
 
     /// Begins a login. If the caller goes away the login ends, and so does a session that it opened.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Asker, Logins, Outcome, Reply, Turn, lock};
+use super::{Asker, Logins, Outcome, Reply, Turn, lines::Say, lock};
 use crate::{
     account::Account,
     conversation::{Conversation, Share, SourceKey, Start},
@@ -322,24 +322,49 @@ impl Run {
         lock(&self.login).user().map_or_else(|| self.claimed.clone(), |user| user.as_str().to_owned())
     }
 
+    /// Whether this source may write a line; if not, how many were not written is told later.
+    fn may_log(&self) -> bool {
+        let (key, when) = match self.logins.lines.count(self.asker.share(), Instant::now()) {
+            Say::Line => return true,
+            Say::Nothing => return false,
+            Say::SumUp(key, when) => (key, when),
+        };
+        let logins = self.logins.clone();
+        let source = if key.is_some() { self.asker.share_text() } else { "others".to_owned() };
+        self.logins.tasks.spawn(async move {
+            tokio::select! {
+                () = logins.stop.cancelled() => {}
+                () = tokio::time::sleep_until(when.into()) => {}
+            }
+            warn!(source, count = logins.lines.unsaid(&key), "more logins came to nothing");
+        });
+        false
+    }
+
     fn log_end(&self, why: &str) {
-        info!(
-            user = self.user(), method = self.method, source = self.asker.source(),
-            connection = %self.asker.connection, why, "login ended without an outcome"
-        );
+        if self.may_log() {
+            info!(
+                user = self.user(), method = self.method, source = self.asker.source(),
+                connection = %self.asker.connection, why, "login ended without an outcome"
+            );
+        }
     }
 
     fn log_refusal(&self, cause: Cause) {
-        info!(
-            user = self.user(), method = self.method, source = self.asker.source(),
-            connection = %self.asker.connection, %cause, "login refused"
-        );
+        if self.may_log() {
+            info!(
+                user = self.user(), method = self.method, source = self.asker.source(),
+                connection = %self.asker.connection, %cause, "login refused"
+            );
+        }
     }
 
     fn log_failure(&self, failure: &AuthError) {
-        warn!(
-            user = self.user(), method = self.method, source = self.asker.source(),
-            connection = %self.asker.connection, cause = %chain(failure), "login failed"
-        );
+        if self.may_log() {
+            warn!(
+                user = self.user(), method = self.method, source = self.asker.source(),
+                connection = %self.asker.connection, cause = %chain(failure), "login failed"
+            );
+        }
     }
 }

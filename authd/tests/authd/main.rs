@@ -2,6 +2,7 @@
 
 mod access;
 mod bench;
+mod events;
 mod fakes {
     //! What stands in for the world around authd.
 

@@ -12,6 +12,7 @@ use doorward_proto::{
 use tonic::Code;
 
 use crate::bench::{Bench, ONE, TWO, begin, code, granted, is_denied, password, until};
+use crate::events::Events;
 
 #[tokio::test]
 async fn every_refusal_is_the_same_answer_no_sooner_than_its_delay() {
@@ -235,4 +236,26 @@ async fn a_source_that_keeps_an_account_busy_locks_nobody_out_elsewhere() {
     crate::bench::prompts(login.begin(password(ONE, "alice", "pw")).await);
     assert_eq!(code(login.begin(password(TWO, "alice", "pw")).await), Code::ResourceExhausted);
     crate::bench::prompts(login.begin(from_elsewhere("alice", "pw")).await);
+}
+
+#[tokio::test]
+async fn a_source_that_tries_tokens_writes_few_lines_and_is_counted_all_the_same() {
+    const TRIES: u64 = 200;
+    let events = Events::default();
+    // Everything of this test runs on this thread.
+    let _listening = tracing::subscriber::set_default(events.clone());
+    let bench = Bench::start(|_| ()).await;
+    let mut login = bench.login().await;
+    let began = Instant::now();
+    for _ in 0..TRIES {
+        let wrong = begin(ONE, "192.0.2.1", Method::Token(wire::Token { token: "x".into() }));
+        assert!(is_denied(login.begin(wrong).await));
+    }
+    let seconds = began.elapsed().as_secs() + 1;
+    until(async || events.lines() + events.summed_up() == TRIES).await;
+    assert!(events.lines() <= 20 * seconds, "{} lines in {seconds} s", events.lines());
+    let wrong = begin(TWO, "192.0.2.2", Method::Token(wire::Token { token: "x".into() }));
+    let before = events.lines();
+    assert!(is_denied(login.begin(wrong).await));
+    assert_eq!(events.lines(), before + 1, "another source has its own lines");
 }
