@@ -31,8 +31,9 @@ use crate::{account::Uid, error::chain, secret};
 const AT_ONCE: usize = 8;
 /// A query is answered within this or not at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// A handle that nobody redeems is void after this.
-const REDEEM_WITHIN: Duration = Duration::from_secs(10);
+/// A handle that nobody redeems is void after this: its connection was alive when it was made, and the
+/// gateway uses it at once.
+const REDEEM_WITHIN: Duration = Duration::from_secs(5);
 /// Handles that wait to be redeemed.
 const HANDLES: usize = 1024;
 /// After a failed accept.

@@ -74,15 +74,22 @@ async fn local_with(change: impl FnOnce(&mut Config), pam: impl FnOnce(&Bench)) 
 struct Client {
     accepted: UnixStream,
     child: Option<Child>,
-    _own: Option<UnixStream>,
+    own: Option<UnixStream>,
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
+impl Client {
+    fn leave(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.own = None;
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -92,7 +99,7 @@ impl Local {
         let path = self.bench.path("gateway.sock");
         if !rustix::process::geteuid().is_root() {
             let own = UnixStream::connect(path).expect("connected");
-            return Client { accepted: self.accept(), child: None, _own: Some(own) };
+            return Client { accepted: self.accept(), child: None, own: Some(own) };
         }
         // This program may be where nobody else can look, so the other user runs a copy.
         let copy = self.bench.path("client");
@@ -111,12 +118,12 @@ impl Local {
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let connected = lines.map_while(Result::ok).any(|line| line.ends_with("connected"));
         assert!(connected, "the client did not connect");
-        Client { accepted: self.accept(), child: Some(child), _own: None }
+        Client { accepted: self.accept(), child: Some(child), own: None }
     }
 
     fn own_connects(&self) -> Client {
         let own = UnixStream::connect(self.bench.path("gateway.sock")).expect("connected");
-        Client { accepted: self.accept(), child: None, _own: Some(own) }
+        Client { accepted: self.accept(), child: None, own: Some(own) }
     }
 
     fn accept(&self) -> UnixStream {
@@ -275,6 +282,9 @@ async fn descriptors_that_prove_nothing_are_refused() {
     let elsewhere = UnixListener::bind(local.bench.path("other.sock")).expect("bound");
     let to_elsewhere = UnixStream::connect(local.bench.path("other.sock")).expect("connected");
     let from_elsewhere = elsewhere.accept().expect("accepted").0;
+    // Whoever it was may be nobody by now, and their uid somebody else's.
+    let mut left = local.person_connects();
+    left.leave();
     let to_us = UnixStream::connect(local.bench.path("gateway.sock")).expect("connected");
     let file = std::fs::File::open("/dev/null").expect("opened");
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -286,6 +296,7 @@ async fn descriptors_that_prove_nothing_are_refused() {
         ("the connecting end here", to_us.as_fd()),
         ("a file", file.as_fd()),
         ("TCP", tcp.as_fd()),
+        ("a connection whose client has left", left.accepted.as_fd()),
     ] {
         assert!(matches!(local.ask(ONE, passed).await, Some(Kind::Refused(_))), "{what}");
     }

@@ -51,7 +51,7 @@ pub struct Password {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct LocalPeer {
-    /// From `PeerAnswer` on the peer socket: single use, for the same connection, for 10 s.
+    /// From `PeerAnswer` on the peer socket: single use, for the same connection, for 5 s.
     #[prost(bytes = "vec", tag = "1")]
     pub handle: ::prost::alloc::vec::Vec<u8>,
     /// Empty: whoever the peer is.
