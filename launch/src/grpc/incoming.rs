@@ -7,10 +7,11 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::connection::Connection;
 use super::seats::Seats;
+use crate::log::Sparingly;
 
 /// Bounds of [`incoming()`].
 #[derive(Debug, Clone, Copy)]
@@ -114,25 +115,5 @@ impl<A: Accept, F: Fn(u32) -> bool> Door<A, F> {
                 tracing::warn!(uid, unsaid, "refused a connection: {reason}");
             }
         }
-    }
-}
-
-/// At most one line a second about refusals, or refused peers could fill the disk.
-#[derive(Default)]
-struct Sparingly {
-    said: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Sparingly {
-    /// How many were passed over since the last line, if a line may be written now.
-    fn now(&mut self) -> Option<u64> {
-        let now = Instant::now();
-        if self.said.is_some_and(|said| now.duration_since(said) < Duration::from_secs(1)) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
     }
 }

@@ -7,6 +7,7 @@
 
 mod line;
 mod sink;
+mod sparingly;
 mod time;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use line::printable;
 pub(crate) use sink::init;
+pub use sparingly::Sparingly;
 
 /// The `[log]` table of a daemon's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
