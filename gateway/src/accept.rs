@@ -2,27 +2,51 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use doorward_launch::log::Sparingly;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 
 use crate::{
     call::ConnectionId,
-    transport::{
-        Accepted, Client, Shared, Tls,
-        gate::{Permit, Source},
-        serve,
-    },
+    gate::{Gate, Permit, Source},
+    transport::{Accepted, Client, Shared, Tls, serve},
 };
 
 /// Out of descriptors accept() fails at once, again and again.
 const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// What the process needs beside its clients' descriptors.
+const DESCRIPTORS: usize = 128;
+/// So many places are root's on the Unix socket, however many clients there are.
+const RESERVE: usize = 16;
+
+/// Where connections of all kinds are counted.
+#[derive(Debug, Clone)]
+pub struct Places {
+    all: Gate,
+    reserve: Gate,
+}
+
+impl Places {
+    /// For so many connections, some of them root's, and so many of one source. Both are cut to what
+    /// the descriptors of this process allow.
+    pub fn new(connections: usize, of_one: Option<usize>, descriptors: usize) -> Self {
+        let room = descriptors.saturating_sub(DESCRIPTORS).max(1);
+        if connections > room {
+            tracing::warn!(connections, room, descriptors, "limits.connections is cut: too few descriptors");
+        }
+        let connections = connections.min(room);
+        let reserve = RESERVE.min(connections / 4);
+        let of_one = of_one.unwrap_or((connections / 4).max(1));
+        Self { all: Gate::new(connections - reserve, of_one), reserve: Gate::new(reserve, reserve) }
+    }
+}
 
 /// Accepts on every listener the same way.
 #[derive(Debug, Clone)]
@@ -30,7 +54,9 @@ pub struct Door {
     /// What connections share.
     pub shared: Arc<Shared>,
     /// Connections of all kinds.
-    pub places: Arc<Semaphore>,
+    pub places: Places,
+    /// What is said of connections that are refused.
+    pub refusals: Arc<Mutex<Sparingly>>,
     /// The user whose own connections are not counted: root.
     pub exempt: Option<u32>,
 }
@@ -39,7 +65,10 @@ impl Door {
     /// Accepts TLS until the gateway stops.
     pub async fn tcp(self, listener: TcpListener, tls: Tls) {
         while let Some((tcp, peer)) = self.next(|| listener.accept()).await {
-            let Some(place) = self.place() else { continue };
+            let Some(place) = self.places.all.enter() else {
+                self.full();
+                continue;
+            };
             let Some(permit) = self.shared.newcomers.enter() else {
                 tracing::debug!(%peer, "refused: too many are not logged in");
                 continue;
@@ -51,8 +80,7 @@ impl Door {
     /// Accepts local clients until the gateway stops.
     pub async fn unix(self, listener: UnixListener) {
         while let Some((unix, _)) = self.next(|| listener.accept()).await {
-            let Some(place) = self.place() else { continue };
-            match self.admit_unix(&unix, place) {
+            match self.admit_unix(&unix) {
                 Ok((client, permit)) => {
                     let shared = Arc::clone(&self.shared);
                     self.shared.tasks.spawn(serve(Accepted::Unix(unix), client, permit, shared));
@@ -72,7 +100,9 @@ impl Door {
                 accepted = accept() => match accepted {
                     Ok(accepted) => return Some(accepted),
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept");
+                        if let Some(unsaid) = self.say() {
+                            tracing::warn!(%error, unsaid, "cannot accept");
+                        }
                         sleep(BACK_OFF).await;
                     }
                 },
@@ -80,21 +110,34 @@ impl Door {
         }
     }
 
-    fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if place.is_none() {
-            tracing::warn!("refused: too many connections");
-        }
-        place
+    /// How many lines were left out, if one may be written now.
+    fn say(&self) -> Option<u64> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).now()
     }
 
-    fn admit_unix(
-        &self,
-        unix: &UnixStream,
-        place: OwnedSemaphorePermit,
-    ) -> Result<(Client, Permit), &'static str> {
+    fn full(&self) {
+        if let Some(unsaid) = self.say() {
+            tracing::warn!(unsaid, "refused: too many connections");
+        }
+    }
+
+    /// Root finds room when others have taken all of theirs.
+    fn local_place(&self, uid: u32, exempt: bool) -> Option<Permit> {
+        let places = &self.places;
+        if exempt {
+            places.reserve.enter().or_else(|| places.all.enter())
+        } else {
+            places.all.enter_from(Source::Uid(uid))
+        }
+    }
+
+    fn admit_unix(&self, unix: &UnixStream) -> Result<(Client, Permit), &'static str> {
         let uid = doorward_peercred::uid_of_peer(unix).map_err(|_| "its user is not known")?.as_raw();
         let exempt = self.exempt == Some(uid);
+        let Some(place) = self.local_place(uid, exempt) else {
+            self.full();
+            return Err("too many connections");
+        };
         let gate = &self.shared.newcomers;
         let permit = if exempt { Some(gate.enter_exempt()) } else { gate.enter_from(Source::Uid(uid)) };
         let permit = permit.ok_or("too many are not logged in")?;
@@ -109,12 +152,16 @@ impl Door {
         peer: SocketAddr,
         tls: Tls,
         mut permit: Permit,
-        place: OwnedSemaphorePermit,
+        mut place: Permit,
     ) {
         let since = Instant::now();
         let (source, exempt) = self.source(&tcp, peer).await;
         if exempt {
             permit.exempt();
+        }
+        if !exempt && !place.claim(source) {
+            tracing::debug!(%source, "refused: too many connections from there");
+            return;
         }
         if !permit.claim(source) {
             tracing::debug!(%source, "refused: too many from there are not logged in");
@@ -163,4 +210,37 @@ fn connection_id() -> Option<ConnectionId> {
         return None;
     }
     Some(ConnectionId(uuid::Builder::from_random_bytes(random).into_uuid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Source = Source::Uid(1);
+
+    #[test]
+    fn there_are_no_more_places_than_descriptors() {
+        for (connections, descriptors, expected) in [
+            (100, 1_024, 84),
+            (100, 228, 84),
+            (100, 227, 83),
+            (100, 192, 48),
+            (16_384, 4_096, 3_952),
+            (9, 0, 1),
+        ] {
+            let places = Places::new(connections, Some(usize::MAX), descriptors);
+            let inside: Vec<_> = std::iter::from_fn(|| places.all.enter_from(A)).collect();
+            assert_eq!(inside.len(), expected, "{connections} {descriptors}");
+        }
+    }
+
+    #[test]
+    fn one_source_has_a_quarter_unless_it_is_said() {
+        for (of_one, expected) in [(None, 50), (Some(7), 7)] {
+            let places = Places::new(200, of_one, 1_024);
+            let inside: Vec<_> = std::iter::from_fn(|| places.all.enter_from(A)).collect();
+            assert_eq!(inside.len(), expected);
+            assert!(places.all.enter_from(Source::Uid(2)).is_some());
+        }
+    }
 }

@@ -25,6 +25,8 @@ pub mod backend;
 
 pub mod call;
 
+pub mod gate;
+
 mod pem;
 
 mod utc;

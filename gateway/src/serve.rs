@@ -6,21 +6,20 @@ use std::time::Duration;
 use doorward_launch::{Control, Identity, StartError, file, socket};
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::Semaphore,
     task::JoinSet,
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    accept::Door,
+    accept::{Door, Places},
     backend::Backend,
     config::Config,
+    gate::Gate,
     router::Router,
     transport::{
         Shared, Tls,
         certificate::{self, Pem},
-        gate::Gate,
     },
 };
 
@@ -93,8 +92,10 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
         tasks: TaskTracker::new(),
         stop: control.shutdown.clone(),
     });
-    let places = Arc::new(Semaphore::new(config.limits.connections));
-    let door = Door { shared: Arc::clone(&shared), places, exempt: config.exempt };
+    let limits = config.limits;
+    let places =
+        Places::new(limits.connections, limits.connections_per_source, doorward_launch::descriptors());
+    let door = Door { shared: Arc::clone(&shared), places, refusals: Arc::default(), exempt: config.exempt };
 
     let mut doors = JoinSet::new();
     let mut addresses = Vec::new();

@@ -19,7 +19,7 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use doorward_proto::authd::v1::{self as proto, login_client::LoginClient, sessions_client::SessionsClient};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,6 +36,7 @@ use crate::call::{
     Answer, Answers, Challenge, ClientCertificate, ConnectionId, Credentials, Error, Identity, KeyProof,
     KeyRequest, Origin, Prompts, Secret, ServerKey, Token,
 };
+use crate::gate::{Gate, Permit, Source};
 
 /// The largest answer of authd that is read.
 const ANSWER_MAX: usize = 64 << 10;
@@ -43,6 +44,8 @@ const ANSWER_MAX: usize = 64 << 10;
 const REQUEST_MAX: usize = 64 << 10;
 /// The most logins that authd is asked for at once.
 const LOGINS: usize = 256;
+/// The most of them for one source: one user with many connections cannot keep others from logging in.
+const LOGINS_OF_ONE: usize = 8;
 /// The most session calls at once.
 const SESSION_CALLS: usize = 64;
 /// A call that nobody waits for is given up after this: authd then is broken anyway.
@@ -77,13 +80,24 @@ pub struct Backend {
     settings: Settings,
     login: LoginClient<Channel>,
     sessions: SessionsClient<Channel>,
-    logins: Arc<Semaphore>,
+    logins: Gate,
     session_calls: Arc<Semaphore>,
     certd: Option<Certd>,
     table: Arc<Table>,
     tasks: TaskTracker,
     keeper: Keeper,
     stop: CancellationToken,
+}
+
+/// Who asks for a login.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The client's connection.
+    pub connection: ConnectionId,
+    /// As authd is told it.
+    pub origin: Origin,
+    /// Where its logins are counted; none: they are not.
+    pub counted: Option<Source>,
 }
 
 /// A login, as authd is asked for it.
@@ -142,7 +156,7 @@ impl Backend {
             sessions: SessionsClient::new(link.channel())
                 .max_decoding_message_size(ANSWER_MAX)
                 .max_encoding_message_size(REQUEST_MAX),
-            logins: Arc::new(Semaphore::new(LOGINS)),
+            logins: Gate::new(LOGINS, LOGINS_OF_ONE),
             session_calls: Arc::new(Semaphore::new(SESSION_CALLS)),
             certd,
             table: Arc::new(Table::new()),
@@ -192,13 +206,12 @@ impl Backend {
     /// A step of a login.
     pub async fn log_in(
         self: &Arc<Self>,
-        connection: ConnectionId,
-        origin: Origin,
+        caller: Caller,
         method: Method,
         asked: Moment,
     ) -> Result<Outcome, Failure> {
-        let place = self.login_place()?;
-        let answer = timeout(self.settings.login, self.ask_login(connection, origin, method, place));
+        let place = self.login_place(caller)?;
+        let answer = timeout(self.settings.login, self.ask_login(caller, method, place));
         let answer = answer.await.map_err(|_| Failure::late("login"))??;
         match wire::outcome(answer)? {
             wire::Outcome::Granted(identity) => {
@@ -210,20 +223,23 @@ impl Backend {
         }
     }
 
-    fn login_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let place = Arc::clone(&self.logins).try_acquire_owned();
-        place.map_err(|_| Failure::new(Error::TooMany, "too many logins"))
+    fn login_place(&self, caller: Caller) -> Result<Permit, Failure> {
+        let place = match caller.counted {
+            Some(source) => self.logins.enter_from(source),
+            None => Some(self.logins.enter_exempt()),
+        };
+        place.ok_or_else(|| Failure::new(Error::TooMany, "too many logins"))
     }
 
     /// `place` is given back when authd has answered, which for a client that has left is soon after
     /// [`Backend::abandon`].
     async fn ask_login(
         self: &Arc<Self>,
-        connection: ConnectionId,
-        origin: Origin,
+        caller: Caller,
         method: Method,
-        place: OwnedSemaphorePermit,
+        place: Permit,
     ) -> Result<proto::Outcome, Failure> {
+        let Caller { connection, origin, .. } = caller;
         let mut client = self.login.clone();
         // Whoever takes up a session has it already; it goes on without this connection.
         let new = !matches!(method, Method::Token(_));
@@ -257,13 +273,9 @@ impl Backend {
     }
 
     /// A string for this connection to be signed.
-    pub async fn challenge(
-        &self,
-        connection: ConnectionId,
-        server_key: ServerKey,
-    ) -> Result<Challenge, Failure> {
-        let place = self.login_place()?;
-        let request = wire::challenge_request(connection, server_key);
+    pub async fn challenge(&self, caller: Caller, server_key: ServerKey) -> Result<Challenge, Failure> {
+        let place = self.login_place(caller)?;
+        let request = wire::challenge_request(caller.connection, server_key);
         let mut client = self.login.clone();
         let call = async move {
             let _place = place;

@@ -23,13 +23,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     Client, Shared,
-    gate::Permit,
     origin::{self, Admitted},
     phase::{Phase, Watched},
     stream::Stream,
     tls::Shown,
     websocket::Opened,
 };
+use crate::gate::{Gate, Permit};
 
 /// The largest head.
 const HEAD_MAX: usize = 8 << 10;
@@ -175,7 +175,7 @@ impl Front {
         accept
     }
 
-    fn enter(&self, gate: &super::gate::Gate) -> Option<Permit> {
+    fn enter(&self, gate: &Gate) -> Option<Permit> {
         if self.client.exempt { Some(gate.enter_exempt()) } else { gate.enter_from(self.client.source) }
     }
 

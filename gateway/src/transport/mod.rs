@@ -1,7 +1,6 @@
 //! From an accepted connection to messages: TLS, HTTP/1.1, WebSocket.
 
 pub mod certificate;
-pub mod gate;
 mod http;
 mod origin;
 mod phase;
@@ -15,22 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    net::{TcpStream, UnixStream},
-    sync::OwnedSemaphorePermit,
-};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    gate::{Gate, Permit, Source},
-    http::Next,
-    stream::Stream,
-    tls::Shown,
-};
+use self::{http::Next, stream::Stream, tls::Shown};
 pub use self::{origin::Rules, tls::Tls};
 use crate::{
     backend::Backend,
     call::{ConnectionId, Origin},
+    gate::{Gate, Permit, Source},
     router::Router,
     session,
 };
@@ -98,7 +90,7 @@ pub struct Client {
     /// Root's own connections are not counted.
     pub exempt: bool,
     /// Its place among all connections.
-    pub _place: OwnedSemaphorePermit,
+    pub _place: Permit,
 }
 
 impl Client {

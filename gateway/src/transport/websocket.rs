@@ -19,11 +19,12 @@ use tokio_tungstenite::tungstenite::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use self::frames::{Close, Frames};
-use super::{Client, Shared, gate::Permit, stream::Stream, tls::Shown};
+use super::{Client, Shared, stream::Stream, tls::Shown};
 use crate::{
-    backend::{self, Failure, Holding, Method, Moment},
+    backend::{self, Caller, Failure, Holding, Method, Moment},
     call::{Answer, Challenge, Error, Identity, KeyRequest, Reply},
     dialect::{Decoded, Echo, sysadm},
+    gate::Permit,
     session::{self, Action, Event, Login, Session, Ticket},
 };
 
@@ -351,10 +352,12 @@ impl Connection {
                     Some(Box::pin(async move { Told::Checked(backend.check(&token, used).await, asked) }));
             }
             Action::Challenge => {
-                let (backend, id) = (Arc::clone(&self.shared.backend), self.client.id);
+                let (backend, caller) = (Arc::clone(&self.shared.backend), self.caller());
                 let server_key = self.shown.server_key;
                 self.asking =
-                    Some(Box::pin(async move { Told::Challenged(backend.challenge(id, server_key).await) }));
+                    Some(Box::pin(
+                        async move { Told::Challenged(backend.challenge(caller, server_key).await) },
+                    ));
             }
             Action::Settings(ticket, request) => self.settings(ticket, request),
             Action::Clear(token) => {
@@ -381,8 +384,13 @@ impl Connection {
         Some(self.echoes.swap_remove(place).1)
     }
 
+    fn caller(&self) -> Caller {
+        let counted = Some(self.client.source).filter(|_| !self.client.exempt);
+        Caller { connection: self.client.id, origin: self.client.origin(), counted }
+    }
+
     fn log_in(&mut self, login: Login) {
-        let (id, origin) = (self.client.id, self.client.origin());
+        let caller = self.caller();
         let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
         let method = match login {
             Login::Password(credentials) => Ok(Method::Password(credentials)),
@@ -399,7 +407,7 @@ impl Connection {
         };
         self.asking = Some(Box::pin(async move {
             let outcome = match method {
-                Ok(method) => backend.log_in(id, origin, method, asked).await,
+                Ok(method) => backend.log_in(caller, method, asked).await,
                 Err(error) => Err(Failure::fault(error)),
             };
             Told::LoggedIn(outcome, asked)

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::{
     },
 };
 
-use crate::support::{Client, Gateway, until};
+use crate::support::{Client, Gateway, auth, code, until};
 
 /// A request of exactly this many bytes.
 fn padded(name: &str, length: usize) -> String {
@@ -187,6 +187,61 @@ async fn there_are_so_many_connections_in_all() {
         assert!(std::time::Instant::now() < deadline, "a place that was given back is free");
     }
     until(|| Some(())).await;
+}
+
+#[tokio::test]
+async fn one_source_has_its_share_of_all_connections() {
+    let gateway = Gateway::start_with(|config| config.limits.connections_per_source = Some(2)).await;
+    let (_first, _) = gateway.alice().await;
+    let (_second, _) = gateway.alice().await;
+    assert!(websocket(&gateway).await.is_none());
+    assert!(gateway.tls_stream_with(&[&rustls::version::TLS13]).await.is_err());
+}
+
+#[tokio::test]
+async fn root_finds_room_when_others_have_taken_theirs() {
+    let own = doorward_launch::Identity::current().uid;
+    for (exempt, room) in [(None, false), (Some(own), true)] {
+        let gateway = Gateway::start_with(|config| {
+            // One of four is root's.
+            config.limits.connections = 4;
+            config.exempt = exempt;
+        })
+        .await;
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            others.push(gateway.tls().await);
+        }
+        assert!(gateway.tls_stream_with(&[&rustls::version::TLS13]).await.is_err());
+        assert_eq!(websocket(&gateway).await.is_some(), room);
+    }
+}
+
+#[tokio::test]
+async fn one_source_has_its_share_of_logins() {
+    let gateway = Gateway::start().await;
+    let mut waiting = Vec::new();
+    for count in 1..=8 {
+        let mut client = gateway.unix().await;
+        client.send(auth("slow", "x")).await;
+        gateway.authd.received_at_least("begin", count).await;
+        waiting.push(client);
+    }
+    // On loopback it is the same user, whatever the connection.
+    for mut client in [gateway.unix().await, gateway.tls().await] {
+        assert_eq!(code(&client.call(auth("alice", "wonderland")).await), 429);
+        assert_eq!(client.code("rpc", "auth_ssl", r#"{"action":"request"}"#).await, 429);
+    }
+    // Who has gone is counted until authd has answered.
+    waiting.truncate(4);
+    gateway.authd.received_at_least("abandon", 4).await;
+    assert_eq!(code(&gateway.unix().await.call(auth("alice", "wonderland")).await), 429);
+    gateway.authd.let_go();
+    for mut client in waiting {
+        assert_eq!(client.reply().await["args"][1], 300);
+    }
+    gateway.authd.received_at_least("end", 4).await;
+    gateway.unix().await.log_in("alice", "wonderland").await;
 }
 
 #[tokio::test]

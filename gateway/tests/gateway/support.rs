@@ -110,6 +110,7 @@ impl Gateway {
         config.certd.user.clone_from(&config.authd.user);
         // The tests are all one source.
         config.limits.per_source = 200;
+        config.limits.connections_per_source = Some(1 << 20);
         config.exempt = None;
         change(&mut config);
         config.check().expect("a good configuration");
