@@ -32,6 +32,8 @@ pub struct Session {
     under_way: Vec<(Ticket, SessionId)>,
     clock: Countdown,
     prompted: bool,
+    /// Refused logins in a row.
+    refusals: u8,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,9 @@ enum Busy {
     Check,
     /// The end of the session.
     Clear(Ticket, bool),
+    /// The end of the session that a login replaced. Only then is the login answered, with this: a
+    /// client that reads its new token may rely on the old one's being dead.
+    Retire(Ticket, Answer),
 }
 
 #[derive(Debug)]
@@ -107,6 +112,7 @@ impl Session {
             under_way: Vec::new(),
             clock: Countdown::new(settings.timers, start),
             prompted: false,
+            refusals: 0,
         }
     }
 
@@ -144,6 +150,7 @@ impl Session {
             Event::Heard => self.clock.heard(now),
             Event::LoggedIn(outcome, asked) => self.logged_in(outcome, asked, now, actions),
             Event::Checked(result, asked) => self.checked(result, asked, now, watch, router, actions),
+            Event::Retired => self.retired(actions),
             Event::Cleared(result) => self.cleared(result, actions),
             Event::Challenged(result) => self.challenged(result, now, actions),
             Event::Answered(ticket, result) => self.answered(ticket, result, now, actions),
@@ -183,7 +190,10 @@ impl Session {
         actions: &mut Vec<Action>,
     ) {
         // A check keeps the request it is for in the queue, so it is not counted twice.
-        let busy = usize::from(matches!(self.busy, Busy::Login(..) | Busy::Challenge(_) | Busy::Clear(..)));
+        let busy = match self.busy {
+            Busy::Login(..) | Busy::Challenge(_) | Busy::Clear(..) | Busy::Retire(..) => 1,
+            Busy::No | Busy::Check => 0,
+        };
         if self.queue.len() + self.under_way.len() + busy >= self.settings.in_flight {
             actions.push(Action::Reply(request.ticket, Reply::Error(Error::TooMany)));
         } else if self.waits_for_authd() || !self.queue.is_empty() {

@@ -355,10 +355,20 @@ impl Backend {
         timeout(self.settings.call, bounded).await.map_err(|_| Failure::late(name))?
     }
 
-    /// A session was replaced on a connection. It ends, unless another connection holds it.
-    pub fn retire(self: &Arc<Self>, token: Token, holding: Holding) {
-        if holding.release() {
-            drop(self.end(token));
+    /// A session was replaced on a connection. It ends, unless another connection holds it; so much is
+    /// under way even if nobody waits for it.
+    pub fn retire(
+        self: &Arc<Self>,
+        token: Token,
+        holding: Holding,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let ended = holding.release().then(|| self.end(token));
+        async move {
+            if let Some(ended) = ended
+                && let Err(failure) = ended.await
+            {
+                tracing::warn!(error = %failure.detail, "a replaced session could not be ended");
+            }
         }
     }
 }

@@ -51,6 +51,8 @@ pub enum Event {
     Cleared(Result<(), Error>),
     /// authd answered [`Action::Challenge`].
     Challenged(Result<Challenge, Error>),
+    /// [`Action::Retire`] is done, as far as it can be.
+    Retired,
     /// Somebody answered [`Action::Settings`].
     Answered(Ticket, Result<Answer, Error>),
     /// The session held here has ended.
@@ -88,7 +90,8 @@ pub enum Action {
     Check(Token),
     /// Ask authd to end the session of this token; answer with [`Event::Cleared`].
     Clear(Token),
-    /// The session held until now was replaced: end it unless another connection holds it.
+    /// The session held until now was replaced: end it unless another connection holds it; answer with
+    /// [`Event::Retired`].
     Retire(Token),
     /// The session was used successfully.
     Used,
@@ -96,6 +99,8 @@ pub enum Action {
     TellEnded(EndReason),
     /// Close the connection normally, giving this reason.
     Close(&'static str),
+    /// Close the connection for what the client did (1008), giving this reason.
+    SendAway(&'static str),
 }
 
 /// A login, as authd is asked for it.

@@ -93,15 +93,20 @@ impl Session {
             Ok(Outcome::Granted(identity)) => {
                 let seconds = identity.idle.map_or(0, |idle| idle.after.as_secs());
                 let token = identity.token.clone();
-                if let State::Held(old) = &self.state
-                    && old.identity.session != identity.session
-                {
-                    actions.push(Action::Retire(old.identity.token.clone()));
-                }
-                self.state = State::Held(Held::new(identity, asked, now));
+                let session = identity.session;
+                let old = std::mem::replace(&mut self.state, State::Held(Held::new(identity, asked, now)));
                 self.clock.logged_in();
+                self.refusals = 0;
                 self.answers_are_over(&answers);
-                Reply::Answer(Answer::Granted { token, seconds })
+                let answer = Answer::Granted { token, seconds };
+                if let State::Held(old) = old
+                    && old.identity.session != session
+                {
+                    self.busy = Busy::Retire(ticket, answer);
+                    actions.push(Action::Retire(old.identity.token));
+                    return;
+                }
+                Reply::Answer(answer)
             }
             Ok(Outcome::Prompts(prompts)) => {
                 self.prompted = true;
@@ -120,6 +125,15 @@ impl Session {
             }
         };
         actions.push(Action::Reply(ticket, reply));
+    }
+
+    pub(super) fn retired(&mut self, actions: &mut Vec<Action>) {
+        if !matches!(self.busy, Busy::Retire(..)) {
+            return;
+        }
+        if let Busy::Retire(ticket, answer) = std::mem::replace(&mut self.busy, Busy::No) {
+            actions.push(Action::Reply(ticket, Reply::Answer(answer)));
+        }
     }
 
     /// What a login answered is closed, whatever came of it.
@@ -142,7 +156,8 @@ impl Session {
     }
 
     pub(super) fn cleared(&mut self, result: Result<(), Error>, actions: &mut Vec<Action>) {
-        if let Busy::Clear(ticket, reply) = std::mem::replace(&mut self.busy, Busy::No) {
+        if let Busy::Clear(ticket, reply) = self.busy {
+            self.busy = Busy::No;
             actions.push(done(ticket, reply, result));
         }
     }

@@ -98,6 +98,7 @@ fn word(action: &Action) -> String {
         Action::Used => "used".to_owned(),
         Action::TellEnded(reason) => format!("tell {reason:?}"),
         Action::Close(reason) => format!("close {reason}"),
+        Action::SendAway(reason) => format!("send away {reason}"),
     }
 }
 
@@ -320,9 +321,11 @@ fn a_request_under_check_counts_once() {
 fn a_new_login_replaces_the_session() {
     let mut bench = bench().log_in();
     assert_eq!(bench.auth("u", "p"), "ask password");
-    assert_eq!(bench.on(granted(2)), "retire 01, 1:granted");
+    assert_eq!(bench.on(granted(2)), "retire 01");
+    assert_eq!(bench.query(), "", "it waits too");
+    assert_eq!(bench.on(Event::Retired), "1:granted, used, 2:rows");
     assert_eq!(bench.take_up(2), "ask token");
-    assert_eq!(bench.on(granted(2)), "2:granted", "the same session is not replaced by itself");
+    assert_eq!(bench.on(granted(2)), "3:granted", "the same session is not replaced by itself");
 }
 
 #[test]
@@ -474,6 +477,7 @@ fn answers_out_of_turn_are_ignored() {
     assert_eq!(bench.on(granted(1)), "");
     assert_eq!(bench.on(Event::Checked(Ok(identity(1)), UP)), "");
     assert_eq!(bench.on(Event::Cleared(Ok(()))), "");
+    assert_eq!(bench.on(Event::Retired), "");
     assert_eq!(bench.on(Event::Ended(EndReason::Revoked)), "");
     assert_eq!(bench.on(Event::Challenged(Err(Error::Fault))), "");
     assert_eq!(bench.on(Event::Answered(1, Ok(Answer::Done))), "");

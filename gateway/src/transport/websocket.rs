@@ -62,6 +62,7 @@ enum Told {
     LoggedIn(Result<backend::Outcome, Failure>, Moment),
     Checked(Result<Identity, Failure>, Moment),
     Cleared(Result<(), Failure>),
+    Retired,
     Challenged(Result<Challenge, Failure>),
     Answered(Ticket, Result<Answer, Failure>),
 }
@@ -290,6 +291,7 @@ impl Connection {
             Told::Answered(ticket, result) => {
                 Event::Answered(ticket, result.map_err(|failure| self.shown(failure)))
             }
+            Told::Retired => Event::Retired,
             Told::Cleared(result) => Event::Cleared(result.map_err(|failure| self.shown(failure))),
         };
         self.step(event, None);
@@ -365,9 +367,13 @@ impl Connection {
                 self.asking = Some(Box::pin(async move { Told::Cleared(ended.await) }));
             }
             Action::Retire(token) => {
-                if let Some(holding) = self.replaced.take() {
-                    self.shared.backend.retire(token, holding);
-                }
+                let retired = self.replaced.take().map(|held| self.shared.backend.retire(token, held));
+                self.asking = Some(Box::pin(async move {
+                    if let Some(retired) = retired {
+                        retired.await;
+                    }
+                    Told::Retired
+                }));
             }
             Action::Used => {
                 if let Some(holding) = &self.holding {
@@ -376,6 +382,7 @@ impl Connection {
             }
             Action::TellEnded(reason) => self.send(sysadm::encode_ended(reason)),
             Action::Close(reason) => self.close = Some(Close::Normal(reason)),
+            Action::SendAway(reason) => self.close = Some(Close::Policy(reason)),
         }
     }
 

@@ -78,3 +78,14 @@ async fn when_the_gateway_stops_clients_are_told() {
     gateway.stopped().await;
     until(|| std::os::unix::net::UnixStream::connect(&path).is_err().then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_replaced_session_is_dead_when_its_successor_is_told() {
+    let gateway = Gateway::start().await;
+    let (mut client, mut old) = gateway.alice().await;
+    for _ in 0..50 {
+        let new = client.log_in("alice", "wonderland").await;
+        assert!(!gateway.authd.lives(&old) && gateway.authd.lives(&new));
+        old = new;
+    }
+}

@@ -45,6 +45,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) enum Close {
     /// It is over; the reason is for people.
     Normal(&'static str),
+    /// The client does what it may not; the reason is for people.
+    Policy(&'static str),
     /// The gateway stops.
     ShuttingDown,
     /// A message over the limit.
@@ -63,6 +65,7 @@ impl Close {
     fn frame(self) -> Option<CloseFrame> {
         let (code, reason) = match self {
             Self::Normal(reason) => (CloseCode::Normal, reason),
+            Self::Policy(reason) => (CloseCode::Policy, reason),
             Self::ShuttingDown => (CloseCode::Away, "shutting down"),
             Self::TooLarge => (CloseCode::Size, "message too large"),
             Self::NotText => (CloseCode::Invalid, "not UTF-8"),
@@ -176,7 +179,7 @@ impl Frames {
                 let _ = self.socket.write(Message::Close(Some(frame)));
             }
             let _ = poll_fn(|context| self.poll_flush(context)).await;
-            if matches!(close, Close::Normal(_) | Close::ShuttingDown) {
+            if matches!(close, Close::Normal(_) | Close::Policy(_) | Close::ShuttingDown) {
                 while poll_fn(|context| self.poll_read(context)).await.is_ok() {}
             }
             let stream = &mut self.socket.get_mut().stream;
