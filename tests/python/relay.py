@@ -1,6 +1,6 @@
 """A WebSocket client without anything of its own: the package `websockets`, as it comes.
 
-relay.py ADDRESS | relay.py /path/of/a.sock
+relay.py ADDRESS [CERTIFICATE KEY] | relay.py /path/of/a.sock
 
 Each line on stdin is {"text": T} or {"binary": T}, a frame to send, or {"close": true}; each line on
 stdout is {"text": T}, a frame that came, or {"closed": CODE} at the end. The server's certificate is
@@ -15,12 +15,14 @@ import sys
 import websockets
 
 
-def connect(address):
+def connect(address, own):
     if address.startswith("/"):
         return websockets.unix_connect(address, "ws://localhost/")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    if own:
+        context.load_cert_chain(*own)
     return websockets.connect(f"wss://{address}/", ssl=context)
 
 
@@ -44,7 +46,7 @@ async def send_lines(socket):
 
 
 async def main():
-    async with connect(sys.argv[1]) as socket:
+    async with connect(sys.argv[1], sys.argv[2:4]) as socket:
         sender = asyncio.create_task(send_lines(socket))
         try:
             while True:

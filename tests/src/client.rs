@@ -16,6 +16,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::cast::Person;
 use crate::door::{Kind, connect_as};
+use crate::keys::Key;
 use crate::stack::Stack;
 use crate::{secrets, tls};
 
@@ -60,8 +61,18 @@ impl Client {
     /// # Errors
     /// What went wrong at connecting, in the TLS handshake or in the upgrade.
     pub async fn try_tls(stack: &Stack) -> io::Result<Self> {
-        let stream = raw_tls(stack, rustls::ALL_VERSIONS).await?;
+        let stream = raw_tls(stack, rustls::ALL_VERSIONS, None).await?;
         Self::upgrade(&format!("wss://{}/", stack.tls_address()), Box::new(stream)).await
+    }
+
+    /// Over TLS with the certificate of a key of the client's own.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub async fn tls_with(stack: &Stack, own: &Key) -> Self {
+        let stream = raw_tls(stack, rustls::ALL_VERSIONS, Some(own)).await.expect("a TLS connection");
+        let url = format!("wss://{}/", stack.tls_address());
+        Self::upgrade(&url, Box::new(stream)).await.expect("a WebSocket over TLS")
     }
 
     /// Over the Unix socket as the user who runs the tests.
@@ -267,10 +278,11 @@ pub fn is_uuid4(text: &str) -> bool {
 pub async fn raw_tls(
     stack: &Stack,
     versions: &[&'static rustls::SupportedProtocolVersion],
+    own: Option<&Key>,
 ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let stream = TcpStream::connect(stack.tls_address()).await?;
     stream.set_nodelay(true)?;
-    let connector = TlsConnector::from(tls::pinned(stack.fingerprint(), versions));
+    let connector = TlsConnector::from(tls::pinned(stack.fingerprint(), versions, own));
     let name = "localhost".try_into().expect("a server name");
     timeout(PATIENCE, connector.connect(name, stream)).await.map_err(io::Error::other)?
 }

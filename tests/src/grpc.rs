@@ -1,12 +1,16 @@
-//! authd's sockets as the gateway uses them, under any uid.
+//! authd's and certd's sockets as the gateway uses them, under any uid.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use doorward_proto::authd::v1::login_client::LoginClient;
 use doorward_proto::authd::v1::sessions_client::SessionsClient;
 use doorward_proto::authd::v1::{PeerAnswer, PeerQuery, peer_answer};
+use doorward_proto::certd::v1::proofs_client::ProofsClient;
+use doorward_proto::certd::v1::registry_client::RegistryClient;
+use doorward_proto::certd::v1::store_client::StoreClient;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use rustix::net::sockopt::set_socket_timeout;
@@ -24,8 +28,18 @@ use crate::stack::Stack;
 /// # Errors
 /// When the connection or the HTTP/2 handshake fails.
 pub async fn channel(stack: &Stack, uid: u32) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
-    let path = stack.path("run/authd/authd.sock");
-    let endpoint = Endpoint::from_static("http://authd").timeout(PATIENCE).connect_timeout(PATIENCE);
+    channel_to(stack.path("run/authd/authd.sock"), uid).await
+}
+
+/// A channel to any of the services' sockets as `uid`.
+///
+/// # Errors
+/// When the connection or the HTTP/2 handshake fails.
+pub async fn channel_to(
+    path: PathBuf,
+    uid: u32,
+) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
+    let endpoint = Endpoint::from_static("http://service").timeout(PATIENCE).connect_timeout(PATIENCE);
     let connect = tower::service_fn(move |_| {
         let path = path.clone();
         async move {
@@ -55,6 +69,32 @@ impl Authd {
     pub async fn as_gateway(stack: &Stack) -> Self {
         let channel = channel(stack, stack.gateway_uid()).await.expect("authd takes the gateway's uid");
         Self { login: LoginClient::new(channel.clone()), sessions: SessionsClient::new(channel) }
+    }
+}
+
+/// All services of certd on one channel.
+#[derive(Debug, Clone)]
+pub struct Certd {
+    /// `doorward.certd.v1.Registry`.
+    pub registry: RegistryClient<Channel>,
+    /// `doorward.certd.v1.Proofs`.
+    pub proofs: ProofsClient<Channel>,
+    /// `doorward.certd.v1.Store`.
+    pub store: StoreClient<Channel>,
+}
+
+impl Certd {
+    /// As `uid`, on the socket for the gateway and root.
+    ///
+    /// # Errors
+    /// When certd refuses that.
+    pub async fn connect(stack: &Stack, uid: u32) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let channel = channel_to(stack.path("run/certd/certd.sock"), uid).await?;
+        Ok(Self {
+            registry: RegistryClient::new(channel.clone()),
+            proofs: ProofsClient::new(channel.clone()),
+            store: StoreClient::new(channel),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the tests of all services together are made of.
 //!
 //! [`Stack`] starts the real programs in a directory of its own; [`Client`] and [`transcript`] speak to
-//! it as a client would; [`door`] connects under another uid; [`secrets`] remembers what no log may hold.
+//! it as a client would; [`keys`] are those of clients; [`door`] connects under another uid; [`secrets`]
+//! remembers what no log may hold.
 
 // All of this is test code: an index that is out of bounds fails the test, as it should.
 #![allow(clippy::indexing_slicing)]
@@ -12,6 +13,7 @@ pub mod client;
 mod daemon;
 pub mod door;
 pub mod grpc;
+pub mod keys;
 mod leftovers;
 pub mod logs;
 mod options;

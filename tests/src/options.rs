@@ -15,6 +15,7 @@ pub enum Pam {
 pub struct Options {
     pub(crate) pam: Pam,
     pub(crate) authd: toml::Table,
+    pub(crate) certd: toml::Table,
     pub(crate) gateway: toml::Table,
     pub(crate) guard: Vec<String>,
 }
@@ -22,14 +23,22 @@ pub struct Options {
 impl Options {
     /// The default stack: quick refusals, everything else as shipped.
     pub fn new(pam: Pam) -> Self {
-        let options = Self { pam, authd: toml::Table::new(), gateway: toml::Table::new(), guard: Vec::new() };
-        options.authd("pam.refusal_delay_ms", 50)
+        let none = toml::Table::new;
+        let options = Self { pam, authd: none(), certd: none(), gateway: none(), guard: Vec::new() };
+        options.authd("pam.refusal_delay_ms", 50).certd("limits.refusal_step_ms", 50)
     }
 
     /// Sets a key of authd.toml, `section.key` or `key`.
     #[must_use]
     pub fn authd(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         set(&mut self.authd, key, value.into());
+        self
+    }
+
+    /// Sets a key of certd.toml.
+    #[must_use]
+    pub fn certd(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
+        set(&mut self.certd, key, value.into());
         self
     }
 

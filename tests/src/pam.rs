@@ -34,9 +34,9 @@ impl Wrapper {
     }
 }
 
-/// The same with the system's own modules.
-pub(crate) const UNIX: &str =
-    "auth required pam_unix.so\naccount required pam_unix.so\npassword required pam_unix.so yescrypt\n";
+/// The same with the system's own modules. Without pam_unix's two seconds after each wrong password: authd
+/// has its own, and makes every refusal as slow as the slowest.
+pub(crate) const UNIX: &str = "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so yescrypt\n";
 
 /// The text of the service file.
 pub(crate) fn service(cast: &Cast, module: &Path, rest: &str) -> String {

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) authd: PathBuf,
+    pub(crate) certd: PathBuf,
     pub(crate) gateway: PathBuf,
     pub(crate) guard: PathBuf,
     pub(crate) worker: PathBuf,
@@ -45,7 +46,7 @@ fn find_or_build() -> Result<Programs, String> {
         Some(dir) => (PathBuf::from(&dir), Path::new(&dir).join("pam-wrapper")),
         None => {
             // One call for each set of features: built together, the worker would get the gateway's.
-            build(&target, &profile, &["doorward-authd", "doorward-gateway"], None)?;
+            build(&target, &profile, &["doorward-authd", "doorward-certd", "doorward-gateway"], None)?;
             build(&target, &profile, &["doorward-pam-guard", "doorward-pam-worker"], None)?;
             let wrapped = target.join("pam-wrapper");
             let features = "doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper";
@@ -55,6 +56,7 @@ fn find_or_build() -> Result<Programs, String> {
     };
     let found = Programs {
         authd: plain.join("doorward-authd"),
+        certd: plain.join("doorward-certd"),
         gateway: plain.join("doorward-gateway"),
         guard: plain.join("doorward-pam-guard"),
         worker: plain.join("doorward-pam-worker"),
@@ -62,8 +64,8 @@ fn find_or_build() -> Result<Programs, String> {
         wrapped_worker: wrapped.join("doorward-pam-worker"),
         connect_as: built.join("connect-as"),
     };
-    let Programs { authd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as } = &found;
-    for path in [authd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as] {
+    let Programs { authd, certd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as } = &found;
+    for path in [authd, certd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as] {
         if !path.is_file() {
             return Err(format!("{} is missing", path.display()));
         }

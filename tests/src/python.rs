@@ -9,6 +9,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::client::{PATIENCE, Received};
+use crate::keys::Key;
 
 /// One connection, held by a Python process.
 #[derive(Debug)]
@@ -33,15 +34,16 @@ pub fn interpreter() -> Option<String> {
 }
 
 impl PythonClient {
-    /// Connects to `host:port` over TLS, or to a Unix socket by its path.
-    pub(crate) fn connect(python: &str, address: &str) -> io::Result<Self> {
-        let mut child = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/relay.py"))
-            .arg(address)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+    /// Connects to `host:port` over TLS, or to a Unix socket by its path; `own` is the client's key whose
+    /// certificate it shows.
+    pub(crate) fn connect(python: &str, address: &str, own: Option<&Key>) -> io::Result<Self> {
+        let mut command = Command::new(python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/relay.py")).arg(address);
+        if let Some(key) = own {
+            key.certificate();
+            command.arg(key.certificate_path()).arg(key.private_path());
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Self { child, input, output: BufReader::new(output).lines() })

@@ -22,25 +22,34 @@ use start::read_listening;
 pub enum Program {
     /// doorward-pam-guard, listening.
     Guard,
+    /// doorward-certd.
+    Certd,
     /// doorward-authd.
     Authd,
     /// doorward-gateway.
     Gateway,
 }
 
-/// Guard, authd and gateway, ready to be spoken to.
+/// Guard, certd, authd and gateway, ready to be spoken to.
 #[derive(Debug)]
 pub struct Stack {
     dir: TempDir,
     pam: Pam,
     service: String,
     cast: Cast,
-    authd_uid: u32,
-    gateway_uid: u32,
-    /// Guard, authd, gateway, in the order of their start.
+    uids: Uids,
+    /// Guard, certd, authd, gateway, in the order of their start.
     daemons: Vec<Daemon>,
     accounts: Option<(Service, Arc<Accounts>)>,
     listening: Listening,
+}
+
+/// Whom the services run as.
+#[derive(Debug, Clone, Copy)]
+struct Uids {
+    certd: u32,
+    authd: u32,
+    gateway: u32,
 }
 
 /// What the gateway says of itself once it is ready.
@@ -86,12 +95,17 @@ impl Stack {
 
     /// authd's uid.
     pub fn authd_uid(&self) -> u32 {
-        self.authd_uid
+        self.uids.authd
+    }
+
+    /// certd's uid.
+    pub fn certd_uid(&self) -> u32 {
+        self.uids.certd
     }
 
     /// The gateway's uid.
     pub fn gateway_uid(&self) -> u32 {
-        self.gateway_uid
+        self.uids.gateway
     }
 
     /// The address of the first TLS listener.
@@ -108,7 +122,7 @@ impl Stack {
     }
 
     /// A path below the stack's directory: `run/gateway.sock`, `run/authd/authd.sock`,
-    /// `run/authd/peer.sock`, `run/pam/pam.sock`.
+    /// `run/authd/peer.sock`, `run/certd/certd.sock`, `run/certd/authd.sock`, `run/pam/pam.sock`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -149,7 +163,7 @@ impl Stack {
         let _ = fs::remove_file(self.path("remember/expired"));
     }
 
-    /// Whether all three still run.
+    /// Whether all of them still run.
     pub fn runs(&mut self) -> bool {
         self.daemons.iter_mut().all(Daemon::runs)
     }
@@ -204,11 +218,11 @@ impl Stack {
     }
 
     fn daemon(&self, program: Program) -> &Daemon {
-        self.daemons.get(program as usize).expect("guard, authd and gateway")
+        self.daemons.get(program as usize).expect("guard, certd, authd and gateway")
     }
 
     fn daemon_mut(&mut self, program: Program) -> &mut Daemon {
-        self.daemons.get_mut(program as usize).expect("guard, authd and gateway")
+        self.daemons.get_mut(program as usize).expect("guard, certd, authd and gateway")
     }
 
     /// Stops everything and looks at what is left: processes, sockets, secrets in logs.

@@ -7,8 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion};
+
+use crate::keys::{Key, der};
 
 /// Accepts one key and nothing else.
 #[derive(Debug)]
@@ -17,17 +20,26 @@ struct Pinned {
     provider: Arc<CryptoProvider>,
 }
 
-/// A client configuration that accepts the key with this fingerprint (`SHA256:<base64>`) only.
-pub(crate) fn pinned(fingerprint: &str, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+/// A client configuration that accepts the key with this fingerprint (`SHA256:<base64>`) only, and shows the
+/// certificate of a key of its own.
+pub(crate) fn pinned(
+    fingerprint: &str,
+    versions: &[&'static SupportedProtocolVersion],
+    own: Option<&Key>,
+) -> Arc<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Arc::new(Pinned { fingerprint: fingerprint.to_owned(), provider: Arc::clone(&provider) });
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .expect("the provider knows these versions")
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Arc::new(config)
+        .with_custom_certificate_verifier(verifier);
+    let Some(key) = own else { return Arc::new(config.with_no_client_auth()) };
+    let chain = vec![CertificateDer::from(der(&key.certificate()))];
+    let private = PrivatePkcs8KeyDer::from(key.private());
+    let signing = provider.key_provider.load_private_key(private.into()).expect("a key of a known kind");
+    let certified = SingleCertAndKey::from(CertifiedKey::new(chain, signing));
+    Arc::new(config.with_client_cert_resolver(Arc::new(certified)))
 }
 
 /// The fingerprint of a certificate's public key.

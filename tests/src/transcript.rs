@@ -3,13 +3,15 @@
 //! `transcripts/README` has the format for those who write them.
 
 mod expect;
+mod fill;
 mod replay;
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::options::Pam;
+use crate::keys;
+use crate::options::{Options, Pam};
 use crate::stack::Program;
 
 /// One file.
@@ -19,7 +21,16 @@ pub struct Transcript {
     pub name: String,
     over: Vec<Transport>,
     only: Option<Pam>,
+    settings: Vec<Setting>,
     lines: Vec<(usize, Line)>,
+}
+
+/// A key of a configuration that a transcript needs to be different.
+#[derive(Debug, Clone, PartialEq)]
+struct Setting {
+    program: Program,
+    key: String,
+    value: toml::Value,
 }
 
 /// What carries the connections of a transcript.
@@ -52,9 +63,12 @@ enum Line {
     Expect(String),
     /// `! close CODE`: the next thing is the end, with this code (`none`: without one).
     Close(Option<u16>),
-    /// `@ NAME`: what follows is on the connection of that name, opened if it is not there.
-    On(String),
-    /// `$ stop|start|kill authd|guard|gateway`: something happens to a program.
+    /// `@ NAME [with KEY]`: what follows is on the connection of that name, opened if it is not there, with
+    /// the certificate of that key.
+    On(String, Option<String>),
+    /// `& NAME KIND`: a new key.
+    Key(String, keys::Kind),
+    /// `$ stop|start|kill certd|authd|guard|gateway`: something happens to a program.
     Do(Deed, Program),
 }
 
@@ -94,6 +108,7 @@ pub fn parse(name: &str, text: &str) -> Result<Transcript, String> {
         name: name.to_owned(),
         over: vec![Transport::Tls, Transport::Unix],
         only: None,
+        settings: Vec::new(),
         lines: Vec::new(),
     };
     for (number, line) in text.lines().enumerate().map(|(n, line)| (n + 1, line.trim_end())) {
@@ -115,6 +130,11 @@ pub fn parse(name: &str, text: &str) -> Result<Transcript, String> {
                 });
                 continue;
             }
+            "certd:" | "authd:" | "gateway:" => {
+                let setting = setting(mark.trim_end_matches(':'), rest);
+                transcript.settings.push(setting.ok_or_else(|| wrong("section.key = value"))?);
+                continue;
+            }
             ">" => Line::Send(rest.to_owned()),
             ">binary" => Line::SendBinary(rest.to_owned()),
             ">fill" => {
@@ -130,7 +150,14 @@ pub fn parse(name: &str, text: &str) -> Result<Transcript, String> {
                 Some(("close", code)) => Line::Close(Some(code.parse().map_err(|_| wrong("a code"))?)),
                 _ => return Err(wrong("close CODE")),
             },
-            "@" => Line::On(rest.to_owned()),
+            "@" => match rest.split_once(" with ") {
+                Some((name, key)) => Line::On(name.to_owned(), Some(key.to_owned())),
+                None => Line::On(rest.to_owned(), None),
+            },
+            "&" => {
+                let (name, kind) = rest.split_once(' ').ok_or_else(|| wrong("a name and a kind"))?;
+                Line::Key(name.to_owned(), keys::Kind::called(kind).ok_or_else(|| wrong("no such kind"))?)
+            }
             "$" => deed(rest).ok_or_else(|| wrong("start, stop or kill, and a program"))?,
             _ => return Err(wrong("no such mark")),
         };
@@ -155,19 +182,57 @@ fn deed(text: &str) -> Option<Line> {
         "kill" => Deed::Kill,
         _ => return None,
     };
-    let program = match program {
+    Some(Line::Do(deed, program_called(program)?))
+}
+
+fn program_called(name: &str) -> Option<Program> {
+    Some(match name {
         "guard" => Program::Guard,
+        "certd" => Program::Certd,
         "authd" => Program::Authd,
         "gateway" => Program::Gateway,
         _ => return None,
-    };
-    Some(Line::Do(deed, program))
+    })
+}
+
+fn setting(program: &str, text: &str) -> Option<Setting> {
+    let (key, value) = text.split_once(" = ")?;
+    let value = format!("value = {value}").parse::<toml::Table>().ok()?.remove("value")?;
+    Some(Setting { program: program_called(program)?, key: key.to_owned(), value })
+}
+
+impl Transport {
+    /// Whether there is no TLS.
+    fn is_local(&self) -> bool {
+        match self {
+            Self::Tls => false,
+            Self::Unix | Self::UnixAs(_) => true,
+            Self::Python { unix, .. } => *unix,
+        }
+    }
 }
 
 impl Transcript {
     /// Whether it can be replayed with this PAM.
     pub fn suits(&self, pam: Pam) -> bool {
         self.only.is_none_or(|only| only == pam)
+    }
+
+    /// The options of a stack that it can be replayed against.
+    pub fn adjust(&self, options: Options) -> Options {
+        self.settings.iter().cloned().fold(
+            options,
+            |options, Setting { program, key, value }| match program {
+                Program::Certd => options.certd(&key, value),
+                Program::Authd => options.authd(&key, value),
+                Program::Gateway | Program::Guard => options.gateway(&key, value),
+            },
+        )
+    }
+
+    /// Whether the same stack will do for another transcript.
+    pub fn shares_stack_with(&self, other: &Self) -> bool {
+        self.settings == other.settings
     }
 
     /// What it is to be replayed over.
@@ -182,7 +247,17 @@ mod tests {
 
     #[test]
     fn lines_that_make_no_sense_are_refused() {
-        for text in ["? x", "< {", "! close soon", "$ tickle authd", ">fill x y", "only: here"] {
+        for text in [
+            "? x",
+            "< {",
+            "! close soon",
+            "$ tickle authd",
+            ">fill x y",
+            "only: here",
+            "& k",
+            "& k dsa",
+            "certd: x",
+        ] {
             assert!(parse("x", text).is_err_and(|e| e.starts_with("line 1: ")), "{text}");
         }
         assert_eq!(parse("x", "# c\n\n> a\n").map(|t| t.lines), Ok(vec![(3, Line::Send("a".into()))]));

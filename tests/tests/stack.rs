@@ -7,6 +7,10 @@ mod support;
 
 #[path = "stack/evil_gateway.rs"]
 mod evil_gateway;
+#[path = "stack/evil_keys.rs"]
+mod evil_keys;
+#[path = "stack/keys.rs"]
+mod keys;
 #[path = "stack/kill.rs"]
 mod kill;
 #[path = "stack/limits.rs"]

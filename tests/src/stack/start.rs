@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-use super::{Listening, Stack};
+use super::{Listening, Stack, Uids};
 use crate::accounts::{self, Accounts, PREFIX, Service};
 use crate::cast::{Cast, FULL, LIMITED};
 use crate::daemon::{Daemon, Plan};
@@ -60,13 +60,24 @@ impl Stack {
             .then(|| *accounts::unused_uids(1, number).first().expect("an unused uid below 65,000"));
         let own = other.unwrap_or_else(|| rustix::process::geteuid().as_raw());
         chown(dir.path(), other, other).expect("chown of our directory");
-        for name in
-            ["bin", "lib", "log", "notify", "nss", "remember", "services", "run/pam", "run/authd", "state"]
-        {
+        for name in [
+            "bin",
+            "lib",
+            "log",
+            "notify",
+            "nss",
+            "remember",
+            "services",
+            "run/pam",
+            "run/authd",
+            "run/certd",
+        ] {
             layout.make(name, 0o755, other);
         }
-        layout.make("run", 0o755, other);
-        for name in ["state/authd", "state/gateway"] {
+        for name in ["run", "state"] {
+            layout.make(name, 0o755, other);
+        }
+        for name in ["state/authd", "state/certd", "state/gateway"] {
             layout.make(name, 0o700, other);
         }
         let service = format!("{PREFIX}{}n{number}", std::process::id());
@@ -91,29 +102,35 @@ impl Stack {
             ("PAM_WRAPPER".into(), "1".into()),
             ("PAM_WRAPPER_SERVICE_DIR".into(), layout.text("services")),
         ];
-        let (mut authd, mut gateway) = Self::service_plans(&layout, options, own, own, "");
+        let uids = Uids { certd: own, authd: own, gateway: own };
+        let [mut certd, mut authd, mut gateway] = Self::service_plans(&layout, options, uids, "");
         authd.environment = vec![
             ("LD_PRELOAD".into(), path_text(&wrapper.nss)),
             ("NSS_WRAPPER_PASSWD".into(), path_text(&passwd)),
             ("NSS_WRAPPER_GROUP".into(), path_text(&group)),
         ];
-        for plan in [&mut guard, &mut authd, &mut gateway] {
+        for plan in [&mut guard, &mut certd, &mut authd, &mut gateway] {
             plan.uid = other;
         }
-        Self::run(dir, options.pam, service, cast, (own, own), [guard, authd, gateway], None)
+        Self::run(dir, options.pam, service, cast, uids, [guard, certd, authd, gateway], None)
     }
 
     /// Each program as it is installed: the guard root, the others started as root and dropping it.
     pub(super) fn real(options: &Options) -> Self {
         let (dir, number) = Self::new_dir();
         let layout = Layout { root: dir.path() };
-        let ids = accounts::unused_uids(2, number);
-        let &[authd_uid, gateway_uid] = ids.as_slice() else { panic!("no two unused uids below 65,000") };
-        for name in ["bin", "lib", "log", "notify", "remember", "run", "run/pam", "run/authd", "state"] {
+        let ids = accounts::unused_uids(3, number);
+        let &[certd, authd, gateway] = ids.as_slice() else { panic!("no three unused uids below 65,000") };
+        let uids = Uids { certd, authd, gateway };
+        for name in ["bin", "lib", "log", "notify", "remember", "run", "state"] {
             layout.make(name, 0o755, None);
         }
-        layout.make("state/authd", 0o700, Some(authd_uid));
-        layout.make("state/gateway", 0o700, Some(gateway_uid));
+        for name in ["run/pam", "run/authd", "run/certd"] {
+            layout.make(name, 0o755, None);
+        }
+        layout.make("state/certd", 0o700, Some(certd));
+        layout.make("state/authd", 0o700, Some(authd));
+        layout.make("state/gateway", 0o700, Some(gateway));
         let service = format!("{PREFIX}{}n{number}", std::process::id());
         let prefix = format!("{PREFIX}{}", std::process::id());
         let mut cast = Cast::new(&prefix, &layout.text("remember"));
@@ -122,16 +139,13 @@ impl Stack {
         let accounts = Accounts::share(&mut cast, &prefix);
         let file = Service::create(&service, &text);
 
-        let bin = layout.path("bin");
-        let mut guard = Self::guard_plan(&layout, &service, authd_uid, options);
+        let mut guard = Self::guard_plan(&layout, &service, uids.authd, options);
         guard.program.clone_from(&programs().guard);
         guard.arguments.push("--worker".into());
         guard.arguments.push(path_text(&programs().worker));
-        let (mut authd, mut gateway) = Self::service_plans(&layout, options, authd_uid, gateway_uid, &prefix);
-        authd.program = for_any_uid(&authd.program, &bin);
-        gateway.program = for_any_uid(&gateway.program, &bin);
-        let uids = (authd_uid, gateway_uid);
-        Self::run(dir, options.pam, service, cast, uids, [guard, authd, gateway], Some((file, accounts)))
+        let [certd, authd, gateway] = Self::service_plans(&layout, options, uids, &prefix);
+        let plans = [guard, certd, authd, gateway];
+        Self::run(dir, options.pam, service, cast, uids, plans, Some((file, accounts)))
     }
 
     fn guard_plan(layout: &Layout<'_>, service: &str, authd_uid: u32, options: &Options) -> Plan {
@@ -146,34 +160,41 @@ impl Stack {
         Self::plan(layout, "doorward-pam-guard", PathBuf::new(), arguments)
     }
 
-    fn service_plans(
-        layout: &Layout<'_>,
-        options: &Options,
-        authd_uid: u32,
-        gateway_uid: u32,
-        prefix: &str,
-    ) -> (Plan, Plan) {
+    fn service_plans(layout: &Layout<'_>, options: &Options, uids: Uids, prefix: &str) -> [Plan; 3] {
+        let mut certd = options.certd.clone();
+        set_default(&mut certd, "user", uids.certd.to_string());
+        set_default(&mut certd, "state_dir", layout.text("state/certd"));
+        set_default(&mut certd, "log.level", "debug");
+        set_default(&mut certd, "socket.path", layout.text("run/certd/certd.sock"));
+        set_default(&mut certd, "socket.authd_path", layout.text("run/certd/authd.sock"));
+        set_default(&mut certd, "peers.gateway", uids.gateway.to_string());
+        set_default(&mut certd, "peers.authd", uids.authd.to_string());
+        set_default(&mut certd, "assertion.key", layout.text("run/authd/assertion.pub"));
         let mut authd = options.authd.clone();
-        set_default(&mut authd, "user", authd_uid.to_string());
+        set_default(&mut authd, "user", uids.authd.to_string());
         set_default(&mut authd, "state_dir", layout.text("state/authd"));
         set_default(&mut authd, "log.level", "debug");
         set_default(&mut authd, "socket.path", layout.text("run/authd/authd.sock"));
         set_default(&mut authd, "socket.peer_path", layout.text("run/authd/peer.sock"));
         set_default(&mut authd, "socket.assertion_key", layout.text("run/authd/assertion.pub"));
-        set_default(&mut authd, "peers.gateway", gateway_uid.to_string());
+        set_default(&mut authd, "peers.gateway", uids.gateway.to_string());
         set_default(&mut authd, "peers.gateway_socket", layout.text("run/gateway.sock"));
+        set_default(&mut authd, "certd.socket", layout.text("run/certd/authd.sock"));
+        set_default(&mut authd, "certd.user", uids.certd.to_string());
         set_default(&mut authd, "pam.socket", layout.text("run/pam/pam.sock"));
         set_default(&mut authd, "access.full_groups", vec![format!("{prefix}{FULL}")]);
         set_default(&mut authd, "access.limited_groups", vec![format!("{prefix}{LIMITED}")]);
         let mut gateway = options.gateway.clone();
-        set_default(&mut gateway, "user", gateway_uid.to_string());
+        set_default(&mut gateway, "user", uids.gateway.to_string());
         set_default(&mut gateway, "state_dir", layout.text("state/gateway"));
         set_default(&mut gateway, "log.level", "debug");
         set_default(&mut gateway, "listen.tls", vec!["127.0.0.1:0".to_owned()]);
         set_default(&mut gateway, "listen.unix", layout.text("run/gateway.sock"));
         set_default(&mut gateway, "authd.socket", layout.text("run/authd/authd.sock"));
         set_default(&mut gateway, "authd.peer_socket", layout.text("run/authd/peer.sock"));
-        set_default(&mut gateway, "authd.user", authd_uid.to_string());
+        set_default(&mut gateway, "authd.user", uids.authd.to_string());
+        set_default(&mut gateway, "certd.socket", layout.text("run/certd/certd.sock"));
+        set_default(&mut gateway, "certd.user", uids.certd.to_string());
         let plan = |name, program: &Path, table: &toml::Table| {
             let file = layout.path(&format!("{name}.toml"));
             fs::write(&file, table.to_string()).expect("a file in our directory");
@@ -181,10 +202,11 @@ impl Stack {
             let arguments = vec!["-f".into(), "-c".into(), path_text(&file)];
             Self::plan(layout, name, for_any_uid(program, &layout.path("bin")), arguments)
         };
-        (
+        [
+            plan("doorward-certd", &programs().certd, &certd),
             plan("doorward-authd", &programs().authd, &authd),
             plan("doorward-gateway", &programs().gateway, &gateway),
-        )
+        ]
     }
 
     fn plan(layout: &Layout<'_>, name: &'static str, program: PathBuf, arguments: Vec<String>) -> Plan {
@@ -204,18 +226,18 @@ impl Stack {
         pam: Pam,
         service: String,
         cast: Cast,
-        (authd_uid, gateway_uid): (u32, u32),
-        plans: [Plan; 3],
+        uids: Uids,
+        plans: [Plan; 4],
         accounts: Option<(Service, Arc<Accounts>)>,
     ) -> Self {
-        for file in ["doorward-authd.toml", "doorward-gateway.toml"] {
+        for file in ["doorward-certd.toml", "doorward-authd.toml", "doorward-gateway.toml"] {
             // A service takes its configuration from root or from its own uid only.
             let owner = plans.first().and_then(|plan| plan.uid);
             chown(dir.path().join(file), owner, owner).expect("chown of our file");
         }
         let daemons: Vec<Daemon> = plans.into_iter().map(Daemon::start).collect();
         let listening = read_listening(dir.path());
-        Self { dir, pam, service, cast, authd_uid, gateway_uid, daemons, accounts, listening }
+        Self { dir, pam, service, cast, uids, daemons, accounts, listening }
     }
 }
 

@@ -6,10 +6,11 @@ use std::io;
 use serde_json::Value;
 
 use super::expect::matches;
+use super::fill::Filler;
 use super::{Deed, Line, Transcript, Transport};
 use crate::client::{Client, PATIENCE, Received};
+use crate::keys::Key;
 use crate::python::PythonClient;
-use crate::secrets;
 use crate::stack::Stack;
 
 impl Transcript {
@@ -23,12 +24,17 @@ impl Transcript {
         // Those of the transcript before count until they are gone.
         stack.await_no_conversations(PATIENCE);
         let mut known: BTreeMap<String, String> = BTreeMap::new();
-        let mut on = "";
+        let mut keys: BTreeMap<String, Key> = BTreeMap::new();
+        let (mut on, mut own) = ("", None);
         for (number, line) in &self.lines {
             let at = |what: String| format!("{}.txt line {number} over {over:?}: {what}", self.name);
             match line {
-                Line::On(name) => {
-                    on = name;
+                Line::On(name, with) => {
+                    (on, own) = (name, with.as_ref());
+                    continue;
+                }
+                Line::Key(name, kind) => {
+                    keys.insert(name.clone(), Key::generate(*kind));
                     continue;
                 }
                 Line::Do(deed, program) => {
@@ -42,22 +48,21 @@ impl Transcript {
                 _ => {}
             }
             if !connections.contains_key(on) {
-                connections.insert(on, Peer::open(stack, over).await);
+                let key = own.map(|name| keys.get(name).ok_or_else(|| at(format!("no key {name}"))));
+                connections.insert(on, Peer::open(stack, over, key.transpose()?).await);
             }
+            let filler = Filler { stack, local: over.is_local(), keys: &keys, known: &known };
             let client = connections.get_mut(on).expect("it was just opened");
             match line {
                 Line::Send(text) => {
-                    client
-                        .send(&filled_in(text, stack, &known).map_err(&at)?)
-                        .await
-                        .map_err(|e| at(e.to_string()))?;
+                    client.send(&filler.sent(text).map_err(&at)?).await.map_err(|e| at(e.to_string()))?;
                 }
                 Line::SendBinary(text) => {
-                    let text = filled_in(text, stack, &known).map_err(&at)?;
+                    let text = filler.sent(text).map_err(&at)?;
                     client.send_binary(&text).await.map_err(|e| at(e.to_string()))?;
                 }
                 Line::SendFilled(length, text) => {
-                    let text = filled_in(text, stack, &known).map_err(&at)?;
+                    let text = filler.sent(text).map_err(&at)?;
                     // A peer that closes early on what is too long is fine: what it says counts.
                     let blanks = " ".repeat(length.saturating_sub(text.len()));
                     let _ = client.send(&(text + &blanks)).await;
@@ -66,7 +71,7 @@ impl Transcript {
                     let Received::Json(seen) = client.receive().await else {
                         return Err(at(format!("closed, not {text}")));
                     };
-                    let expected = text_with_people(text, stack);
+                    let expected = filler.expected(text).map_err(&at)?;
                     let expected: Value = serde_json::from_str(&expected).map_err(|e| at(e.to_string()))?;
                     matches(&expected, &seen, &mut known).map_err(|e| at(format!("{e}\nin {seen}")))?;
                 }
@@ -77,7 +82,7 @@ impl Transcript {
                     }
                     connections.remove(on);
                 }
-                Line::On(_) | Line::Do(..) => {}
+                Line::On(..) | Line::Key(..) | Line::Do(..) => {}
             }
         }
         for (_, client) in connections {
@@ -94,9 +99,12 @@ enum Peer {
 }
 
 impl Peer {
-    async fn open(stack: &Stack, over: &Transport) -> Self {
+    async fn open(stack: &Stack, over: &Transport, own: Option<&Key>) -> Self {
         match over {
-            Transport::Tls => Self::Ours(Box::new(Client::tls(stack).await)),
+            Transport::Tls => Self::Ours(Box::new(match own {
+                Some(key) => Client::tls_with(stack, key).await,
+                None => Client::tls(stack).await,
+            })),
             Transport::Unix => Self::Ours(Box::new(Client::unix(stack).await)),
             Transport::UnixAs(name) => {
                 let person = stack.cast().called(name).unwrap_or_else(|| panic!("nobody is called {name}"));
@@ -105,7 +113,7 @@ impl Peer {
             Transport::Python { interpreter, unix } => {
                 let socket = stack.path("run/gateway.sock");
                 let address = if *unix { socket.to_str().expect("UTF-8") } else { stack.tls_address() };
-                let client = PythonClient::connect(interpreter, address).expect("Python starts");
+                let client = PythonClient::connect(interpreter, address, own).expect("Python starts");
                 Self::Python(Box::new(client))
             }
         }
@@ -138,40 +146,4 @@ impl Peer {
             Self::Python(client) => client.close().await,
         }
     }
-}
-
-fn text_with_people(text: &str, stack: &Stack) -> String {
-    let mut text = text.to_owned();
-    while let Some((whole, name)) = placeholder(&text, "user:") {
-        let person = stack.cast().called(&name).unwrap_or_else(|| panic!("nobody is called {name}"));
-        text = text.replace(&whole, &person.name);
-    }
-    text
-}
-
-/// The text with `<user:NAME>`, `<password:NAME>`, `<new:NAME>`, `<colour>`, `<code>` and what earlier
-/// replies held filled in.
-fn filled_in(text: &str, stack: &Stack, known: &BTreeMap<String, String>) -> Result<String, String> {
-    let mut text = text_with_people(text, stack);
-    while let Some((whole, name)) = placeholder(&text, "password:") {
-        let person = stack.cast().called(&name).ok_or_else(|| format!("nobody is called {name}"))?;
-        text = text.replace(&whole, &person.password);
-    }
-    while let Some((whole, name)) = placeholder(&text, "secret:") {
-        secrets::register(&name);
-        text = text.replace(&whole, &name);
-    }
-    text = text.replace("<colour>", crate::cast::COLOUR).replace("<code>", crate::cast::CODE);
-    for (name, value) in known {
-        text = text.replace(&format!("<{name}>"), value);
-    }
-    Ok(text)
-}
-
-/// The first `<KIND:NAME>` of a text, whole and its name.
-fn placeholder(text: &str, kind: &str) -> Option<(String, String)> {
-    let at = text.find(&format!("<{kind}"))?;
-    let whole = &text[at..=at + text[at..].find('>')?];
-    let name = whole.trim_start_matches('<').trim_end_matches('>').strip_prefix(kind)?;
-    Some((whole.to_owned(), name.to_owned()))
 }

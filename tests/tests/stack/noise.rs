@@ -123,18 +123,22 @@ async fn drain(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
 async fn noise_from_those_who_may_connect_stops_nothing() {
     let Some(mut stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
     let mut noise = Noise::new();
-    let [(_, authd), (_, peer), (_, guard)] = inner_sockets(&stack);
+    let [(_, authd), (_, peer), (_, guard), (_, registry), (_, proofs)] = inner_sockets(&stack);
     for round in 0..rounds() / 6 {
         let mut bytes = noise.bytes(2000);
         if round % 2 == 0 {
             bytes.splice(..0, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".iter().copied());
         }
-        let socket = connect_as(stack.gateway_uid(), Kind::Stream, &authd).expect("the gateway may connect");
-        let stream = std::os::unix::net::UnixStream::from(socket);
-        stream.set_nonblocking(true).expect("a socket");
-        let mut stream = tokio::net::UnixStream::from_std(stream).expect("a socket");
-        drop(stream.write_all(&bytes).await);
-        drain(&mut stream).await;
+        let peers =
+            [(stack.gateway_uid(), &authd), (stack.gateway_uid(), &registry), (stack.authd_uid(), &proofs)];
+        for (uid, path) in peers {
+            let socket = connect_as(uid, Kind::Stream, path).expect("the service may connect");
+            let stream = std::os::unix::net::UnixStream::from(socket);
+            stream.set_nonblocking(true).expect("a socket");
+            let mut stream = tokio::net::UnixStream::from_std(stream).expect("a socket");
+            drop(stream.write_all(&bytes).await);
+            drain(&mut stream).await;
+        }
         for (uid, path) in [(stack.gateway_uid(), &peer), (stack.authd_uid(), &guard)] {
             let socket = connect_as(uid, Kind::Packets, path).expect("the service may connect");
             let answer = exchange(&socket, &noise.bytes(5000), &[]).expect("answered or closed in time");

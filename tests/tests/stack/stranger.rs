@@ -4,9 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use doorward_tests::door::{Kind, connect_as};
-use doorward_tests::{Client, Options, Pam, Role, Stack, grpc};
+use doorward_tests::{Client, Options, Pam, Role, Stack};
+use rustix::net::SendFlags;
 
 use crate::support::{bytes_until_closed, inner_sockets, stranger};
+
+/// How HTTP/2 begins, with an empty SETTINGS frame.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_gets_no_byte_under_libpam_wrapper() {
@@ -33,10 +37,10 @@ async fn a_stranger_gets_no_byte(pam: Pam) {
         assert_eq!(bytes_until_closed(&socket).expect("closed"), 0, "{}", path.display());
         // And nothing of a preface makes it talk.
         if kind == Kind::Stream {
-            assert!(
-                grpc::channel(&stack, uid).await.is_err(),
-                "a stranger has an HTTP/2 connection to authd"
-            );
+            let socket = connect_as(uid, kind, &path).expect("the mode lets everybody in now");
+            // It may have hung up already.
+            let _ = rustix::net::send(&socket, PREFACE, SendFlags::NOSIGNAL);
+            assert_eq!(bytes_until_closed(&socket).expect("closed"), 0, "{}", path.display());
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o777)).expect("chmod of the socket");
     }
@@ -52,11 +56,24 @@ async fn a_stranger_gets_no_byte(pam: Pam) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_has_no_way_to_the_guard() {
+async fn no_service_has_a_way_to_a_socket_of_anothers() {
     let Some(stack) = Stack::start(&Options::new(Pam::Real)) else { return };
-    let (kind, path) = inner_sockets(&stack)[2].clone();
-    assert!(connect_as(stack.gateway_uid(), kind, &path).is_err(), "the gateway can connect to the guard");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod of the socket");
-    let socket = connect_as(stack.gateway_uid(), kind, &path).expect("the mode lets everybody in now");
-    assert_eq!(bytes_until_closed(&socket).expect("closed"), 0);
+    let [login, peer, guard, registry, proofs] = inner_sockets(&stack);
+    let (gateway, authd, certd) = (stack.gateway_uid(), stack.authd_uid(), stack.certd_uid());
+    let closed = [
+        // The gateway starts no conversation with PAM, and asks for no verdict on a proof.
+        (gateway, vec![&guard, &proofs]),
+        (authd, vec![&registry]),
+        (certd, vec![&login, &peer, &guard]),
+    ];
+    for (uid, sockets) in closed {
+        for (kind, path) in sockets {
+            let mode = fs::metadata(path).expect("the socket").permissions().mode();
+            assert!(connect_as(uid, *kind, path).is_err(), "{uid} can connect to {}", path.display());
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("chmod of the socket");
+            let socket = connect_as(uid, *kind, path).expect("the mode lets everybody in now");
+            assert_eq!(bytes_until_closed(&socket).expect("closed"), 0, "{uid}: {}", path.display());
+            fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777)).expect("chmod of the socket");
+        }
+    }
 }

@@ -1,13 +1,19 @@
 //! What several tests of the stack need.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::{fs, io};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use doorward_tests::client::token_of;
 use doorward_tests::door::{Kind, connect_as};
-use doorward_tests::{Stack, skip};
+use doorward_tests::keys::{Quick, der};
+use doorward_tests::{Client, Stack, skip};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A listening socket that authd is told is the gateway's: what a gateway that was taken over has.
@@ -60,16 +66,77 @@ pub(crate) fn stranger(stack: &Stack) -> Option<u32> {
     if !skip::root("a stranger's uid") {
         return None;
     }
-    (64_000..65_000).find(|uid| *uid != stack.authd_uid() && *uid != stack.gateway_uid())
+    let services = [stack.authd_uid(), stack.certd_uid(), stack.gateway_uid()];
+    (64_000..65_000).find(|uid| !services.contains(uid))
 }
 
-/// authd's sockets and the guard's.
-pub(crate) fn inner_sockets(stack: &Stack) -> [(Kind, PathBuf); 3] {
+/// authd's sockets, the guard's and certd's.
+pub(crate) fn inner_sockets(stack: &Stack) -> [(Kind, PathBuf); 5] {
     [
         (Kind::Stream, stack.path("run/authd/authd.sock")),
         (Kind::Packets, stack.path("run/authd/peer.sock")),
         (Kind::Packets, stack.path("run/pam/pam.sock")),
+        (Kind::Stream, stack.path("run/certd/certd.sock")),
+        (Kind::Stream, stack.path("run/certd/authd.sock")),
     ]
+}
+
+/// A challenge of this client's connection: context and string.
+pub(crate) async fn challenge(client: &mut Client, purpose: Purpose) -> Result<(String, String), u64> {
+    let reply = match purpose {
+        Purpose::Login => client.ask("rpc/auth_ssl", json!("")).await?,
+        Purpose::Registration => client.ask("rpc/settings", json!({"action": "register_challenge"})).await?,
+    };
+    let text = |name: &str| reply[name].as_str().unwrap_or_else(|| panic!("no {name}: {reply}")).to_owned();
+    Ok((text("context"), text("test_string")))
+}
+
+/// What a challenge is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Login,
+    Registration,
+}
+
+/// Registers a key with a proof, or says the code of the refusal.
+pub(crate) async fn register(client: &mut Client, key: &Quick, nickname: &str) -> Result<(), u64> {
+    let (context, text) = challenge(client, Purpose::Registration).await?;
+    let proof = STANDARD.encode(key.prove(&context, &text));
+    let args = json!({
+        "action": "register_ssl_cert", "pub_key": key.packed(), "nickname": nickname, "proof": proof
+    });
+    client.ask("rpc/settings", args).await.map(drop)
+}
+
+/// Revokes a key of the client's own.
+pub(crate) async fn revoke(client: &mut Client, key: &Quick) -> Result<(), u64> {
+    let args = json!({"action": "revoke_ssl_cert", "pub_key": key.packed()});
+    client.ask("rpc/settings", args).await.map(drop)
+}
+
+/// Answers a challenge by a key; the token, or the code of the refusal.
+pub(crate) async fn log_in_with(client: &mut Client, key: &Quick) -> Result<String, u64> {
+    let (context, text) = challenge(client, Purpose::Login).await?;
+    answer(client, &key.prove(&context, &text), json!({})).await
+}
+
+/// The second stage with this signature and these hints.
+pub(crate) async fn answer(client: &mut Client, signature: &[u8], hints: Value) -> Result<String, u64> {
+    let mut args = hints;
+    args["encrypted_string"] = STANDARD.encode(signature).into();
+    client.ask("rpc/auth_ssl", args).await.map(|args| token_of(&args))
+}
+
+/// All registered keys that this client sees, as the base64 of their DER, each with its text.
+pub(crate) async fn listed(client: &mut Client) -> BTreeMap<String, String> {
+    let reply = client.ask("rpc/settings", json!({"action": "list_ssl_certs"})).await.expect("a list");
+    let users = reply.as_object().expect("users");
+    let keys = users.values().flat_map(|keys| keys.as_object().expect("keys"));
+    keys.map(|(packed, text)| {
+        let pem = String::from_utf8(STANDARD.decode(packed).expect("base64")).expect("PEM");
+        (STANDARD.encode(der(&pem)), text.as_str().expect("a text").to_owned())
+    })
+    .collect()
 }
 
 /// Reads until the other end closes; how many bytes came before that.

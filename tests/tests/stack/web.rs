@@ -21,7 +21,7 @@ async fn http(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request:
 }
 
 async fn over_tls(stack: &Stack, request: &str) -> (u16, String) {
-    let mut stream = raw_tls(stack, rustls::ALL_VERSIONS).await.expect("TLS");
+    let mut stream = raw_tls(stack, rustls::ALL_VERSIONS, None).await.expect("TLS");
     http(&mut stream, request).await
 }
 
@@ -94,7 +94,7 @@ async fn own_pages_and_known_clients_are_let_in() {
             "Host: localhost:{port}\r\nOrigin: https://localhost:{port}\r\nSec-Fetch-Site: same-origin\r\n"
         ),
     ] {
-        let mut stream = raw_tls(&stack, rustls::ALL_VERSIONS).await.expect("TLS");
+        let mut stream = raw_tls(&stack, rustls::ALL_VERSIONS, None).await.expect("TLS");
         stream.write_all(upgrade(&headers).as_bytes()).await.expect("the request is read");
         let mut answer = [0_u8; 12];
         timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("in time").expect("an answer");
@@ -117,7 +117,7 @@ async fn a_head_is_8_kib_at_most() {
 async fn both_versions_of_tls_work() {
     let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let mut stream = raw_tls(&stack, &[version]).await.expect("TLS");
+        let mut stream = raw_tls(&stack, &[version], None).await.expect("TLS");
         assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
         assert_eq!(http(&mut stream, &plain("/", "Host: localhost\r\n")).await.0, 404);
     }

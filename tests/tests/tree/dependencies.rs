@@ -30,6 +30,7 @@ const ABSENT: &[(&str, &[&str])] = &[
         "doorward-gateway",
         &[
             "doorward-authd",
+            "doorward-certd",
             "doorward-pam-guard",
             "doorward-pam-worker",
             "jsonwebtoken",
@@ -42,7 +43,15 @@ const ABSENT: &[(&str, &[&str])] = &[
     // It decides: no network protocol but gRPC on its sockets, and PAM only in another process.
     (
         "doorward-authd",
-        &["doorward-gateway", "pam-client", "pam-sys", "rustls", "tokio-rustls", "tokio-tungstenite"],
+        &[
+            "doorward-certd",
+            "doorward-gateway",
+            "pam-client",
+            "pam-sys",
+            "rustls",
+            "tokio-rustls",
+            "tokio-tungstenite",
+        ],
     ),
     // It parses what strangers send as keys and certificates: no PAM, no network protocol but gRPC.
     (
