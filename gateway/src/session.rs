@@ -157,9 +157,13 @@ impl Session {
             Event::Ended(reason) => self.ended(reason, actions),
             Event::Tick => {
                 if let Some(reason) = self.clock.over(now, self.works()) {
-                    self.close(reason, actions);
+                    self.close(Action::Close(reason), actions);
                 }
             }
+        }
+        // Between two logins that came together there is no tick.
+        if !self.waits_for_authd() && self.clock.ran_out() && !matches!(self.state, State::Closed) {
+            self.close(Action::Close("login timeout"), actions);
         }
         self.go_on(now, watch, router, actions);
         self.clock.stand_still(matches!(self.busy, Busy::Login(..) | Busy::Challenge(_)), now);
@@ -174,11 +178,11 @@ impl Session {
         self.waits_for_authd() || !self.under_way.is_empty()
     }
 
-    fn close(&mut self, reason: &'static str, actions: &mut Vec<Action>) {
+    fn close(&mut self, how: Action, actions: &mut Vec<Action>) {
         self.state = State::Closed;
         self.queue.clear();
         self.under_way.clear();
-        actions.push(Action::Close(reason));
+        actions.push(how);
     }
 
     fn request(
@@ -351,7 +355,7 @@ impl Session {
             EndReason::Idle => self.state = State::Anonymous,
             EndReason::Expired | EndReason::Cleared | EndReason::Revoked => {
                 actions.push(Action::TellEnded(reason));
-                self.close("session ended", actions);
+                self.close(Action::Close("session ended"), actions);
             }
         }
     }

@@ -19,6 +19,11 @@ const CHALLENGE: Duration = Duration::from_secs(30);
 /// So many challenges of a connection stop the login clock; a client that asks for ever more of them
 /// would never be sent away.
 const CHALLENGES: u8 = 8;
+/// So many conversations do.
+const CONVERSATIONS: u8 = 8;
+/// How long, in all, work that comes to nothing may stop it: wrong passwords take time on purpose, but
+/// who sends one after the other would never be sent away.
+const FOR_NOTHING: Duration = Duration::from_secs(60);
 
 /// The login clock stands still while authd works on a login and while a conversation or a challenge
 /// is open.
@@ -30,6 +35,11 @@ pub(super) struct Countdown {
     /// Up to when `left` is accounted for.
     at: Instant,
     still: bool,
+    /// When the work began for which the clock stands still.
+    still_since: Option<Instant>,
+    /// What is left of [`FOR_NOTHING`].
+    for_nothing: Duration,
+    conversations: u8,
     conversation: Option<(String, Instant)>,
     /// When the youngest challenge lapses.
     challenge: Option<Instant>,
@@ -44,6 +54,9 @@ impl Countdown {
             left: Some(timers.login),
             at: start,
             still: false,
+            still_since: None,
+            for_nothing: FOR_NOTHING,
+            conversations: 0,
             conversation: None,
             challenge: None,
             challenges: 0,
@@ -84,10 +97,34 @@ impl Countdown {
             self.heard = now;
         }
         self.still = still;
+        self.still_since = still.then(|| self.still_since.unwrap_or(now));
+    }
+
+    /// What authd worked on is done; what comes next begins now.
+    pub(super) fn worked(&mut self, now: Instant) -> Duration {
+        let since = self.still_since.replace(now);
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// The same, but nobody is nearer to being logged in: only so much of that is given for free.
+    pub(super) fn worked_for_nothing(&mut self, now: Instant) {
+        let worked = self.worked(now);
+        let free = worked.min(self.for_nothing);
+        self.for_nothing -= free;
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(worked - free);
+        }
     }
 
     pub(super) fn conversation_opened(&mut self, name: &str, now: Instant) {
-        self.conversation = Some((name.to_owned(), now + self.timers.conversation));
+        if self.conversation.as_ref().is_some_and(|(open, _)| open == name) {
+            return;
+        }
+        self.conversation = None;
+        if self.conversations < CONVERSATIONS {
+            self.conversations += 1;
+            self.conversation = Some((name.to_owned(), now + self.timers.conversation));
+        }
     }
 
     /// A conversation is over, if `name` is the one that is open.
@@ -125,9 +162,14 @@ impl Countdown {
         }
     }
 
+    /// There is no time left for a login but that of work under way.
+    pub(super) fn ran_out(&self) -> bool {
+        self.left == Some(Duration::ZERO) && self.open_until().is_none()
+    }
+
     /// What is over.
     pub(super) fn over(&self, now: Instant, busy: bool) -> Option<&'static str> {
-        if self.left == Some(Duration::ZERO) && !self.still && self.open_until().is_none() {
+        if self.ran_out() && !self.still {
             Some("login timeout")
         } else if !busy && now.saturating_duration_since(self.heard) >= self.timers.idle {
             Some("idle")

@@ -5,6 +5,9 @@ use std::time::Instant;
 use super::{Action, Busy, Held, Login, Outcome, Session, State, Ticket, Watch};
 use crate::call::{Answer, AuthSsl, Call, Challenge, Error, Reply};
 
+/// After so many refused logins in a row a connection is closed.
+const REFUSALS: u8 = 10;
+
 /// What a login answers.
 #[derive(Debug)]
 pub(super) enum Answers {
@@ -26,6 +29,7 @@ impl Session {
             return;
         }
         let Busy::Challenge(ticket) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        self.clock.worked_for_nothing(now);
         let reply = match result {
             Ok(challenge) => {
                 self.clock.challenge_opened(now);
@@ -74,7 +78,18 @@ impl Session {
                 self.busy = Busy::Login(ticket, answers);
                 actions.push(Action::Login(login));
             }
-            None => actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized))),
+            None => {
+                actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized)));
+                self.refused(actions);
+            }
+        }
+    }
+
+    /// Once more; after too often it is over. The reply to the last one is said already.
+    fn refused(&mut self, actions: &mut Vec<Action>) {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals >= REFUSALS {
+            self.close(Action::SendAway("too many failed logins"), actions);
         }
     }
 
@@ -89,6 +104,12 @@ impl Session {
             return;
         }
         let Busy::Login(ticket, answers) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        // Who answers prompts takes the time of people, within authd's limits for a conversation.
+        if matches!(outcome, Ok(Outcome::Prompts(_))) || matches!(answers, Answers::Conversation(_)) {
+            self.clock.worked(now);
+        } else {
+            self.clock.worked_for_nothing(now);
+        }
         let reply = match outcome {
             Ok(Outcome::Granted(identity)) => {
                 let seconds = identity.idle.map_or(0, |idle| idle.after.as_secs());
@@ -124,7 +145,11 @@ impl Session {
                 Reply::Error(error)
             }
         };
+        let refused = matches!(reply, Reply::Error(Error::Unauthorized));
         actions.push(Action::Reply(ticket, reply));
+        if refused {
+            self.refused(actions);
+        }
     }
 
     pub(super) fn retired(&mut self, actions: &mut Vec<Action>) {

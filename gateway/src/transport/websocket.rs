@@ -164,6 +164,21 @@ impl Connection {
         {
             return Poll::Ready(Wake::Ended(reason));
         }
+        // Before the frames: they can come without a pause.
+        if self.stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Wake::Stop);
+        }
+        // A deadline that moves later is looked at only when the earlier one has passed.
+        let due = Instant::from_std(self.session.deadline());
+        if self.sleep.deadline() > due {
+            self.sleep.as_mut().reset(due);
+        }
+        while self.sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= due {
+                return Poll::Ready(Wake::Tick);
+            }
+            self.sleep.as_mut().reset(due);
+        }
         if let Some(asking) = &mut self.asking
             && let Poll::Ready(told) = asking.as_mut().poll(context)
         {
@@ -180,20 +195,6 @@ impl Connection {
         }
         if self.frames.stuck() {
             return Poll::Ready(Wake::Unsent);
-        }
-        if self.stop.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Wake::Stop);
-        }
-        // A deadline that moves later is looked at only when the earlier one has passed.
-        let due = Instant::from_std(self.session.deadline());
-        if self.sleep.deadline() > due {
-            self.sleep.as_mut().reset(due);
-        }
-        while self.sleep.as_mut().poll(context).is_ready() {
-            if Instant::now() >= due {
-                return Poll::Ready(Wake::Tick);
-            }
-            self.sleep.as_mut().reset(due);
         }
         Poll::Pending
     }

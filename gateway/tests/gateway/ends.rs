@@ -89,3 +89,33 @@ async fn a_replaced_session_is_dead_when_its_successor_is_told() {
         old = new;
     }
 }
+
+#[tokio::test]
+async fn who_guesses_passwords_is_sent_away() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.tls().await;
+    for _ in 0..10 {
+        assert_eq!(crate::support::code(&client.call(auth("alice", "wrong")).await), 401);
+    }
+    assert_eq!(client.closed().await, (1008, "too many failed logins".to_owned()));
+}
+
+#[tokio::test]
+async fn pings_without_a_pause_do_not_delay_the_login_timeout() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+    let gateway = Gateway::start_with(|config| config.timers.login_seconds = 1).await;
+    let (mut write, mut read) = gateway.unix().await.0.split();
+    let pinging = tokio::spawn(async move { while write.send(Message::Ping("p".into())).await.is_ok() {} });
+    let closed = tokio::time::timeout(crate::support::PATIENCE, async {
+        loop {
+            match read.next().await {
+                Some(Ok(Message::Close(frame))) => return frame.expect("a reason").reason.to_string(),
+                Some(Ok(_)) => {}
+                other => panic!("no close but {other:?}"),
+            }
+        }
+    });
+    assert_eq!(closed.await.expect("in time"), "login timeout");
+    pinging.abort();
+}

@@ -16,9 +16,63 @@ fn the_login_clock_stands_still_while_authd_works() {
     let mut bench = bench();
     bench.pass(20);
     bench.auth("u", "p");
-    assert_eq!(bench.live(300), "");
+    assert_eq!(bench.live(50), "");
     bench.on(Event::LoggedIn(Ok(Outcome::Denied), UP));
-    assert_eq!(bench.live(1_000), "close login timeout at 330");
+    assert_eq!(bench.live(1_000), "close login timeout at 80");
+}
+
+#[test]
+fn refused_logins_do_not_stop_the_login_clock_for_ever() {
+    let mut bench = bench();
+    let mut heard = String::new();
+    // Pipelined: authd always has one to work on.
+    bench.auth("u", "p");
+    for _ in 0..8 {
+        bench.auth("u", "p");
+        assert_eq!(bench.live(15), "");
+        heard = bench.on(Event::LoggedIn(Ok(Outcome::Denied), UP));
+        if heard.contains("close") {
+            break;
+        }
+    }
+    // A minute for nothing, and half a minute of the clock.
+    assert_eq!((heard.as_str(), bench.now - bench.start), ("6:401, close login timeout", 90 * SECOND));
+    let mut long = super::bench();
+    long.auth("u", "p");
+    assert_eq!(long.live(300), "");
+    assert_eq!(long.on(Event::LoggedIn(Ok(Outcome::Denied), UP)), "1:401, close login timeout");
+}
+
+#[test]
+fn conversations_do_not_stop_the_login_clock_for_ever() {
+    let mut bench = bench();
+    let mut ended = String::new();
+    for n in 0..20 {
+        bench.auth("u", "p");
+        bench.on(prompts(&n.to_string()));
+        ended = bench.live(100);
+        if !ended.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(ended, "close login timeout at 830");
+}
+
+#[test]
+fn ten_refused_logins_in_a_row_are_too_many() {
+    let mut bench = bench();
+    for n in 1..=9 {
+        bench.auth("u", "p");
+        assert_eq!(bench.on(Event::LoggedIn(Ok(Outcome::Denied), UP)), format!("{n}:401"));
+    }
+    bench.auth("u", "p");
+    bench.on(granted(1));
+    for n in 11..=19 {
+        // Also what authd is not asked about.
+        assert_eq!(bench.auth("", "p"), format!("{n}:401"));
+    }
+    assert_eq!(bench.auth("", "p"), "20:401, send away too many failed logins");
+    assert_eq!(bench.identify(), "");
 }
 
 #[test]
