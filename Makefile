@@ -7,6 +7,7 @@ help:
 	@echo "make demo       build, start everything on loopback, log in for real, stop, leave nothing"
 	@echo "make test       every check and every test, short counts"
 	@echo "make test-long  the same with full counts (races, kill rounds, replays)"
+	@echo "make fuzz       30 seconds at each parser of what strangers send (FUZZ_SECONDS)"
 	@echo "make build      the programs, optimised, in target/release (pam-guard static)"
 	@echo "make dev        start everything on loopback until Ctrl-C"
 	@echo "make proto      generate proto/src/generated anew from the .proto files"
@@ -45,7 +46,15 @@ test:
 test-long:
 	DOORWARD_LONG=1 $(MAKE) test
 
+FUZZ_SECONDS = 30
+fuzz:
+	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	for target in key certificate proof envelope; do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) \
+			-rss_limit_mb=1024 -timeout=5 -max_len=20000 || exit 1; \
+	done
+
 proto:
 	UPDATE_PROTO=1 $(CARGO) test -p doorward-proto --test generated
 
-.PHONY: help build demo dev test test-long proto
+.PHONY: help build demo dev test test-long fuzz proto
