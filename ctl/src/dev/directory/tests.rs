@@ -1,3 +1,5 @@
+//! Directories that `dev` takes and those that it leaves alone.
+
 use super::*;
 use std::os::unix::fs::{chown, lchown, symlink};
 
