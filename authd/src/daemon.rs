@@ -14,13 +14,12 @@ use std::{
 
 use doorward_launch::{
     Control, Daemon, Identity, Misconfigured, StartError, account as system_account, file,
-    grpc::{AccessLayer, Limits, incoming},
+    grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
     socket::{self, Bound, Owner},
 };
 use doorward_proto::authd::v1::{login_server::LoginServer, sessions_server::SessionsServer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Server;
 use tracing::{info, warn};
 
 use crate::{
@@ -31,7 +30,6 @@ use crate::{
     config::{Config, LocalMode},
     conversation::Conversations,
     driver::{self, Logins},
-    intake::Intake,
     method::Policy,
     peer::{Door, Peers},
     rights::{Acls, Holders},
@@ -41,21 +39,8 @@ use crate::{
 
 /// What a request may weigh; the largest are reports of activity.
 const REQUEST_MAX: usize = 64 << 10;
-/// Requests of one connection at a time: refusals that wait hold one each, and there may be 1,024.
-const STREAMS_MAX: u32 = 1_280;
-/// Requests whose message is not there yet, of all connections, and how long it may take.
-const UNFINISHED_MAX: usize = 256;
-const FINISHED_WITHIN: Duration = Duration::from_secs(10);
-/// What may be under way to us unread, in one request and in one connection.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Connections of one uid: the gateway needs a few.
 const CONNECTIONS_MAX: usize = 16;
-/// A client that leaves makes the gateway take its request back, so taken-back requests are no attack:
-/// as many of them as of open ones may wait to be seen.
-const TAKEN_BACK_MAX: usize = STREAMS_MAX as usize;
-/// Broken requests in the whole life of a connection. The gateway's lives as long as the gateway.
-const BROKEN_MAX: usize = 65_536;
 /// How long requests that are under way at a stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -307,19 +292,9 @@ async fn serve_grpc(
     let limits = Limits { per_uid: CONNECTIONS_MAX, ..Limits::default() };
     let incoming =
         incoming(listener, allow, limits).map_err(|e| StartError::failed("cannot accept connections", e))?;
-    // No timeout here: a login may take as long as PAM may. Every wait inside has its own deadline.
-    let serving = Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_pending_accept_reset_streams(Some(TAKEN_BACK_MAX))
-        .http2_max_local_error_reset_streams(Some(BROKEN_MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(8 << 10)
-        .max_frame_size(16 << 10)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+    let serving = server()
         .layer(AccessLayer::new(ROWS, classify))
-        .layer(Intake::new(UNFINISHED_MAX, FINISHED_WITHIN, REQUEST_MAX))
+        .layer(Intake::new(Unfinished::default(), REQUEST_MAX))
         .add_service(LoginServer::new(LoginService(shared.clone())).max_decoding_message_size(REQUEST_MAX))
         .add_service(SessionsServer::new(SessionsService(shared)).max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled());

@@ -10,8 +10,6 @@ pub mod config;
 
 pub mod service;
 
-pub mod intake;
-
 pub mod access;
 
 pub mod driver;

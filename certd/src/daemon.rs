@@ -4,7 +4,7 @@ use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use doorward_launch::{
     Control, Daemon, Identity, Misconfigured, StartError, account, file,
-    grpc::{AccessLayer, Limits, incoming},
+    grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
     socket::{self, Bound, Owner},
 };
@@ -12,7 +12,6 @@ use doorward_proto::certd::v1::{
     proofs_server::ProofsServer, registry_server::RegistryServer, store_server::StoreServer,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use crate::{
     access::{Door, ROWS},
@@ -23,8 +22,8 @@ use crate::{
 
 /// What a request may weigh: a certificate, twice a key, and an assertion.
 const REQUEST_MAX: usize = 64 << 10;
-/// Calls of one connection at a time: refusals that wait hold one each.
-const STREAMS_MAX: u32 = 1_280;
+/// What comes as many messages; its service bounds each, and the silence between.
+const STREAMS: &[&str] = &["/doorward.certd.v1.Store/Import"];
 /// How long calls that are under way at a stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -141,14 +140,9 @@ async fn serve_door(
     let _ends_both = stop.clone().drop_guard();
     let incoming = incoming(listener, move |uid| door.classify(uid).is_some(), Limits::default())
         .map_err(|error| StartError::failed("cannot accept connections", error))?;
-    // No timeout here: every wait inside has its own deadline, and watches last.
-    let serving = Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(8 << 10)
-        .max_frame_size(16 << 10)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+    let serving = server()
         .layer(AccessLayer::new(ROWS, move |uid| door.classify(uid)))
+        .layer(Intake::new(Unfinished::default(), REQUEST_MAX).streams(STREAMS))
         .add_service(
             RegistryServer::new(RegistryService(core.clone())).max_decoding_message_size(REQUEST_MAX),
         )

@@ -9,6 +9,10 @@ mod crash;
 mod disk;
 #[path = "certd/fixture.rs"]
 mod fixture;
+#[path = "../../launch/tests/raw/mod.rs"]
+mod http2;
+#[path = "certd/intake.rs"]
+mod intake;
 #[path = "certd/login.rs"]
 mod login;
 #[path = "certd/openssl.rs"]

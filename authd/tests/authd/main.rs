@@ -12,6 +12,8 @@ mod fakes {
     pub(crate) mod directory;
     pub(crate) mod pam;
 }
+#[path = "../../../launch/tests/raw/mod.rs"]
+mod http2;
 mod keys;
 mod logins;
 mod peers;

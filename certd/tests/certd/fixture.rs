@@ -158,6 +158,10 @@ pub struct Asker {
 }
 
 impl Fixture {
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub async fn gateway(&self) -> Gateway {
         let channel = connect(self.directory.path().join("certd.sock")).await.expect("connected");
         Gateway { registry: RegistryClient::new(channel) }
@@ -257,8 +261,12 @@ pub fn proof(signature: Vec<u8>) -> VerifyRequest {
 
 impl Asker {
     pub async fn challenge(&mut self, connection: &str) -> ChallengeReply {
+        self.try_challenge(connection).await.expect("a challenge")
+    }
+
+    pub async fn try_challenge(&mut self, connection: &str) -> Result<ChallengeReply, Status> {
         let request = ChallengeRequest { connection: connection.into(), server_key: vec![7; 32] };
-        self.proofs.challenge(request).await.expect("a challenge").into_inner()
+        self.proofs.challenge(request).await.map(tonic::Response::into_inner)
     }
 
     pub async fn verify(&mut self, request: VerifyRequest) -> Result<Verified, Status> {

@@ -1,7 +1,7 @@
 //! The closed table: no row, no call.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
@@ -10,6 +10,10 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use super::PeerUid;
+use crate::log::Sparingly;
+
+/// Lines in a second about calls that no row allows; the others are counted.
+const LINES: u32 = 20;
 
 /// What kind of peer a uid is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,7 @@ type Classify = dyn Fn(u32) -> Option<Peer> + Send + Sync;
 pub struct AccessLayer {
     rows: Arc<Rows>,
     classify: Arc<Classify>,
+    lines: Arc<Mutex<Sparingly>>,
 }
 
 impl AccessLayer {
@@ -41,7 +46,11 @@ impl AccessLayer {
         rows: &'static [(&'static str, &'static [Peer])],
         classify: impl Fn(u32) -> Option<Peer> + Send + Sync + 'static,
     ) -> AccessLayer {
-        AccessLayer { rows: Arc::new(rows.iter().copied().collect()), classify: Arc::new(classify) }
+        AccessLayer {
+            rows: Arc::new(rows.iter().copied().collect()),
+            classify: Arc::new(classify),
+            lines: Arc::new(Mutex::new(Sparingly::of(LINES))),
+        }
     }
 
     fn allows(&self, path: &str, uid: Option<u32>) -> bool {
@@ -50,8 +59,8 @@ impl AccessLayer {
             (Some(peers), Some(peer)) => peers.contains(&peer),
             _ => false,
         };
-        if !allowed {
-            tracing::warn!(path, uid, ?peer, "a call that no row allows");
+        if !allowed && let Some(unsaid) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).now() {
+            tracing::warn!(path, uid, ?peer, unsaid, "a call that no row allows");
         }
         allowed
     }

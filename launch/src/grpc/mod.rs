@@ -1,12 +1,14 @@
-//! What every gRPC service needs before its first request: who is calling, and whether that caller
-//! may call this method.
+//! What every gRPC service needs before its first request: who is calling, whether that caller may
+//! call this method, and that a request is there before it costs anything.
 //!
-//! tonic alone reads HTTP/2 from anybody, waits for ever for a peer's first bytes, and spins when
-//! descriptors run out. [`incoming()`] is the answer to those three, [`AccessLayer`] closes every
-//! method that has no row.
+//! tonic alone reads HTTP/2 from anybody, waits for ever for a peer's first bytes and for the rest of a
+//! request, and spins when descriptors run out. [`incoming()`], [`server()`] and [`Intake`] are the answer
+//! to those; [`AccessLayer`] closes every method that has no row.
 
 mod access;
 mod incoming;
+mod intake;
+mod server;
 
 mod connection;
 
@@ -15,3 +17,5 @@ mod seats;
 pub use access::{AccessLayer, Peer};
 pub use connection::{Connection, PeerUid};
 pub use incoming::{Accept, Limits, incoming, incoming_from};
+pub use intake::{Intake, Receiving, Unfinished};
+pub use server::server;

@@ -1,14 +1,14 @@
-//! How many connections each uid has.
+//! How many connections, or unfinished requests, each uid has.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Who holds how many connections.
+/// Who holds how many.
 #[derive(Clone, Default)]
 pub(super) struct Seats(Arc<Mutex<HashMap<u32, usize>>>);
 
 impl Seats {
-    /// A place for one more connection of this uid, if there is one.
+    /// A place for one more of this uid's, if there is one.
     pub(super) fn take(&self, uid: u32, per_uid: usize, total: usize) -> Option<Slot> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Bounded by the sum, so no uid is in the table for nothing.
@@ -22,7 +22,7 @@ impl Seats {
     }
 }
 
-/// One connection's place, given back when it is dropped.
+/// One place, given back when it is dropped.
 pub(super) struct Slot {
     seats: Seats,
     uid: u32,

@@ -1,29 +1,44 @@
-//! Lines that peers cause: at most one a second, or they could fill the disk.
+//! Lines that peers cause: a few a second, or they could fill the disk.
 
 use std::time::{Duration, Instant};
 
-/// Between two lines.
-const PAUSE: Duration = Duration::from_secs(1);
+/// What is counted together.
+const SPAN: Duration = Duration::from_secs(1);
 
-/// At most one line a second of a kind.
-#[derive(Debug, Default)]
+/// So many lines a second of a kind; one by default.
+#[derive(Debug)]
 pub struct Sparingly {
-    said: Option<Instant>,
+    lines: u32,
+    /// Since when the lines are counted, and how many there were.
+    span: Option<(Instant, u32)>,
     unsaid: u64,
 }
 
+impl Default for Sparingly {
+    fn default() -> Sparingly {
+        Sparingly::of(1)
+    }
+}
+
 impl Sparingly {
+    /// At most `lines` a second.
+    pub fn of(lines: u32) -> Sparingly {
+        Sparingly { lines, span: None, unsaid: 0 }
+    }
+
     /// How many were passed over since the last line, if a line may be written now.
     pub fn now(&mut self) -> Option<u64> {
         self.at(Instant::now())
     }
 
     fn at(&mut self, now: Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now.saturating_duration_since(said) < PAUSE) {
+        let running = self.span.filter(|(since, _)| now.saturating_duration_since(*since) < SPAN);
+        let (since, said) = running.unwrap_or((now, 0));
+        if said >= self.lines {
             self.unsaid += 1;
             return None;
         }
-        self.said = Some(now);
+        self.span = Some((since, said + 1));
         Some(std::mem::take(&mut self.unsaid))
     }
 }
@@ -37,5 +52,13 @@ mod tests {
         let (mut sparingly, start) = (Sparingly::default(), Instant::now());
         let said = [0, 1, 999, 1_000, 1_001, 5_000].map(|ms| sparingly.at(start + Duration::from_millis(ms)));
         assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
+    }
+
+    #[test]
+    fn there_may_be_several_a_second() {
+        let (mut sparingly, start) = (Sparingly::of(2), Instant::now());
+        let said =
+            [0, 1, 2, 3, 999, 1_000, 1_001, 1_002].map(|ms| sparingly.at(start + Duration::from_millis(ms)));
+        assert_eq!(said, [Some(0), Some(0), None, None, None, Some(3), Some(0), None]);
     }
 }
