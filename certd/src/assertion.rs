@@ -1,16 +1,12 @@
 //! Who is calling, by authd's signed word (a JWT of at most 60 seconds, audience "certd").
 //!
 //! One algorithm, one issuer, one key: what the token's own header says is only compared. The public key
-//! is read from authd's file, and again when a signature fails and the file is another by then: authd may
-//! start after certd, and may make a new key.
+//! is read from authd's file each time: authd may start after certd, and may make a new key.
 
-use std::{
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::path::PathBuf;
 
 use doorward_launch::file::{self, FileError};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
 use crate::pem;
@@ -150,38 +146,29 @@ pub fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// authd's public key, read when it is needed.
+/// authd's public key, read for every assertion: a key that authd has replaced, because it was stolen, is
+/// believed no more from then on.
 #[derive(Debug)]
 pub struct Verifier {
     path: PathBuf,
-    key: Mutex<Option<[u8; 32]>>,
 }
 
 impl Verifier {
     /// For the key in `path`, which need not be there yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, key: Mutex::new(None) }
+        Self { path }
     }
 
-    /// Who is calling. Reads a file of a hundred bytes when the signature fails or no key is known yet.
+    /// Who is calling. Reads a file of a hundred bytes.
     ///
     /// # Errors
     /// [`Refused`] says why he is not believed.
     pub fn caller(&self, jwt: &str, now: i64) -> Result<Caller, Refused> {
-        let known = *self.key.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = match known {
-            None => None,
-            Some(key) => match read(jwt, &key, now) {
-                Err(Refused::Invalid(error)) if *error.kind() == ErrorKind::InvalidSignature => Some(error),
-                verdict => return verdict,
-            },
-        };
-        let current = self.load().map_err(|error| Refused::NoKey(Box::new(error)))?;
-        if let Some(error) = refused.filter(|_| known == Some(current)) {
-            return Err(Refused::Invalid(error));
+        if jwt.len() > JWT_MAX {
+            return Err(Refused::TooLong);
         }
-        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
-        read(jwt, &current, now)
+        let key = self.load().map_err(|error| Refused::NoKey(Box::new(error)))?;
+        read(jwt, &key, now)
     }
 
     fn load(&self) -> Result<[u8; 32], KeyError> {

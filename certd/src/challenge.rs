@@ -86,11 +86,6 @@ pub fn text<E>(mut random: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Str
     Ok(text)
 }
 
-/// As many challenges are open as the table takes.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many challenges are open")]
-pub struct Full;
-
 #[derive(Debug)]
 struct Open {
     purpose: Purpose,
@@ -136,10 +131,11 @@ impl Challenges {
         Self { limit, opened: 0, open: HashMap::new(), ends: BTreeMap::new() }
     }
 
-    /// Opens one for `connection`. Its oldest gives way when it has four.
+    /// Opens one for `connection`. Its oldest gives way when it has four, the oldest of all when the
+    /// table is full.
     ///
-    /// # Errors
-    /// [`Full`] when the table is.
+    /// A source that connects again and again could fill the table, so nobody is refused: whoever answers
+    /// within the time that filling it takes, logs in.
     pub fn open(
         &mut self,
         connection: &str,
@@ -147,15 +143,16 @@ impl Challenges {
         server: ServerKey,
         text: String,
         now: Instant,
-    ) -> Result<Asked, Full> {
+    ) -> Asked {
         self.expire(now);
-        let mut held = self.open.get_mut(connection);
-        if let Some(queue) = held.as_mut().filter(|queue| queue.len() >= PER_CONNECTION) {
-            if let Some(oldest) = queue.pop_front() {
-                self.ends.remove(&oldest.end);
-            }
-        } else if self.ends.len() >= self.limit {
-            return Err(Full);
+        let held = self.open.get(connection).filter(|queue| queue.len() >= PER_CONNECTION);
+        let displaced = match held.and_then(|queue| queue.front()) {
+            Some(own) => Some(own.end),
+            None if self.ends.len() >= self.limit => self.ends.first_key_value().map(|(end, _)| *end),
+            None => None,
+        };
+        if let Some(end) = displaced {
+            self.close(end);
         }
         self.opened += 1;
         let end = (now + VALID, self.opened);
@@ -163,7 +160,7 @@ impl Challenges {
         self.ends.insert(end, connection.to_owned());
         let queue = self.open.entry(connection.to_owned()).or_default();
         queue.push_back(Open { purpose, asked: asked.clone(), end });
-        Ok(asked)
+        asked
     }
 
     /// Takes what `connection` has open for `purpose`. An attempt that fails uses all of it up; after one
@@ -198,13 +195,17 @@ impl Challenges {
     }
 
     fn expire(&mut self, now: Instant) {
-        while let Some(first) = self.ends.first_entry().filter(|first| first.key().0 <= now) {
-            let (end, connection) = first.remove_entry();
-            if let Some(queue) = self.open.get_mut(&connection) {
-                queue.retain(|open| open.end != end);
-                if queue.is_empty() {
-                    self.open.remove(&connection);
-                }
+        while let Some((&end, _)) = self.ends.first_key_value().filter(|(end, _)| end.0 <= now) {
+            self.close(end);
+        }
+    }
+
+    fn close(&mut self, end: (Instant, u64)) {
+        let Some(connection) = self.ends.remove(&end) else { return };
+        if let Some(queue) = self.open.get_mut(&connection) {
+            queue.retain(|open| open.end != end);
+            if queue.is_empty() {
+                self.open.remove(&connection);
             }
         }
     }
@@ -220,13 +221,7 @@ pub(crate) fn server_key(spki: &[u8]) -> ServerKey {
 mod tests {
     use super::*;
 
-    fn open(
-        table: &mut Challenges,
-        connection: &str,
-        purpose: Purpose,
-        name: &str,
-        now: Instant,
-    ) -> Result<Asked, Full> {
+    fn open(table: &mut Challenges, connection: &str, purpose: Purpose, name: &str, now: Instant) -> Asked {
         table.open(connection, purpose, ServerKey::Local, name.to_owned(), now)
     }
 
@@ -241,8 +236,8 @@ mod tests {
     #[test]
     fn a_challenge_serves_its_connection_and_purpose_once() {
         let (mut table, now) = (Challenges::new(10), Instant::now());
-        open(&mut table, "a", Purpose::Login, "1", now).expect("room");
-        open(&mut table, "a", registration("s"), "2", now).expect("room");
+        open(&mut table, "a", Purpose::Login, "1", now);
+        open(&mut table, "a", registration("s"), "2", now);
         assert!(taken(&mut table, "b", &Purpose::Login, now).is_empty());
         assert!(taken(&mut table, "a", &registration("other"), now).is_empty());
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["1"]);
@@ -254,11 +249,11 @@ mod tests {
     #[test]
     fn it_ends_after_thirty_seconds() {
         let (mut table, now) = (Challenges::new(10), Instant::now());
-        open(&mut table, "a", Purpose::Login, "1", now).expect("room");
+        open(&mut table, "a", Purpose::Login, "1", now);
         let later = now + VALID - Duration::from_millis(1);
-        open(&mut table, "a", Purpose::Login, "2", later).expect("room");
+        open(&mut table, "a", Purpose::Login, "2", later);
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now + VALID), ["2"]);
-        open(&mut table, "a", Purpose::Login, "3", now + VALID).expect("room");
+        open(&mut table, "a", Purpose::Login, "3", now + VALID);
         assert!(taken(&mut table, "a", &Purpose::Login, now + 2 * VALID).is_empty());
         assert_eq!((table.ends.len(), table.open.len()), (0, 0));
     }
@@ -267,10 +262,9 @@ mod tests {
     fn the_fifth_displaces_the_oldest() {
         let (mut table, now) = (Challenges::new(4), Instant::now());
         for name in ["1", "2", "3", "4", "5"] {
-            open(&mut table, "a", Purpose::Login, name, now).expect("its own give way");
+            open(&mut table, "a", Purpose::Login, name, now);
         }
         assert_eq!(table.ends.len(), 4);
-        assert_eq!(open(&mut table, "b", Purpose::Login, "6", now), Err(Full));
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["2", "3", "4", "5"]);
     }
 
@@ -278,10 +272,10 @@ mod tests {
     fn a_success_leaves_the_others_open_until_their_own_end() {
         let (mut table, now) = (Challenges::new(10), Instant::now());
         for (name, after) in [("1", 0), ("2", 1), ("3", 2)] {
-            open(&mut table, "a", Purpose::Login, name, now + Duration::from_secs(after)).expect("room");
+            open(&mut table, "a", Purpose::Login, name, now + Duration::from_secs(after));
         }
         let taken_now = table.take("a", &Purpose::Login, now + Duration::from_secs(2));
-        open(&mut table, "a", Purpose::Login, "4", now + Duration::from_secs(3)).expect("room");
+        open(&mut table, "a", Purpose::Login, "4", now + Duration::from_secs(3));
         table.give_back("a", taken_now.without(1), now + VALID);
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now + VALID), ["3", "4"]);
         assert_eq!((table.ends.len(), table.open.len()), (0, 0));
@@ -290,11 +284,11 @@ mod tests {
     #[test]
     fn what_is_given_back_displaces_nothing() {
         let (mut table, now) = (Challenges::new(10), Instant::now());
-        open(&mut table, "a", Purpose::Login, "1", now).expect("room");
-        open(&mut table, "a", Purpose::Login, "2", now).expect("room");
+        open(&mut table, "a", Purpose::Login, "1", now);
+        open(&mut table, "a", Purpose::Login, "2", now);
         let taken_now = table.take("a", &Purpose::Login, now);
         for name in ["3", "4", "5"] {
-            open(&mut table, "a", Purpose::Login, name, now).expect("room");
+            open(&mut table, "a", Purpose::Login, name, now);
         }
         table.give_back("a", taken_now, now);
         assert_eq!(taken(&mut table, "a", &Purpose::Login, now), ["2", "3", "4", "5"]);
@@ -302,26 +296,45 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_empties_itself() {
+    fn the_table_is_bounded_and_the_oldest_of_all_gives_way() {
         let (mut table, now) = (Challenges::new(3), Instant::now());
-        for connection in ["a", "b", "c"] {
-            open(&mut table, connection, Purpose::Login, "x", now).expect("room");
+        for connection in ["a", "b", "c", "d"] {
+            open(&mut table, connection, Purpose::Login, "x", now);
         }
-        assert_eq!(open(&mut table, "d", Purpose::Login, "x", now), Err(Full));
-        open(&mut table, "d", Purpose::Login, "x", now + VALID).expect("the others ended");
-        assert_eq!((table.ends.len(), table.open.len()), (1, 1));
+        assert_eq!((table.ends.len(), table.open.len()), (3, 3));
+        assert!(taken(&mut table, "a", &Purpose::Login, now).is_empty());
+        for connection in ["b", "c", "d"] {
+            assert_eq!(taken(&mut table, connection, &Purpose::Login, now), ["x"]);
+        }
+        open(&mut table, "e", Purpose::Login, "x", now);
+        open(&mut table, "f", Purpose::Login, "x", now + VALID);
+        assert_eq!((table.ends.len(), table.open.len()), (1, 1), "what ended has left");
+    }
+
+    #[test]
+    fn many_connections_of_one_source_shut_nobody_out() {
+        let (mut table, now) = (Challenges::new(1000), Instant::now());
+        for number in 0..5000 {
+            open(&mut table, &format!("flood {number}"), Purpose::Login, "x", now);
+        }
+        open(&mut table, "somebody", Purpose::Login, "his", now);
+        for number in 5000..5900 {
+            open(&mut table, &format!("flood {number}"), Purpose::Login, "x", now);
+        }
+        assert_eq!(taken(&mut table, "somebody", &Purpose::Login, now), ["his"]);
+        assert!(table.ends.len() <= 1000 && table.open.len() <= 1000);
     }
 
     #[test]
     fn one_connection_cannot_use_the_table_up() {
         let (mut table, now) = (Challenges::new(8), Instant::now());
         for _ in 0..1000 {
-            open(&mut table, "flood", Purpose::Login, "x", now).expect("its own give way");
-            open(&mut table, "quick", Purpose::Login, "x", now).expect("room");
+            open(&mut table, "flood", Purpose::Login, "x", now);
+            open(&mut table, "quick", Purpose::Login, "x", now);
             table.take("quick", &Purpose::Login, now);
         }
         assert_eq!((table.ends.len(), table.open.len()), (4, 1));
-        open(&mut table, "other", Purpose::Login, "x", now).expect("room for others");
+        open(&mut table, "other", Purpose::Login, "x", now);
     }
 
     #[test]

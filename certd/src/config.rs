@@ -87,10 +87,22 @@ pub struct Policy {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trust {
+    /// By whose hand keys are registered.
+    pub registration: Registration,
     /// A key may be registered because the gateway says that the client proved it in the TLS handshake.
     pub registration_by_loaded_certificate: bool,
     /// A user may log in because the gateway says so of his key.
     pub tls_certificate_login: TlsLogin,
+}
+
+/// `registration`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Users register through the gateway, which carries their sessions and could register for them.
+    Gateway,
+    /// Root registers for them, on certd's own socket. The gateway registers nothing.
+    Root,
 }
 
 /// `tls_certificate_login`
@@ -156,7 +168,11 @@ impl Default for Policy {
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { registration_by_loaded_certificate: true, tls_certificate_login: TlsLogin::Limited }
+        Self {
+            registration: Registration::Gateway,
+            registration_by_loaded_certificate: true,
+            tls_certificate_login: TlsLogin::Limited,
+        }
     }
 }
 
@@ -217,6 +233,7 @@ mod tests {
     fn an_empty_file_is_a_valid_configuration() {
         let config = read("").expect("valid");
         assert!(config.policy.require_key_possession && !config.policy.keys_for_root);
+        assert_eq!(config.trust.registration, Registration::Gateway);
         assert_eq!(config.trust.tls_certificate_login, TlsLogin::Limited);
         assert_eq!(config.registry_limits(), registry::Limits { per_user: 64, total: 100_000 });
     }
@@ -228,10 +245,11 @@ mod tests {
              [peers]\ngateway = '1'\nauthd = '2'\n[assertion]\nkey = '/k'\n\
              [limits]\nkeys_per_user = 1\nkeys_total = 2\nchallenges_total = 4\nrefusal_step_ms = 5\n\
              [policy]\nrequire_key_possession = false\nkeys_for_root = true\n\
-             [trust]\nregistration_by_loaded_certificate = false\ntls_certificate_login = 'off'\n",
+             [trust]\nregistration = 'root'\nregistration_by_loaded_certificate = false\ntls_certificate_login = 'off'\n",
         )
         .expect("valid");
         assert_eq!(config.trust.tls_certificate_login, TlsLogin::Off);
+        assert_eq!(config.trust.registration, Registration::Root);
     }
 
     #[test]
@@ -240,6 +258,7 @@ mod tests {
             ("usr = 'x'", "usr"),
             ("[policy]\nrequire_key_posession = false", "require_key_posession"),
             ("[trust]\ntls_certificate_login = 'yes'", "yes"),
+            ("[trust]\nregistration = 'local'", "local"),
             ("state_dir = 'relative'", "state_dir"),
             ("[socket]\npath = '/a'\nauthd_path = '/a'", "socket.authd_path"),
             ("[limits]\nkeys_per_user = 0", "limits.keys_per_user"),

@@ -3,7 +3,7 @@
 use doorward_proto::Reason;
 
 use crate::{
-    assertion, challenge, key,
+    assertion, key,
     registry::{Failed, Refusal},
     rights, x509,
 };
@@ -41,9 +41,6 @@ pub enum CertError {
     /// A login that failed, for whatever cause.
     #[error("not authenticated")]
     NotAnswered,
-    /// The table of challenges is full.
-    #[error(transparent)]
-    Challenges(#[from] challenge::Full),
     /// A bound on what is under way.
     #[error("too much is under way; try again")]
     Busy,
@@ -96,9 +93,7 @@ impl CertError {
                 Reason::Forbidden
             }
             Self::NoSuchKey => Reason::NotFound,
-            Self::Refused(Refusal::UserFull(_) | Refusal::Full) | Self::Challenges(_) | Self::Busy => {
-                Reason::TooMany
-            }
+            Self::Refused(Refusal::UserFull(_) | Refusal::Full) | Self::Busy => Reason::TooMany,
             Self::Late | Self::Store(Failed::Late) => Reason::TimedOut,
             Self::FellBehind
             | Self::Stopping

@@ -48,6 +48,9 @@ pub enum Denied {
     /// Another user's key, without full access.
     #[error("another user's keys need full access")]
     Another,
+    /// A registration in a session, where root registers.
+    #[error("keys are registered by root on the host itself: doorward certs register --user NAME FILE")]
+    ByRoot,
     /// uid 0, where the configuration does not say so.
     #[error("keys for root are switched off")]
     Root,
@@ -71,15 +74,27 @@ pub fn list(caller: &Caller) -> Result<Whose, Denied> {
     Ok(if caller.full { Whose::All } else { Whose::One(caller.user.clone()) })
 }
 
+/// What the configuration says of registrations.
+#[derive(Debug, Clone, Copy)]
+pub struct Registrations {
+    /// Users register for themselves. If not, no session does: whoever carries one could.
+    pub in_sessions: bool,
+    /// root may have keys.
+    pub for_root: bool,
+}
+
 /// Whether `caller` may register a key of his own.
 ///
 /// # Errors
 /// [`Denied`] says why not.
-pub fn register(caller: &Caller, keys_for_root: bool, now: i64) -> Result<(), Denied> {
+pub fn register(caller: &Caller, registrations: Registrations, now: i64) -> Result<(), Denied> {
+    if !registrations.in_sessions {
+        return Err(Denied::ByRoot);
+    }
     allowed(caller, Action::Register)?;
     recent(caller, now)?;
     // A session without a uid is not a local user's: it is not root's either.
-    if (caller.uid == Some(0) || caller.user == "root") && !keys_for_root {
+    if (caller.uid == Some(0) || caller.user == "root") && !registrations.for_root {
         return Err(Denied::Root);
     }
     Ok(())
@@ -120,6 +135,8 @@ mod tests {
     use super::*;
 
     const NOW: i64 = 1_800_000_000;
+    const USUAL: Registrations = Registrations { in_sessions: true, for_root: false };
+    const FOR_ROOT: Registrations = Registrations { in_sessions: true, for_root: true };
 
     fn caller() -> Caller {
         Caller {
@@ -161,19 +178,30 @@ mod tests {
             ("", 0, Err(Denied::Method)),
         ] {
             let caller = Caller { method: method.into(), login_time: NOW.saturating_sub(age), ..caller() };
-            assert_eq!(register(&caller, false, NOW), expected, "{method} {age}");
+            assert_eq!(register(&caller, USUAL, NOW), expected, "{method} {age}");
             assert_eq!(revoke(&caller, "", NOW).map(drop), expected, "{method} {age}");
         }
     }
 
     #[test]
     fn root_has_keys_only_where_configured() {
-        assert_eq!(register(&root(), false, NOW), Err(Denied::Root));
-        assert_eq!(register(&root(), true, NOW), Ok(()));
+        assert_eq!(register(&root(), USUAL, NOW), Err(Denied::Root));
+        assert_eq!(register(&root(), FOR_ROOT, NOW), Ok(()));
         let toor = Caller { user: "toor".into(), ..root() };
-        assert_eq!(register(&toor, false, NOW), Err(Denied::Root));
+        assert_eq!(register(&toor, USUAL, NOW), Err(Denied::Root));
         let named = Caller { uid: None, ..root() };
-        assert_eq!(register(&named, false, NOW), Err(Denied::Root));
+        assert_eq!(register(&named, USUAL, NOW), Err(Denied::Root));
+    }
+
+    #[test]
+    fn where_root_registers_no_session_does_and_every_session_may_still_revoke() {
+        for for_root in [false, true] {
+            let by_root = Registrations { in_sessions: false, for_root };
+            for caller in [caller(), root(), Caller { full: true, acl: vec!["#".into()], ..caller() }] {
+                assert_eq!(register(&caller, by_root, NOW), Err(Denied::ByRoot));
+            }
+        }
+        assert_eq!(revoke(&caller(), "", NOW), Ok("alice".into()));
     }
 
     #[test]
@@ -188,7 +216,7 @@ mod tests {
     fn the_acl_of_each_action_counts() {
         let reader = Caller { acl: vec!["sysadm.rpc.settings.list_*".into()], ..caller() };
         assert!(list(&reader).is_ok());
-        assert_eq!(register(&reader, true, NOW), Err(Denied::Acl));
+        assert_eq!(register(&reader, FOR_ROOT, NOW), Err(Denied::Acl));
         assert_eq!(revoke(&reader, "", NOW), Err(Denied::Acl));
     }
 }

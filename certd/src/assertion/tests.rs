@@ -149,10 +149,8 @@ fn the_key_file_may_come_later_and_change() {
     assert!(by(&first).is_ok());
     assert!(matches!(by(&second), Err(Refused::Invalid(_))));
     fs::write(&path, second.pem()).expect("written");
-    assert!(by(&second).is_ok());
+    // Whoever stole the old key may be the first to come.
     assert!(by(&first).is_err(), "the old key is not believed any more");
-    // Nothing of it is read while assertions verify.
-    fs::remove_file(&path).expect("removed");
     assert!(by(&second).is_ok());
 }
 

@@ -6,6 +6,7 @@ mod store;
 use std::path::Path;
 
 pub use store::{Failed, OpenError, Point, Watch};
+use tokio::sync::broadcast;
 
 use crate::{
     key::{Fingerprint, PublicKey, SignatureClass},
@@ -14,6 +15,9 @@ use crate::{
 
 /// Entries of one page of a listing.
 const PAGE: u32 = 64;
+
+/// Revocations that a watcher may be behind.
+const BEHIND: usize = 1024;
 
 /// Keys that an unhinted search tries at most.
 pub const SEARCH_MAX: u32 = 1000;
@@ -204,6 +208,7 @@ pub enum Imported {
 pub struct Registry {
     store: store::Store,
     limits: Limits,
+    revoked: broadcast::Sender<Revocation>,
 }
 
 impl Registry {
@@ -212,7 +217,11 @@ impl Registry {
     /// # Errors
     /// When the files cannot be used; says which, why, and how to mend it.
     pub fn open(directory: &Path, limits: Limits, watch: Watch) -> Result<Self, OpenError> {
-        Ok(Self { store: store::Store::open(directory, watch)?, limits })
+        Ok(Self {
+            store: store::Store::open(directory, watch)?,
+            limits,
+            revoked: broadcast::Sender::new(BEHIND),
+        })
     }
 
     /// Registers a key. On disk when this returns.
@@ -221,7 +230,8 @@ impl Registry {
     /// The rules' refusal, or the store's failure: then nothing has changed.
     pub async fn register(&self, entry: Entry) -> Result<Result<Registered, Refusal>, Failed> {
         let limits = self.limits;
-        self.store.register(entry, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
+        let decide = move |facts: &Facts, new: &Entry| decide(facts, &new.user, new.proven, limits);
+        self.store.register(entry, decide, self.teller()).await
     }
 
     /// Takes an entry as it was exported. On disk when this returns.
@@ -247,7 +257,19 @@ impl Registry {
         by: String,
         now: i64,
     ) -> Result<bool, Failed> {
-        self.store.revoke(fingerprint, user, by, now).await
+        self.store.revoke(Revocation { fingerprint, user, revoked: now }, by, self.teller()).await
+    }
+
+    /// Every revocation from now on, displaced keys included.
+    pub fn revoked(&self) -> broadcast::Receiver<Revocation> {
+        self.revoked.subscribe()
+    }
+
+    /// Tells who watches, as soon as it is on disk: whoever asked for it may have given up by then.
+    fn teller(&self) -> impl FnOnce(Revocation) + Send + 'static {
+        let watchers = self.revoked.clone();
+        // Nobody watching is fine: a watcher asks for what it missed.
+        move |revocation| drop(watchers.send(revocation))
     }
 
     /// Notes a login, by which the key is proven if `proves`. False when it is not `user`'s any more.

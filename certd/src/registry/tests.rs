@@ -359,3 +359,47 @@ fn a_page_that_was_overwritten_is_noticed_at_the_start() {
     });
     assert!(said.contains("damaged"), "{said}");
 }
+
+#[tokio::test]
+async fn displacing_fills_no_history() {
+    let fixture = fixture();
+    for round in 0..100 {
+        fixture.register(unproven(round, "mallory")).await.expect("room");
+        let key = fixture.register(entry(round, "accomplice")).await.expect("displaced").fingerprint;
+        let revoked = fixture.registry.revoke(key, "accomplice".into(), "x".into(), i64::from(round)).await;
+        assert_eq!(revoked, Ok(true));
+    }
+    let (mut count, mut after) = (0, 0);
+    while let (page, Some(next)) = fixture.registry.export(after).await.expect("works") {
+        count += page.len();
+        after = next;
+    }
+    assert_eq!(count, 2 * 64);
+}
+
+/// A client that hangs up, or a disk so slow that the call is given up, must not keep alive what the key opened.
+#[tokio::test]
+async fn who_watches_hears_of_a_revocation_whose_caller_gave_up() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (go_on, wait) = std::sync::mpsc::channel();
+    let watch = Watch::by(move |at| {
+        if at == Point::Applied {
+            let _ = wait.recv();
+        }
+    });
+    let registry = Registry::open(directory.path(), LIMITS, watch).expect("an empty registry");
+    go_on.send(()).expect("the writer is there");
+    let key = entry(1, "alice").fingerprint;
+    registry.register(unproven(1, "alice")).await.expect("works").expect("room");
+    let mut watcher = registry.revoked();
+    let mut given_up = Box::pin(registry.revoke(key, "alice".into(), "alice".into(), 300));
+    assert!(futures_util::poll!(&mut given_up).is_pending());
+    drop(given_up);
+    assert!(watcher.try_recv().is_err(), "it is not on disk yet");
+    go_on.send(()).expect("the writer is there");
+    let soon = std::time::Duration::from_secs(60);
+    let told = tokio::time::timeout(soon, watcher.recv()).await.expect("told in time").expect("told");
+    assert_eq!(told, Revocation { fingerprint: key, user: "alice".into(), revoked: 300 });
+    assert_eq!(registry.find(key).await, Ok(None));
+    tokio::task::spawn_blocking(move || registry.close()).await.expect("closed");
+}

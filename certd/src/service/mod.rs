@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use doorward_launch::log::Sparingly;
 use doorward_proto::certd::v1 as wire;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,14 +23,13 @@ pub use self::{proofs::ProofsService, registry::RegistryService, store::StoreSer
 use crate::{
     assertion::{self, Caller, Verifier},
     challenge::{self, Challenges, Purpose, ServerKey},
-    config::{Config, TlsLogin},
+    config::{Config, Registration, TlsLogin},
     error::CertError,
-    registry::{Entry, Registry, Revocation},
+    registry::{Entry, Registry},
+    rights::Registrations,
     x509,
 };
 
-/// Revocations that a watcher may be behind.
-const BEHIND: usize = 1024;
 /// Watchers at a time: authd, and one that it replaces.
 const WATCHERS: usize = 8;
 /// Listings that are being read, each a page in memory; exports, which are root's, have their own.
@@ -37,6 +37,8 @@ const LISTINGS: usize = 16;
 const EXPORTS: usize = 2;
 /// How long a proof may wait to be computed.
 const COMPUTING: Duration = Duration::from_secs(10);
+/// Lines about refusals in a second; the others are counted.
+const LINES: u32 = 20;
 /// Refused proofs that wait for their time.
 const WAITING_REFUSALS: usize = 1024;
 
@@ -47,7 +49,6 @@ pub struct Core {
     verifier: Verifier,
     challenges: Mutex<Challenges>,
     rules: Rules,
-    revoked: broadcast::Sender<Revocation>,
     watchers: Arc<Semaphore>,
     listings: Arc<Semaphore>,
     exports: Arc<Semaphore>,
@@ -56,6 +57,7 @@ pub struct Core {
     /// Proofs that are computed: those with a hint do not wait for searches.
     hinted: Arc<Semaphore>,
     unhinted: Arc<Semaphore>,
+    lines: Mutex<Sparingly>,
     stop: CancellationToken,
 }
 
@@ -63,7 +65,8 @@ pub struct Core {
 #[derive(Debug)]
 struct Rules {
     require_possession: bool,
-    keys_for_root: bool,
+    registrations: Registrations,
+    /// Where nothing is registered through the gateway, its word proves nothing either.
     loaded_registers: bool,
     loaded_login: TlsLogin,
     refusal_step: Duration,
@@ -72,6 +75,10 @@ struct Rules {
 impl Core {
     /// Over an open registry.
     pub fn new(config: &Config, registry: Registry, stop: CancellationToken) -> Arc<Self> {
+        let in_sessions = match config.trust.registration {
+            Registration::Gateway => true,
+            Registration::Root => false,
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             registry,
@@ -79,12 +86,11 @@ impl Core {
             challenges: Mutex::new(Challenges::new(config.limits.challenges_total)),
             rules: Rules {
                 require_possession: config.policy.require_key_possession,
-                keys_for_root: config.policy.keys_for_root,
-                loaded_registers: config.trust.registration_by_loaded_certificate,
+                registrations: Registrations { in_sessions, for_root: config.policy.keys_for_root },
+                loaded_registers: in_sessions && config.trust.registration_by_loaded_certificate,
                 loaded_login: config.trust.tls_certificate_login,
                 refusal_step: Duration::from_millis(config.limits.refusal_step_ms.into()),
             },
-            revoked: broadcast::Sender::new(BEHIND),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             listings: Arc::new(Semaphore::new(LISTINGS)),
             exports: Arc::new(Semaphore::new(EXPORTS)),
@@ -92,6 +98,7 @@ impl Core {
             searches: searches::Searches::default(),
             hinted: Arc::new(Semaphore::new(cores)),
             unhinted: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            lines: Mutex::new(Sparingly::of(LINES)),
             stop,
         })
     }
@@ -120,7 +127,7 @@ impl Core {
         let server = ServerKey::from_wire(server_key)
             .ok_or(CertError::Malformed("server_key is neither 32 bytes nor empty"))?;
         let text = challenge::text(getrandom::fill)?;
-        let asked = self.challenges().open(connection, purpose, server, text, Instant::now())?;
+        let asked = self.challenges().open(connection, purpose, server, text, Instant::now());
         Ok(wire::ChallengeReply { test_string: asked.text, context: asked.context })
     }
 
@@ -130,9 +137,20 @@ impl Core {
         turn.map_err(|_| CertError::Busy)?.map_err(|_| CertError::Stopping)
     }
 
-    /// Tells every watcher. Nobody watching is fine: a watcher asks for what it missed.
-    fn tell_revoked(&self, revocation: Revocation) {
-        let _ = self.revoked.send(revocation);
+    /// Logs a failure once, as it is answered.
+    fn refused(&self, what: &'static str, error: &CertError) -> Status {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        match error {
+            CertError::Store(failed) => tracing::error!(what, %failed, "refused"),
+            CertError::Fault | CertError::Random(_) => tracing::error!(what, %error, "refused"),
+            // A client makes as many of these as it likes.
+            _ => {
+                if let Some(unsaid) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).now() {
+                    tracing::info!(what, %error, cause, unsaid, "refused");
+                }
+            }
+        }
+        error.to_wire()
     }
 }
 
@@ -161,11 +179,17 @@ fn check_source(source: &str) -> Result<(), CertError> {
 
 /// A nickname or an e-mail address: it is shown in lines of text, so it must not begin one.
 fn check_text(text: &str, limit: usize, sentence: &'static str) -> Result<(), CertError> {
-    if text.chars().count() <= limit && !text.chars().any(char::is_control) {
+    if text.chars().count() <= limit && !text.chars().any(|c| c.is_control() || arranges(c)) {
         Ok(())
     } else {
         Err(CertError::Malformed(sentence))
     }
+}
+
+/// Characters that show nothing and arrange what is around them: line and paragraph ends (which graphical
+/// clients take for a new line), and marks that turn the direction of writing.
+fn arranges(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn check_texts(nickname: &str, email: &str) -> Result<(), CertError> {
@@ -173,21 +197,10 @@ fn check_texts(nickname: &str, email: &str) -> Result<(), CertError> {
     check_text(email, 254, "email is longer than 254 characters or holds control characters")
 }
 
-/// Logs a failure once, as it is answered.
-fn refused(what: &'static str, error: &CertError) -> Status {
-    let status = error.to_wire();
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    match error {
-        CertError::Store(failed) => tracing::error!(what, %failed, "refused"),
-        CertError::Fault | CertError::Random(_) => tracing::error!(what, %error, "refused"),
-        _ => tracing::info!(what, %error, cause, "refused"),
-    }
-    status
-}
-
 fn to_wire(entry: Entry) -> wire::Entry {
     // A certificate that was taken once is readable for ever; one of a damaged file is shown without.
-    let certificate = (!entry.certificate.is_empty()).then(|| x509::read(&entry.certificate).ok()).flatten();
+    let certificate =
+        (!entry.certificate.is_empty()).then(|| x509::read_registered(&entry.certificate).ok()).flatten();
     let (subject, not_before, not_after) =
         certificate.map_or_else(Default::default, |found| (found.subject, found.not_before, found.not_after));
     wire::Entry {
@@ -208,5 +221,26 @@ fn to_wire(entry: Entry) -> wire::Entry {
         subject,
         not_before,
         not_after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_begins_a_line_or_turns_one_around() {
+        for good in
+            ["", "laptop", "B\u{fc}ro \u{2014} 2", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}", "\u{1f4bb}", "a: b"]
+        {
+            assert!(check_texts(good, "").is_ok() && check_texts("", good).is_ok(), "{good:?}");
+        }
+        for bad in
+            ['\n', '\r', '\0', '\u{1b}', '\u{85}', '\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}', '\u{200f}']
+        {
+            let text = format!("laptop{bad}Proven: yes");
+            assert!(check_texts(&text, "").is_err() && check_texts("", &text).is_err(), "{text:?}");
+        }
+        assert!(check_texts(&"x".repeat(129), "").is_err());
     }
 }

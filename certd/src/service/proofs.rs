@@ -13,7 +13,7 @@ use tokio::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Core, check_connection, check_source, now, refused};
+use super::{Core, check_connection, check_source, now};
 use crate::{
     assertion,
     challenge::Purpose,
@@ -42,7 +42,7 @@ impl proofs_server::Proofs for ProofsService {
     ) -> Result<Response<ChallengeReply>, Status> {
         let request = request.into_inner();
         let reply = self.0.challenge(&request.connection, Purpose::Login, &request.server_key);
-        reply.map(Response::new).map_err(|error| refused("challenge", &error))
+        reply.map(Response::new).map_err(|error| self.0.refused("challenge", &error))
     }
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Verified>, Status> {
@@ -58,7 +58,7 @@ impl proofs_server::Proofs for ProofsService {
         if let Ok(verified) = &verdict {
             tracing::info!(user = verified.user, source = request.source, "a key answered");
         }
-        verdict.map(Response::new).map_err(|error| refused("verify", &error))
+        verdict.map(Response::new).map_err(|error| self.0.refused("verify", &error))
     }
 
     async fn loaded(&self, request: Request<LoadedRequest>) -> Result<Response<Verified>, Status> {
@@ -74,7 +74,7 @@ impl proofs_server::Proofs for ProofsService {
         if let Ok(verified) = &verdict {
             tracing::info!(user = verified.user, source = request.source, "a loaded key is registered");
         }
-        verdict.map(Response::new).map_err(|error| refused("loaded", &error))
+        verdict.map(Response::new).map_err(|error| self.0.refused("loaded", &error))
     }
 
     async fn watch_revoked(
@@ -82,7 +82,7 @@ impl proofs_server::Proofs for ProofsService {
         request: Request<WatchRevokedRequest>,
     ) -> Result<Response<Self::WatchRevokedStream>, Status> {
         let watch = self.watch(request.get_ref().since).await;
-        watch.map(Response::new).map_err(|error| refused("watch", &error))
+        watch.map(Response::new).map_err(|error| self.0.refused("watch", &error))
     }
 }
 
@@ -127,12 +127,12 @@ impl ProofsService {
         let core = &self.0;
         let live = async || core.registry.find(fingerprint).await;
         let entry = live().await?.filter(|entry| entry.user == user).ok_or(CertError::NotAnswered)?;
-        if user == "root" && !core.rules.keys_for_root {
+        if user == "root" && !core.rules.registrations.for_root {
             tracing::warn!(key = %fingerprint, "keys for root are switched off");
             return Err(CertError::NotAnswered);
         }
         if !entry.certificate.is_empty()
-            && let Err(why) = x509::policy(&entry.certificate, now())
+            && let Err(why) = x509::policy_of_registered(&entry.certificate, now())
         {
             tracing::info!(user, key = %fingerprint, %why, "the key's certificate is not valid");
             return Err(CertError::NotAnswered);
@@ -161,7 +161,8 @@ impl ProofsService {
             return Err(CertError::NotAnswered);
         }
         let key = PublicKey::from_spki(&request.key).map_err(|_| CertError::NotAnswered)?;
-        match x509::policy(&request.certificate, now()) {
+        // Only a registered key goes on from here, so a fit one.
+        match x509::policy_of_registered(&request.certificate, now()) {
             Ok(certificate) if certificate.key == key => {}
             other => {
                 let why = other.err().unwrap_or(x509::Refused::OtherKey);
@@ -200,21 +201,21 @@ impl ProofsService {
     ) -> Result<<Self as proofs_server::Proofs>::WatchRevokedStream, CertError> {
         let place = self.0.watchers.clone().try_acquire_owned().map_err(|_| CertError::Busy)?;
         // First listen, then look back: what happens in between comes twice rather than never.
-        let live = self.0.revoked.subscribe();
+        let live = self.0.registry.revoked();
         let past = if since > 0 { self.0.registry.revocations(since).await? } else { Vec::new() };
         let head = std::iter::once(RevokedEvent::default()).chain(past.into_iter().map(event)).map(Ok);
-        let tail = stream::unfold(Some((live, place, self.0.stop.clone())), |state| async move {
-            let (mut live, place, stop) = state?;
+        let tail = stream::unfold(Some((live, place, self.0.clone())), |state| async move {
+            let (mut live, place, core) = state?;
             let next = tokio::select! {
                 next = live.recv() => next.map_err(|error| match error {
                     RecvError::Lagged(_) => CertError::FellBehind,
                     RecvError::Closed => CertError::Stopping,
                 }),
-                () = stop.cancelled() => Err(CertError::Stopping),
+                () = core.stop.cancelled() => Err(CertError::Stopping),
             };
             match next {
-                Ok(revocation) => Some((Ok(event(revocation)), Some((live, place, stop)))),
-                Err(error) => Some((Err(refused("watch", &error)), None)),
+                Ok(revocation) => Some((Ok(event(revocation)), Some((live, place, core)))),
+                Err(error) => Some((Err(core.refused("watch", &error)), None)),
             }
         });
         Ok(Box::pin(stream::iter(head).chain(tail)))

@@ -10,14 +10,14 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::{Core, check_connection, check_texts, now, refused, to_wire};
+use super::{Core, check_connection, check_texts, now, to_wire};
 use crate::{
     assertion::Caller,
     challenge::Purpose,
     error::CertError,
     key::{PublicKey, SIGNATURE_MAX},
     proof::{self, Forms},
-    registry::{self, Failed, Page, Revocation},
+    registry::{self, Failed, Page},
     rights, x509,
 };
 
@@ -37,7 +37,7 @@ impl registry_server::Registry for RegistryService {
             .0
             .caller(&request.get_ref().assertion)
             .and_then(|caller| Ok(rights::list(&caller)?))
-            .map_err(|error| refused("list", &error))?;
+            .map_err(|error| self.0.refused("list", &error))?;
         let page = move |core: Arc<Core>, after| {
             let whose = whose.clone();
             async move { core.registry.list(whose, after).await }
@@ -50,24 +50,26 @@ impl registry_server::Registry for RegistryService {
         request: Request<RegisterChallengeRequest>,
     ) -> Result<Response<ChallengeReply>, Status> {
         let request = request.into_inner();
-        self.challenge(&request).map(Response::new).map_err(|error| refused("register challenge", &error))
+        self.challenge(&request)
+            .map(Response::new)
+            .map_err(|error| self.0.refused("register challenge", &error))
     }
 
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterReply>, Status> {
         let reply = self.add(request.into_inner()).await;
-        reply.map(Response::new).map_err(|error| refused("register", &error))
+        reply.map(Response::new).map_err(|error| self.0.refused("register", &error))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeReply>, Status> {
         let reply = self.withdraw(request.into_inner()).await;
-        reply.map(Response::new).map_err(|error| refused("revoke", &error))
+        reply.map(Response::new).map_err(|error| self.0.refused("revoke", &error))
     }
 }
 
 impl RegistryService {
     fn challenge(&self, request: &RegisterChallengeRequest) -> Result<ChallengeReply, CertError> {
         let caller = self.0.caller(&request.assertion)?;
-        rights::register(&caller, self.0.rules.keys_for_root, now())?;
+        rights::register(&caller, self.0.rules.registrations, now())?;
         self.0.challenge(&request.connection, purpose(&caller), &request.server_key)
     }
 
@@ -75,7 +77,7 @@ impl RegistryService {
         let core = &self.0;
         let caller = core.caller(&request.assertion)?;
         let now = now();
-        rights::register(&caller, core.rules.keys_for_root, now)?;
+        rights::register(&caller, core.rules.registrations, now)?;
         check_connection(&request.connection)?;
         check_texts(&request.nickname, &request.email)?;
         let key = PublicKey::parse(&request.public_key)?;
@@ -95,7 +97,6 @@ impl RegistryService {
         tracing::info!(user = entry.user, key = %entry.fingerprint, proven, "a key is registered");
         if let Some(user) = registered.displaced {
             tracing::warn!(user, key = %entry.fingerprint, by = entry.user, "an unproven key is displaced");
-            core.tell_revoked(Revocation { fingerprint: entry.fingerprint, user, revoked: now });
         }
         Ok(RegisterReply { entry: Some(to_wire(entry)) })
     }
@@ -140,7 +141,6 @@ impl RegistryService {
             return Err(CertError::NoSuchKey);
         }
         tracing::info!(user, key = %fingerprint, by = caller.user, "a key is revoked");
-        self.0.tell_revoked(Revocation { fingerprint, user, revoked: now });
         Ok(RevokeReply {})
     }
 }
@@ -165,7 +165,7 @@ where
     P: Fn(Arc<Core>, i64) -> F + Send + 'static,
     F: Future<Output = Result<Page, Failed>> + Send,
 {
-    let place = among.clone().try_acquire_owned().map_err(|_| refused("list", &CertError::Busy))?;
+    let place = among.clone().try_acquire_owned().map_err(|_| core.refused("list", &CertError::Busy))?;
     let start = (core.clone(), place, page, Some(0));
     let pages = stream::try_unfold(start, |(core, place, page, after)| async move {
         let Some(after) = after else { return Ok(None) };
@@ -173,7 +173,7 @@ where
             fetched = page(core.clone(), after) => fetched.map_err(CertError::Store),
             () = core.stop.cancelled() => Err(CertError::Stopping),
         };
-        let (entries, next) = fetched.map_err(|error| refused("list", &error))?;
+        let (entries, next) = fetched.map_err(|error| core.refused("list", &error))?;
         Ok(Some((entries, (core, place, page, next))))
     });
     let flat = pages.flat_map(|page: Result<Vec<registry::Entry>, Status>| {

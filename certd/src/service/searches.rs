@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -42,6 +43,7 @@ impl Searches {
     }
 
     fn place(&self, source: &str) -> Result<(Place, Arc<Semaphore>), CertError> {
+        let source = &host(source);
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= SOURCES && !sources.contains_key(source) {
             return Err(CertError::Busy);
@@ -53,6 +55,18 @@ impl Searches {
         }
         *waiting += 1;
         Ok((Place { sources: self.0.clone(), source: source.to_owned() }, turn.clone()))
+    }
+}
+
+/// All addresses that one host may have: of IPv6 a /64.
+fn host(source: &str) -> String {
+    match source.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => source.to_owned(),
     }
 }
 
@@ -90,6 +104,20 @@ mod tests {
         };
         drop((second, other));
         assert!(searches.0.lock().expect("no panic").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_host_has_one_turn_by_whichever_of_its_addresses() {
+        let searches = Searches::default();
+        let _first = searches.turn("2001:db8:1:2::1").await.expect("free");
+        let mut same = pin!(searches.turn("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert!(poll!(same.as_mut()).is_pending());
+        for other in ["2001:db8:1:3::1", "192.0.2.1", "192.0.2.2", "uid 1000"] {
+            searches.turn(other).await.expect(other);
+        }
+        let _mapped = searches.turn("::ffff:192.0.2.1").await.expect("free");
+        let mut same = pin!(searches.turn("192.0.2.1"));
+        assert!(poll!(same.as_mut()).is_pending());
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Core, check_source, check_texts, now, refused,
+    Core, check_source, check_texts, now,
     registry::{Entries, certificate, entries},
 };
 use crate::{
@@ -48,9 +48,9 @@ impl store_server::Store for StoreService {
             while batch.len() < TOGETHER {
                 let next = tokio::select! {
                     next = timeout(SILENCE, incoming.message()) => next,
-                    () = self.0.stop.cancelled() => return Err(refused("import", &CertError::Stopping)),
+                    () = self.0.stop.cancelled() => return Err(self.0.refused("import", &CertError::Stopping)),
                 };
-                match next.map_err(|_| refused("import", &CertError::Late))?? {
+                match next.map_err(|_| self.0.refused("import", &CertError::Late))?? {
                     Some(entry) => {
                         number += 1;
                         batch.push((number, entry));
@@ -68,7 +68,7 @@ impl store_server::Store for StoreService {
                     Ok(Imported::Added) => reply.added += 1,
                     Ok(Imported::Known) => reply.known += 1,
                     // The disk's failure is everybody's: the rest would fail too.
-                    Err(error @ CertError::Store(_)) => return Err(refused("import", &error)),
+                    Err(error @ CertError::Store(_)) => return Err(self.0.refused("import", &error)),
                     Err(error) if reply.refused.len() < TOLD => {
                         reply.refused.push(format!("entry {number}: {error}"));
                     }
@@ -97,7 +97,7 @@ impl StoreService {
         if !assertion::is_user(&entry.user) {
             return Err(CertError::Malformed("the user's name cannot be one"));
         }
-        if entry.user == "root" && !self.0.rules.keys_for_root {
+        if entry.user == "root" && !self.0.rules.registrations.for_root {
             return Err(crate::rights::Denied::Root.into());
         }
         check_texts(&entry.nickname, &entry.email)?;

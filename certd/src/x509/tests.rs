@@ -124,3 +124,19 @@ proptest::proptest! {
         let _ = read(&[b"\x30\x82".as_slice(), &bytes].concat());
     }
 }
+
+/// A listing reads 64 of them for each request, on the threads that everybody is served by.
+#[test]
+fn a_certificate_whose_key_is_registered_is_read_without_looking_for_weaknesses() {
+    let der = der_of(&Key::rsa(4096).certificate("/CN=x", &[]));
+    assert_eq!(read_registered(&der), read(&der));
+    let time = |read: fn(&[u8]) -> Result<Accepted, Refused>| {
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            read(&der).expect("taken");
+        }
+        started.elapsed()
+    };
+    let (registered, new) = (time(read_registered), time(read));
+    assert!(registered * 5 < new, "{registered:?}, and {new:?} when it is new");
+}

@@ -182,3 +182,79 @@ fn a_read_only_file_system_is_named_at_the_start() {
     mounted.remount("rw");
     open().expect("healed").close();
 }
+
+/// An ext4 in a file, which turns read-only when its kernel finds an error, as disks that die do. A tmpfs
+/// cannot be remounted read-only while a registry is open on it.
+fn with_ext4(test: &str) -> Option<(tempfile::TempDir, Mounted)> {
+    if not_root(test) {
+        return None;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (image, state) = (directory.path().join("disk"), directory.path().join("state"));
+    std::fs::create_dir(&state).expect("made");
+    let made = std::fs::File::create(&image).and_then(|file| file.set_len(16 << 20)).is_ok()
+        && run(Command::new("mkfs.ext4").arg("-q").arg(&image))
+        && run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).args([&image, &state]));
+    if !made {
+        crate::store::skip(&format!("{test}: may not make and mount an ext4"));
+        return None;
+    }
+    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("ours");
+    Some((directory, Mounted(state)))
+}
+
+fn run(command: &mut Command) -> bool {
+    command.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_turns_read_only_refuses_and_another_in_its_place_heals() {
+    let test = "a_file_system_that_turns_read_only_refuses_and_another_in_its_place_heals";
+    let Some((directory, mounted)) = with_ext4(test) else { return };
+    let authd = prepared(directory.path());
+    let _certd = Certd::start(directory.path(), "exec \"$@\"", &[]);
+    let mut client = Client::new(directory.path(), &authd).await;
+    for _ in 0..5 {
+        client.register().await.expect("registered");
+    }
+    let device =
+        Command::new("findmnt").args(["-no", "SOURCE"]).arg(&mounted.0).output().expect("findmnt runs");
+    let device = String::from_utf8(device.stdout).expect("text");
+    let name = Path::new(device.trim()).file_name().expect("a device");
+    std::fs::write(Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"), "x").expect("an error");
+
+    // SQLite tells of no more than a failed write; opening the files anew says why.
+    let (code, sentence) = client.register().await.expect_err("refused");
+    assert!(code == Code::Unavailable && sentence.contains("nothing was changed"), "{sentence}");
+    client.state_is_intact().await;
+    for _ in 0..3 {
+        let (code, sentence) = client.register().await.expect_err("refused");
+        assert_eq!(
+            (code, sentence.as_str()),
+            (Code::Unavailable, "the registry is on a read-only file system; nothing was changed")
+        );
+        // The old state is there to be read: keys open doors as long as it is.
+        client.state_is_intact().await;
+    }
+    let first = client.acknowledged[0].clone();
+    let refused = client.gateway.revoke(client.assertion.clone(), first.clone(), "").await;
+    assert_eq!(told(refused).0, Code::Unavailable);
+    client.state_is_intact().await;
+
+    // What an operator does: unmount, repair, mount again. certd runs on.
+    let (image, repaired) = (directory.path().join("disk"), directory.path().join("repaired"));
+    assert!(run(Command::new("umount").arg("-l").arg(&mounted.0)));
+    std::fs::copy(&image, &repaired).expect("copied");
+    // 1: errors were found and corrected.
+    let checked = Command::new("e2fsck").args(["-fy"]).arg(&repaired).output().expect("e2fsck runs");
+    assert!(checked.status.code().is_some_and(|code| code < 4), "{checked:?}");
+    assert!(run(Command::new("mount").args(["-o", "loop"]).args([&repaired, &mounted.0])));
+    client.state_is_intact().await;
+    for _ in 0..5 {
+        client.register().await.expect("healed without a restart");
+    }
+    client.state_is_intact().await;
+    client.gateway.revoke(client.assertion.clone(), first, "").await.expect("revoked");
+    client.acknowledged.remove(0);
+    client.state_is_intact().await;
+}

@@ -136,11 +136,24 @@ async fn contexts_name_the_server_and_strings_are_random() {
 async fn challenges_are_bounded_in_all() {
     let certd = start("[limits]\nchallenges_total = 8\nrefusal_step_ms = 1\n").await;
     let mut asker = certd.asker().await;
-    for number in 0..8 {
-        asker.challenge(&format!("c{number}")).await;
+    let key = Key::ed25519();
+    certd.gateway().await.prove(certd.as_user("alice"), &key, Form::Ed25519).await.expect("registered");
+    // The oldest gives way; whoever answers soon is let in, however many ask.
+    for number in 0..20 {
+        asker.challenge(&format!("flood-{number}")).await;
     }
-    let request = doorward_proto::certd::v1::ChallengeRequest { connection: "c8".into(), server_key: vec![] };
-    assert_eq!(code(&asker.proofs.challenge(request).await), Code::ResourceExhausted);
+    let asked = asker.challenge("c").await;
+    for number in 20..27 {
+        asker.challenge(&format!("flood-{number}")).await;
+    }
+    let good = proof(key.prove(Form::Ed25519, &asked.context, &asked.test_string));
+    asker.verify(good).await.expect("logged in");
+    let asked = asker.challenge("c").await;
+    for number in 0..8 {
+        asker.challenge(&format!("flood-{number}")).await;
+    }
+    let late = proof(key.prove(Form::Ed25519, &asked.context, &asked.test_string));
+    assert_eq!(code(&asker.verify(late).await), Code::Unauthenticated);
 }
 
 async fn refusal(asker: &mut Asker, request: VerifyRequest) -> ((Code, String), Duration) {

@@ -34,10 +34,11 @@ impl Store {
         let writing = open::writer(&path)?;
         let reading = open::reader(&path)?;
         let again = path.clone();
-        let writer =
-            thread::Thread::writer(writing, move || open::writer(&path), watch).map_err(OpenError::Thread)?;
-        let reader =
-            thread::Thread::reader(reading, move || open::reader(&again)).map_err(OpenError::Thread)?;
+        let files = thread::Files::default();
+        let writer = thread::Thread::writer(writing, move || open::writer(&path), files.clone(), watch)
+            .map_err(OpenError::Thread)?;
+        let reader = thread::Thread::reader(reading, move || open::reader(&again), files)
+            .map_err(OpenError::Thread)?;
         Ok(Self { writer, reader, _lock: lock })
     }
 
@@ -45,9 +46,16 @@ impl Store {
         &self,
         entry: Entry,
         decide: impl FnOnce(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
+        tell: impl FnOnce(Revocation) + Send + 'static,
     ) -> Result<Result<Registered, Refusal>, Failed> {
+        let (fingerprint, revoked) = (entry.fingerprint, entry.registered);
+        let told = move |registered: &Result<Registered, Refusal>| {
+            if let Ok(Registered { displaced: Some(user), .. }) = registered {
+                tell(Revocation { fingerprint, user: user.clone(), revoked });
+            }
+        };
         self.writer
-            .call(move |database| {
+            .call_and(told, move |database| {
                 let facts = rows::facts(database, &entry)?;
                 let mut displaced = None;
                 match decide(&facts, &entry) {
@@ -59,6 +67,7 @@ impl Store {
                         rows::revoke(database, entry.fingerprint, None, "displaced", entry.registered)?;
                         rows::insert(database, &entry)?;
                         displaced = facts.holder.map(|(user, _)| user);
+                        rows::forget_old(database, displaced.as_deref().unwrap_or_default())?;
                     }
                 }
                 let entry = rows::find(database, entry.fingerprint)?.unwrap_or(entry);
@@ -104,13 +113,19 @@ impl Store {
 
     pub(super) async fn revoke(
         &self,
-        fingerprint: Fingerprint,
-        user: String,
+        revocation: Revocation,
         by: String,
-        now: i64,
+        tell: impl FnOnce(Revocation) + Send + 'static,
     ) -> Result<bool, Failed> {
+        let told = revocation.clone();
+        let told = move |revoked: &bool| {
+            if *revoked {
+                tell(told)
+            }
+        };
         self.writer
-            .call(move |database| {
+            .call_and(told, move |database| {
+                let Revocation { fingerprint, user, revoked: now } = revocation;
                 let revoked = rows::revoke(database, fingerprint, Some(&user), &by, now)?;
                 rows::forget_old(database, &user)?;
                 Ok(revoked)

@@ -6,7 +6,10 @@
 
 use std::{
     fmt, io,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -115,15 +118,18 @@ trait Job: Send {
     fn answer(self: Box<Self>, all: Result<(), Failed>);
 }
 
-struct Call<W, T> {
+struct Call<W, N, T> {
     work: Option<W>,
+    /// Called with what is done and on disk, whether or not anybody waits for the answer.
+    done: N,
     result: Result<T, Failed>,
     answer: oneshot::Sender<Result<T, Failed>>,
 }
 
-impl<W, T> Job for Call<W, T>
+impl<W, N, T> Job for Call<W, N, T>
 where
     W: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    N: FnOnce(&T) + Send,
     T: Send,
 {
     fn run(&mut self, database: &Connection) -> Result<(), Failed> {
@@ -142,8 +148,13 @@ where
     }
 
     fn answer(self: Box<Self>, all: Result<(), Failed>) {
+        let Self { done, result, answer, .. } = *self;
+        let result = all.and(result);
+        if let Ok(value) = &result {
+            done(value);
+        }
         // A caller that went away at its deadline needs no answer.
-        let _ = self.answer.send(all.and(self.result));
+        let _ = answer.send(result);
     }
 }
 
@@ -159,6 +170,25 @@ impl fmt::Debug for Message {
     }
 }
 
+/// Whether the writer has opened the files anew since they were last looked at: they may be others, on a
+/// file system that was mounted in the place of one that failed, and reading the old ones never fails.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Files {
+    opened: Arc<AtomicU64>,
+    seen: u64,
+}
+
+impl Files {
+    fn are_others(&self) {
+        self.opened.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn changed(&mut self) -> bool {
+        let opened = self.opened.load(Ordering::Acquire);
+        std::mem::replace(&mut self.seen, opened) != opened
+    }
+}
+
 /// A thread and the way to it.
 #[derive(Debug)]
 pub(super) struct Thread {
@@ -170,31 +200,47 @@ impl Thread {
     pub(super) fn writer(
         database: Connection,
         again: impl Fn() -> Result<Connection, OpenError> + Send + 'static,
+        files: Files,
         mut watch: Watch,
     ) -> io::Result<Self> {
-        Self::start("registry-write", database, again, BATCH, move |database, batch| {
-            transaction(database, batch, &mut watch.0)
-        })
+        let again = move || again().inspect(|_| files.are_others());
+        Self::start(
+            "registry-write",
+            database,
+            again,
+            || false,
+            BATCH,
+            move |database, batch| transaction(database, batch, &mut watch.0),
+        )
     }
 
     pub(super) fn reader(
         database: Connection,
         again: impl Fn() -> Result<Connection, OpenError> + Send + 'static,
+        mut files: Files,
     ) -> io::Result<Self> {
-        Self::start("registry-read", database, again, 1, |database, batch| {
-            let mut all = Ok(());
-            for mut job in batch {
-                all = job.run(database);
-                job.answer(Ok(()));
-            }
-            all
-        })
+        Self::start(
+            "registry-read",
+            database,
+            again,
+            move || files.changed(),
+            1,
+            |database, batch| {
+                let mut all = Ok(());
+                for mut job in batch {
+                    all = job.run(database);
+                    job.answer(Ok(()));
+                }
+                all
+            },
+        )
     }
 
     fn start(
         name: &str,
         database: Connection,
         again: impl Fn() -> Result<Connection, OpenError> + Send + 'static,
+        mut stale: impl FnMut() -> bool + Send + 'static,
         batch_max: usize,
         mut run: impl FnMut(&Connection, Vec<Box<dyn Job>>) -> Result<(), Failed> + Send + 'static,
     ) -> io::Result<Self> {
@@ -213,6 +259,9 @@ impl Thread {
                 }
                 if batch.is_empty() {
                     continue;
+                }
+                if stale() {
+                    healthy = None;
                 }
                 let database = match healthy.take().map_or_else(&again, Ok) {
                     Ok(database) => database,
@@ -238,13 +287,24 @@ impl Thread {
         W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
+        self.call_and(|_: &T| (), work).await
+    }
+
+    /// The same; `done` is called with the result once it is on disk, also when the caller gave up: a
+    /// dropped or late call may still be done.
+    pub(super) async fn call_and<T, W, N>(&self, done: N, work: W) -> Result<T, Failed>
+    where
+        W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        N: FnOnce(&T) + Send + 'static,
+        T: Send + 'static,
+    {
         let (answer, result) = oneshot::channel();
-        let job = Box::new(Call { work: Some(work), result: Err(Failed::Closed), answer });
-        let done = async {
+        let job = Box::new(Call { work: Some(work), done, result: Err(Failed::Closed), answer });
+        let answered = async {
             self.messages.send(Message::Job(job)).await.map_err(|_| Failed::Closed)?;
             result.await.map_err(|_| Failed::Closed)?
         };
-        tokio::time::timeout(DEADLINE, done).await.unwrap_or(Err(Failed::Late))
+        tokio::time::timeout(DEADLINE, answered).await.unwrap_or(Err(Failed::Late))
     }
 
     /// Waits for the end of what is queued. Blocks: not for a thread of the runtime. A second call does
