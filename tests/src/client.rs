@@ -70,7 +70,19 @@ impl Client {
     /// # Panics
     /// When the connection fails.
     pub async fn tls_with(stack: &Stack, own: &Key) -> Self {
-        let stream = raw_tls(stack, rustls::ALL_VERSIONS, Some(own)).await.expect("a TLS connection");
+        Self::tls_with_of(stack, own, rustls::ALL_VERSIONS).await
+    }
+
+    /// The same, of one of these versions of TLS.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub async fn tls_with_of(
+        stack: &Stack,
+        own: &Key,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        let stream = raw_tls(stack, versions, Some(own)).await.expect("a TLS connection");
         let url = format!("wss://{}/", stack.tls_address());
         Self::upgrade(&url, Box::new(stream)).await.expect("a WebSocket over TLS")
     }

@@ -140,6 +140,22 @@ impl Key {
         fs::read_to_string(file).expect("the certificate")
     }
 
+    /// Makes that certificate one of X.509 v1, as the openssl program does where no extension is asked for.
+    ///
+    /// # Panics
+    /// When there is one already, or openssl makes another version.
+    pub fn make_certificate_v1(&self) {
+        let (file, request) = (self.certificate_path(), self.path("request.pem"));
+        assert!(!file.exists(), "there is a certificate");
+        let private = self.private_path();
+        openssl(["req", "-new", "-subj", "/CN=doorward tests"], &[("-key", &private), ("-out", &request)]);
+        let sign = [("-in", &request), ("-signkey", &private), ("-out", &file)];
+        openssl(["x509", "-req", "-days", "2"], &sign);
+        let made = der(&self.certificate());
+        let (_, parsed) = x509_parser::parse_x509_certificate(&made).expect("a certificate");
+        assert_eq!(parsed.version().0, 0, "v1 is what was asked for");
+    }
+
     /// Where it is; made by [`Key::certificate`].
     pub fn certificate_path(&self) -> PathBuf {
         self.path("certificate.pem")

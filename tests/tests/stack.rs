@@ -11,6 +11,8 @@ mod evil_gateway;
 mod evil_keys;
 #[path = "stack/keys.rs"]
 mod keys;
+#[path = "stack/keys_disk.rs"]
+mod keys_disk;
 #[path = "stack/kill.rs"]
 mod kill;
 #[path = "stack/limits.rs"]
@@ -23,6 +25,8 @@ mod modules;
 mod noise;
 #[path = "stack/stranger.rs"]
 mod stranger;
+#[path = "stack/strict_keys.rs"]
+mod strict_keys;
 #[path = "stack/timers.rs"]
 mod timers;
 #[path = "stack/transcripts.rs"]

@@ -1,12 +1,13 @@
 //! Who may register, list and revoke which key.
 
-use doorward_proto::certd::v1::{ListRequest, RegisterRequest, WatchRevokedRequest};
+use doorward_proto::certd::v1::{Entry, ListRequest, LoadedRequest, RegisterRequest, WatchRevokedRequest};
 use serde_json::json;
 use tonic::Code;
 
 use crate::{
     fixture::{changed, code, now, proof, registration, start, told},
     openssl::{Form, Key, der_of},
+    store::not_root,
 };
 
 const HASHED: [Form; 5] = [Form::Pkcs1, Form::Pss, Form::Ecdsa256, Form::Ecdsa384, Form::Ed25519];
@@ -378,4 +379,53 @@ async fn listings_that_nobody_reads_are_bounded() {
     }
     assert_eq!(entries, 48);
     gateway.registry.list(ListRequest { assertion: certd.as_user("alice") }).await.expect("room");
+}
+
+const BY_ROOT: &str = "[trust]\nregistration = 'root'\n[policy]\nrequire_key_possession = false\n";
+
+#[tokio::test]
+async fn where_root_registers_nothing_is_registered_in_a_session_whatever_it_shows() {
+    let certd = start(BY_ROOT).await;
+    let mut gateway = certd.gateway().await;
+    let key = Key::ed25519();
+    for assertion in [certd.as_user("alice"), certd.as_full("alice")] {
+        let (refused, sentence) = told(gateway.challenge(&assertion, "c").await);
+        assert_eq!(refused, Code::PermissionDenied);
+        assert!(sentence.contains("doorward certs register --user"), "{sentence}");
+        let unproven = registration(assertion.clone(), key.pem());
+        let loaded = RegisterRequest { loaded_key: key.der(), ..unproven.clone() };
+        let proof = key.prove(Form::Ed25519, "doorward register v1 local", &"x".repeat(128));
+        let proven = RegisterRequest { proof, ..unproven.clone() };
+        for request in [unproven, loaded, proven] {
+            assert_eq!(code(&gateway.register(request).await), Code::PermissionDenied);
+        }
+    }
+    assert!(gateway.list(certd.as_full("alice")).await.expect("listed").is_empty());
+}
+
+#[tokio::test]
+async fn what_root_registered_opens_is_proven_by_no_word_of_the_gateways_and_revoked_by_its_owner() {
+    if not_root("what_root_registered_opens") {
+        return;
+    }
+    let certd = start(BY_ROOT).await;
+    let (mut gateway, mut asker) = (certd.gateway().await, certd.asker().await);
+    let key = Key::ed25519();
+    let entry = Entry { key: key.der(), user: "alice".into(), registered: now(), ..Entry::default() };
+    let reply = certd.store().await.import(tokio_stream::iter([entry])).await.expect("imported").into_inner();
+    assert_eq!((reply.added, reply.refused.len()), (1, 0), "{:?}", reply.refused);
+    let loaded = LoadedRequest {
+        user: "alice".into(),
+        key: key.der(),
+        certificate: key.certificate("/CN=alice", &[]),
+        source: "192.0.2.1".into(),
+    };
+    asker.proofs.loaded(loaded).await.expect("tls_certificate_login is another switch");
+    let listed = gateway.list(certd.as_user("alice")).await.expect("listed");
+    assert!(!listed[0].proven, "nobody but the gateway has seen that");
+    asker.log_in(&key, Form::Ed25519, |_| ()).await.expect("logged in");
+    assert!(gateway.list(certd.as_user("alice")).await.expect("listed")[0].proven);
+    gateway.revoke(certd.as_user("alice"), key.pem(), "").await.expect("revoked");
+    let refused = asker.log_in(&key, Form::Ed25519, |_| ()).await;
+    assert_eq!(code(&refused), Code::Unauthenticated);
 }

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Show your registered keys; with full access, everybody's
     List,
     /// Register a key of yours. The session must have been opened by password, or locally without one,
-    /// within the last 10 minutes
+    /// within the last 10 minutes. As root, with --user, somebody else's, without a session
     Register {
         /// The PEM file of the public key, or of a certificate
         #[arg(value_name = "FILE")]
@@ -44,6 +44,11 @@ pub(crate) enum Command {
         /// An address that goes with it
         #[arg(long, value_name = "TEXT", default_value = "")]
         email: String,
+        /// As root: whose key it is; it goes to certd itself, past the gateway
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "unproven"])]
+        user: Option<String>,
+        #[command(flatten)]
+        store: StoreOptions,
     },
     /// Revoke a key: it opens nothing any more, and what it opened ends
     Revoke {
@@ -84,7 +89,7 @@ pub(crate) struct StoreOptions {
 impl Command {
     /// Whether a key of ours has anything to do here.
     pub(crate) fn takes_key(&self) -> bool {
-        matches!(self, Self::Register { .. })
+        matches!(self, Self::Register { user: None, .. })
     }
 }
 
@@ -97,7 +102,10 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     match command {
         Command::List => list(&endpoint()?, output).await,
-        Command::Register { file, unproven, nickname, email } => {
+        Command::Register { file, user: Some(user), nickname, email, store, .. } => {
+            store::register(&store.certd, &Described::read(&file)?, user, [nickname, email], output).await
+        }
+        Command::Register { file, unproven, nickname, email, user: None, .. } => {
             if key.is_none() && !unproven {
                 return Err(Error::Usage(
                     "prove that the key is yours with --key FILE, its private half (or say --unproven, where \

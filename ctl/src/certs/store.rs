@@ -22,7 +22,7 @@ use super::sysadm;
 use crate::{
     client::Fingerprint,
     error::Error,
-    key::{PublicKey, pem},
+    key::{Described, PublicKey, pem},
     output::{Output, printable},
 };
 
@@ -154,8 +154,7 @@ pub(super) async fn import(socket: &Path, file: &Path, output: Output) -> Result
 /// `certs import-sysadm`. A line that cannot be read does not keep the others out.
 pub(super) async fn import_sysadm(socket: &Path, file: &Path, output: Output) -> Result<(), Error> {
     let text = read(file)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let now = now();
     let mut entries = Vec::new();
     let mut unread = Vec::new();
     for (number, read) in sysadm::entries(&text) {
@@ -169,6 +168,43 @@ pub(super) async fn import_sysadm(socket: &Path, file: &Path, output: Output) ->
         return Err(Error::refused(format!("{path} holds no key: no entry below [{}]", sysadm::GROUP)));
     }
     send(socket, entries, &unread, output).await
+}
+
+/// `certs register --user`: root's word, so the key is unproven until its first login.
+pub(super) async fn register(
+    socket: &Path,
+    described: &Described,
+    user: String,
+    [nickname, email]: [String; 2],
+    output: Output,
+) -> Result<(), Error> {
+    let entry = Entry {
+        key: described.key.der().to_vec(),
+        certificate: described.certificate.as_ref().map(|der| der.as_ref().to_vec()).unwrap_or_default(),
+        user: user.clone(),
+        nickname,
+        email,
+        registered: now(),
+        registered_method: "root".into(),
+        ..Entry::default()
+    };
+    let mut store = connect(socket).await?;
+    let reply = timeout(IMPORT_DEADLINE, store.import(stream::iter([entry]))).await;
+    let reply = reply.map_err(|_| Error::unreachable("certd did not finish within 10 minutes"))?;
+    let ImportReply { added, refused, .. } = reply.map_err(|status| self::refused(&status))?.into_inner();
+    if let Some(why) = refused.first() {
+        return Err(Error::refused(printable(why.strip_prefix("entry 1: ").unwrap_or(why))));
+    }
+    let fingerprint = described.key.fingerprint().to_string();
+    let value = json!({"user": user, "fingerprint": fingerprint, "proven": false, "new": added > 0});
+    let what = if added > 0 { "registered" } else { "registered before" };
+    output.result(&[(what, fingerprint), ("for", user)], &value)
+}
+
+/// Seconds of UTC.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 /// Sends the entries, each with its line number, and says what became of them.

@@ -116,6 +116,38 @@ fn what_is_exported_is_imported() {
 }
 
 #[test]
+fn root_registers_a_key_for_somebody_past_the_gateway() {
+    let world = World::new();
+    let store = FakeStore::default();
+    let (_runtime, certd) = serve(&world, store.clone());
+    let key = world.directory.path().join("k").display().to_string();
+    world.run(&["keygen", &key], "").expect(0);
+    let public = format!("{key}.pub");
+    let register = [
+        "certs",
+        "register",
+        &public,
+        "--user",
+        "alice",
+        "--nickname",
+        "laptop",
+        "--certd",
+        &certd,
+        "--json",
+    ];
+    let told = world.run(&register, "").expect(0).json();
+    assert_eq!((&told["user"], &told["new"]), (&json!("alice"), &json!(true)));
+    let entries = store.entries.lock().unwrap().clone();
+    let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+    assert_eq!((&*entry.user, &*entry.nickname, &*entry.registered_method), ("alice", "laptop", "root"));
+    assert!(!entry.proven && entry.registered > 1_700_000_000);
+    let mallory = ["certs", "register", &public, "--user", "mallory", "--certd", &certd];
+    world.run(&mallory, "").expect(1).says("not her");
+    let proven = ["--key", &key, "certs", "register", &public, "--user", "alice", "--certd", &certd];
+    world.run(&proven, "").expect(2);
+}
+
+#[test]
 fn one_line_that_makes_no_sense_keeps_all_of_them_out() {
     let world = World::new();
     let store = FakeStore::default();
