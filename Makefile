@@ -7,6 +7,7 @@ help:
 	@echo "make demo       build, start everything on loopback, log in for real, stop, leave nothing"
 	@echo "make test       every check and every test, short counts"
 	@echo "make test-long  the same with full counts (races, kill rounds, replays)"
+	@echo "make freebsd-check  type-check and link every program for FreeBSD"
 	@echo "make fuzz       30 seconds at each parser of what strangers send (FUZZ_SECONDS)"
 	@echo "make build      the programs, optimised, in target/release (pam-guard static)"
 	@echo "make dev        start everything on loopback until Ctrl-C"
@@ -46,6 +47,9 @@ test:
 test-long:
 	DOORWARD_LONG=1 $(MAKE) test
 
+freebsd-check:
+	scripts/freebsd-check
+
 FUZZ_SECONDS = 30
 fuzz:
 	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
@@ -57,4 +61,4 @@ fuzz:
 proto:
 	UPDATE_PROTO=1 $(CARGO) test -p doorward-proto --test generated
 
-.PHONY: help build demo dev test test-long fuzz proto
+.PHONY: help build demo dev test test-long freebsd-check fuzz proto

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use doorward_launch::{Misconfigured, log};
+use doorward_launch::{Misconfigured, log, sandbox};
 use serde::Deserialize;
 
 use crate::{account::Groups, conversation, session::Bounds};
@@ -17,6 +17,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The log.
     pub log: log::Settings,
+    /// What is taken from the running process.
+    pub sandbox: sandbox::Settings,
     /// Where authd is found.
     pub socket: Sockets,
     /// Who may call.
@@ -139,6 +141,7 @@ impl Default for Config {
             user: "doorward-authd".into(),
             state_dir: "/var/lib/doorward/authd".into(),
             log: log::Settings::default(),
+            sandbox: sandbox::Settings::default(),
             socket: Sockets::default(),
             peers: Peers::default(),
             certd: Certd::default(),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use doorward_launch::{
-    Control, Daemon, Identity, Misconfigured, StartError, account as system_account, file,
+    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account as system_account, file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
     socket::{self, Bound, Owner},
@@ -99,6 +99,14 @@ impl Daemon for Authd {
 
     fn log(config: &Config) -> &log::Settings {
         &config.log
+    }
+
+    fn confinement(config: &Config) -> Confinement {
+        Confinement::new(&config.sandbox)
+            .keep(&config.state_dir)
+            .read(Boot::FILE.as_ref())
+            .user_database()
+            .asks_for_sockets()
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {

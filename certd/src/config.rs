@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use doorward_launch::{Misconfigured, log};
+use doorward_launch::{Misconfigured, log, sandbox};
 use serde::Deserialize;
 
 use crate::registry;
@@ -17,6 +17,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The log.
     pub log: log::Settings,
+    /// What is taken from the running process.
+    pub sandbox: sandbox::Settings,
     /// Where certd is found.
     pub socket: Sockets,
     /// Who may call.
@@ -123,6 +125,7 @@ impl Default for Config {
             user: "doorward-certd".into(),
             state_dir: "/var/lib/doorward/certd".into(),
             log: log::Settings::default(),
+            sandbox: sandbox::Settings::default(),
             socket: Sockets::default(),
             peers: Peers::default(),
             assertion: Assertion::default(),

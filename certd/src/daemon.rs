@@ -3,7 +3,7 @@
 use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use doorward_launch::{
-    Control, Daemon, Identity, Misconfigured, StartError, account, file,
+    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account, file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
     socket::{self, Bound, Owner},
@@ -52,6 +52,10 @@ impl Daemon for Certd {
 
     fn log(config: &Config) -> &log::Settings {
         &config.log
+    }
+
+    fn confinement(config: &Config) -> Confinement {
+        Confinement::new(&config.sandbox).keep(&config.state_dir).read_beside(&config.assertion.key)
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use doorward_launch::{Misconfigured, account, log};
+use doorward_launch::{Confinement, Misconfigured, account, log, sandbox};
 use serde::Deserialize;
 
 use crate::{
@@ -29,6 +29,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `[log]`
     pub log: log::Settings,
+    /// `[sandbox]`
+    pub sandbox: sandbox::Settings,
     /// `[listen]`
     pub listen: Listen,
     /// `[tls]`
@@ -135,6 +137,7 @@ impl Default for Config {
             user: "doorward-gateway".to_owned(),
             state_dir: "/var/lib/doorward/gateway".into(),
             log: log::Settings::default(),
+            sandbox: sandbox::Settings::default(),
             listen: Listen::default(),
             tls: TlsFiles::default(),
             authd: Authd::default(),
@@ -267,6 +270,13 @@ impl Config {
             Ok(certd) => Ok(Some(certd.uid)),
             Err(error) => Err(Misconfigured::at("certd.user", error.to_string())),
         }
+    }
+
+    /// What the gateway needs once it serves.
+    pub fn confinement(&self) -> Confinement {
+        let state = Confinement::new(&self.sandbox).keep(&self.state_dir);
+        let files = self.tls.certificate.iter().chain(&self.tls.key);
+        files.fold(state, |confinement, file| confinement.read_beside(file))
     }
 
     pub(crate) fn backend(&self, uid: u32, certd: Option<u32>) -> backend::Settings {

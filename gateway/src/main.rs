@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use doorward_gateway::{Parts, config::Config};
-use doorward_launch::{Control, Daemon, Identity, Misconfigured, StartError, log};
+use doorward_launch::{Confinement, Control, Daemon, Identity, Misconfigured, StartError, log};
 
 struct Gateway;
 
@@ -19,6 +19,10 @@ impl Daemon for Gateway {
 
     fn log(config: &Config) -> &log::Settings {
         &config.log
+    }
+
+    fn confinement(config: &Config) -> Confinement {
+        config.confinement()
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {

@@ -10,7 +10,10 @@ use crate::config::{self, Loaded};
 use crate::control::{Control, tell_manager};
 use crate::error::chain;
 use crate::options::Options;
-use crate::{Identity, Misconfigured, StartError, account, background, log, privilege};
+use crate::{
+    Confinement, Identity, Misconfigured, StartError, account, background, descriptors, log, privilege,
+    sandbox,
+};
 
 /// How long a daemon may take to end what is under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +37,10 @@ pub trait Daemon: 'static {
     /// The `[log]` table.
     fn log(config: &Self::Config) -> &log::Settings;
 
+    /// What the daemon needs after its start: all the rest is taken from it. Its log and the directory
+    /// of its configuration need not be named.
+    fn confinement(config: &Self::Config) -> Confinement;
+
     /// What a configuration must fulfil beyond its syntax. Touches nothing: `--check-config` runs it.
     fn check(config: &Self::Config) -> Result<(), Misconfigured>;
 
@@ -53,6 +60,10 @@ pub trait Daemon: 'static {
 pub fn run<D: Daemon>() -> ExitCode {
     // Before the first file: nothing this process makes is open to others by accident.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let closed = match descriptors::close_inherited(activated()) {
+        Ok(closed) => closed,
+        Err(error) => return refuse::<D>(&format!("cannot tell which descriptors were inherited: {error}")),
+    };
     let options = match Options::parse_for(D::NAME, D::CONFIG_PATH, std::env::args_os()) {
         Ok(options) => options,
         Err(error) => {
@@ -77,11 +88,18 @@ pub fn run<D: Daemon>() -> ExitCode {
             Err(error) => refuse::<D>(&chain(&error)),
         };
     }
-    match start::<D>(&options, loaded) {
+    match start::<D>(&options, loaded, closed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stopped::BeforeTheLog(error)) => refuse::<D>(&error),
         Err(Stopped::Logged) => ExitCode::FAILURE,
     }
+}
+
+/// How many sockets a service manager passed (sd_listen_fds(3)).
+fn activated() -> i32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
+    let ours = i32::try_from(std::process::id()).is_ok_and(|own| number("LISTEN_PID") == Some(own));
+    if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
 }
 
 fn refuse<D: Daemon>(sentence: &str) -> ExitCode {
@@ -102,13 +120,16 @@ enum Stopped {
     Logged,
 }
 
-fn start<D: Daemon>(options: &Options, loaded: Loaded<D::Config>) -> Result<(), Stopped> {
+fn start<D: Daemon>(options: &Options, loaded: Loaded<D::Config>, closed: usize) -> Result<(), Stopped> {
     let told = |error: &StartError| match error {
         StartError::Misconfigured(wrong) => chain(&loaded.locate(wrong)),
         error => chain(error),
     };
     let log = D::log(&loaded.config);
     log::init(D::NAME, log, options.level()).map_err(|error| Stopped::BeforeTheLog(chain(&error)))?;
+    if closed > 0 {
+        tracing::warn!(closed, "descriptors were inherited that nobody asked for");
+    }
     let result = prepare::<D>(options, &loaded).map_err(|error| {
         let why = told(&error);
         // In the background, whoever waits in the foreground reads stderr, not the log.
@@ -131,6 +152,8 @@ fn prepare<D: Daemon>(options: &Options, loaded: &Loaded<D::Config>) -> Result<D
     if options.detached {
         background::detach()?;
     }
+    descriptors::empty_stdin()
+        .map_err(|error| StartError::failed("cannot open /dev/null", std::io::Error::from(error)))?;
     if !loaded.from_file {
         tracing::info!(file = %loaded.path().display(), "no configuration file, every key has its default");
     }
@@ -145,6 +168,12 @@ fn prepare<D: Daemon>(options: &Options, loaded: &Loaded<D::Config>) -> Result<D
         privilege::drop_to(&service)?;
     }
     privilege::confine()?;
+    descriptors::raise_limit()?;
+    let mut confinement = D::confinement(&loaded.config).read_beside(loaded.path());
+    if let Some(file) = &D::log(&loaded.config).file {
+        confinement = confinement.log(file);
+    }
+    sandbox::apply(&confinement)?;
     tracing::debug!(uid = service.uid, gid = service.gid, "privileges dropped");
     Ok(parts)
 }

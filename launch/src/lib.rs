@@ -14,7 +14,9 @@ mod background;
 mod config;
 mod control;
 mod options;
+mod descriptors;
 mod privilege;
+pub mod sandbox;
 
 pub mod log;
 
@@ -35,4 +37,5 @@ pub use account::Identity;
 pub use control::Control;
 pub use daemon::{Daemon, run};
 pub use error::{Misconfigured, StartError};
-pub use privilege::descriptors;
+pub use descriptors::descriptors;
+pub use sandbox::Confinement;

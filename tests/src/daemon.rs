@@ -101,6 +101,27 @@ impl Daemon {
         lines.get(from..).unwrap_or_default().join("\n")
     }
 
+    /// Starts it again under strace, which writes these calls of it to `file`.
+    pub(crate) fn start_traced(&mut self, calls: &str, file: &Path) {
+        let plain = self.plan.clone();
+        let mut plan = plain.clone();
+        // -D: the program stays our child, and strace becomes its grandchild.
+        plan.arguments = ["-D", "-f", "-qq", "-e", "signal=none", "-e", &format!("trace={calls}"), "-o"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain([file.display().to_string(), plain.program.display().to_string()])
+            .chain(plan.arguments)
+            .collect();
+        plan.program = "/usr/bin/strace".into();
+        assert!(!self.runs(), "{} still runs", plan.name);
+        *self = Self::start(plan);
+        self.plan = plain;
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.plan.program
+    }
+
     /// Whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child of ours").is_none()

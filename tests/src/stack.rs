@@ -3,7 +3,7 @@
 mod start;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,6 +161,22 @@ impl Stack {
     /// Lets `Role::Expired` have the old password again.
     pub fn forget_changed_passwords(&self) {
         let _ = fs::remove_file(self.path("remember/expired"));
+    }
+
+    /// Starts a program that was stopped again, with strace writing these calls of it to a file of the
+    /// stack's directory. Needs root, as strace on a program that changes its uid does.
+    pub fn start_traced(&mut self, program: Program, calls: &str) -> PathBuf {
+        let file = self.path("log/strace");
+        self.daemon_mut(program).start_traced(calls, &file);
+        if program == Program::Gateway {
+            self.listening = read_listening(self.dir.path());
+        }
+        file
+    }
+
+    /// The file that is a program.
+    pub fn program_file(&self, program: Program) -> &Path {
+        self.daemon(program).program()
     }
 
     /// Whether all of them still run.

@@ -5,10 +5,14 @@
 #[path = "stack/support.rs"]
 mod support;
 
+#[path = "stack/confinement.rs"]
+mod confinement;
 #[path = "stack/evil_gateway.rs"]
 mod evil_gateway;
 #[path = "stack/evil_keys.rs"]
 mod evil_keys;
+#[path = "stack/faults.rs"]
+mod faults;
 #[path = "stack/keys.rs"]
 mod keys;
 #[path = "stack/keys_disk.rs"]

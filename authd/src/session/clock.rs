@@ -55,13 +55,16 @@ fn since_boot() -> u64 {
 }
 
 impl Boot {
+    /// Where Linux tells it.
+    pub(crate) const FILE: &str = "/proc/sys/kernel/random/boot_id";
+
     /// The boot that is running.
     ///
     /// # Errors
     /// When the system does not tell: without it a reboot would not end the sessions.
     #[cfg(target_os = "linux")]
     pub fn current() -> io::Result<Self> {
-        Self::parse(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?)
+        Self::parse(&std::fs::read_to_string(Self::FILE)?)
     }
 
     /// The boot that is running.

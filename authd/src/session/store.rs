@@ -218,6 +218,8 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
         return Err(damaged(format!("no write-ahead log, {mode}")));
     }
     database.pragma_update(None, "synchronous", "FULL")?;
+    // No file is made anywhere else: the sandbox would refuse it.
+    database.pragma_update(None, "temp_store", "MEMORY")?;
     // Written back in idle moments, see `write`.
     database.pragma_update(None, "wal_autocheckpoint", 0)?;
     let change = match version {

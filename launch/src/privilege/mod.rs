@@ -1,4 +1,4 @@
-//! Giving root up, for good, and closing what stays open after that.
+//! Giving root up, for good, and what goes with it.
 
 #[cfg(target_os = "freebsd")]
 mod freebsd;
@@ -12,7 +12,7 @@ use linux as system;
 use std::io;
 
 use nix::unistd::{Gid, Uid, getgroups, setgroups};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::{Identity, StartError};
 
@@ -20,10 +20,12 @@ fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> StartError 
     move |source| StartError::Privileges { what, source: source.into() }
 }
 
-/// Becomes `service` for good. Must run before the first thread: the C library changes the ids of
+/// Becomes `service` for good, without the capabilities that a program with file capabilities could
+/// give it again. Must run before the first thread: the C library changes the ids of
 /// all threads, but a thread that is being made in that moment is nobody's promise.
 pub(crate) fn drop_to(service: &Identity) -> Result<(), StartError> {
     let (uid, gid) = (Uid::from_raw(service.uid), Gid::from_raw(service.gid));
+    system::empty_bounding_set()?;
     setgroups(&[]).map_err(step("cannot leave the supplementary groups"))?;
     nix::unistd::setresgid(gid, gid, gid).map_err(step("cannot change the group"))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(step("cannot change the user"))?;
@@ -57,21 +59,5 @@ fn verify(uid: Uid, gid: Gid) -> Result<(), StartError> {
 pub(crate) fn confine() -> Result<(), StartError> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(step("cannot forbid core dumps"))?;
-    raise_descriptors()?;
     system::confine()
-}
-
-/// As many descriptors as the administrator allows: the low soft limit is for programs that use
-/// select(), and a service that runs out of descriptors is closed to everybody.
-fn raise_descriptors() -> Result<(), StartError> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-        .map_err(step("cannot raise the limit on open files"))
-}
-
-/// How many descriptors this process may have open.
-pub fn descriptors() -> usize {
-    getrlimit(Resource::Nofile)
-        .current
-        .map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
 }

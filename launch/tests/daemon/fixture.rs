@@ -5,8 +5,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use doorward_launch::socket::{Bound, bind_stream};
-use doorward_launch::{Control, Daemon, Identity, Misconfigured, StartError, log};
+use doorward_launch::{Confinement, Control, Daemon, Identity, Misconfigured, StartError, log, sandbox};
 use serde::Deserialize;
+
+#[cfg(target_os = "linux")]
+use crate::attempts::attempt;
 
 /// Does little, and fails in every way on demand.
 pub(crate) struct Fixture;
@@ -17,6 +20,11 @@ pub(crate) struct Config {
     user: Option<String>,
     socket: PathBuf,
     log: log::Settings,
+    sandbox: sandbox::Settings,
+    /// A directory to keep files in.
+    keep: Option<PathBuf>,
+    /// What whoever has taken it over tries, at each connection.
+    attempts: Vec<String>,
     fault: Fault,
 }
 
@@ -42,6 +50,11 @@ impl Daemon for Fixture {
 
     fn log(config: &Config) -> &log::Settings {
         &config.log
+    }
+
+    fn confinement(config: &Config) -> Confinement {
+        let bare = Confinement::new(&config.sandbox);
+        config.keep.iter().fold(bare, |confinement, directory| confinement.keep(directory))
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {
@@ -88,7 +101,14 @@ impl Daemon for Fixture {
                     let mut stream = stream.into_std().expect("a stream");
                     stream.set_nonblocking(false).expect("blocking");
                     let status = std::fs::read("/proc/self/status").expect("own status");
-                    stream.write_all(&status).expect("written");
+                    // One of the attempts is a client of our own that has gone again.
+                    if stream.write_all(&status).is_err() {
+                        continue;
+                    }
+                    #[cfg(target_os = "linux")]
+                    for what in &config.attempts {
+                        stream.write_all(format!("{what}: {}\n", attempt(what)).as_bytes()).expect("written");
+                    }
                 }
             }
         }

@@ -6,6 +6,10 @@
 
 #![allow(clippy::indexing_slicing)]
 
+#[cfg(target_os = "linux")]
+mod attempts;
+#[cfg(target_os = "linux")]
+mod confined;
 mod fixture;
 mod place;
 
@@ -34,6 +38,16 @@ const TESTS: &[(&str, fn())] = &[
     ("what_fails_in_the_background_is_told_in_the_foreground", background_fails),
     ("a_service_that_fails_breaks_or_ends_exits_with_1", faults),
     ("it_cannot_dump_core_or_gain_privileges", confined),
+    #[cfg(target_os = "linux")]
+    ("what_was_not_declared_is_out_of_reach", confined::files_tcp_and_signals),
+    #[cfg(target_os = "linux")]
+    ("without_confinement_the_same_attempts_succeed", confined::switched_off),
+    #[cfg(target_os = "linux")]
+    ("calls_that_no_daemon_makes_are_missing", confined::calls),
+    #[cfg(target_os = "linux")]
+    ("the_configuration_can_add_what_may_be_read", confined::settings),
+    #[cfg(target_os = "linux")]
+    ("inherited_descriptors_are_closed", confined::inherited_descriptors),
     ("another_user_takes_root", another_user_takes_root),
     ("root_must_name_another_user", root_must_name_a_user),
     ("root_is_given_up_for_good_before_listening", root_is_given_up),
@@ -254,7 +268,10 @@ fn confined() {
     let daemon = place.start(&[]);
     let (status, _) = place.status();
     assert_eq!(status.line("NoNewPrivs"), "1");
-    for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+    assert_eq!(status.line("Seccomp"), "2");
+    // Only root can empty the bounding set.
+    let bounding = if is_root() { "CapBnd" } else { "CapAmb" };
+    for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb", bounding] {
         assert_eq!(status.line(capabilities), "0000000000000000", "{capabilities}");
     }
     assert_eq!(status.line("Umask"), "0077");

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// As long as any of this may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Whom a daemon of root becomes.
-const SERVICE: u32 = 41_003;
+pub(crate) const SERVICE: u32 = 41_003;
 
 /// A place for one daemon, and what it says there.
 pub(crate) struct Place {
@@ -51,7 +51,12 @@ impl Place {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        self.command_of(&std::env::current_exe().expect("this program"), arguments)
+    }
+
+    /// Another program, which starts this one in the end.
+    pub(crate) fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .env("DOORWARD_TEST_DAEMON", "1")
@@ -75,7 +80,12 @@ impl Place {
         let config = self.path("fixture.toml");
         let mut all = vec!["-f", "-c", config.to_str().expect("text")];
         all.extend(arguments);
-        let child = self.command(&all).spawn().expect("started");
+        self.start_command(self.command(&all))
+    }
+
+    /// Starts it, whatever the command is, and waits until it is ready.
+    pub(crate) fn start_command(&self, mut command: Command) -> Running {
+        let child = command.spawn().expect("started");
         let running = Running(Some(child));
         assert_eq!(self.told(), "READY=1\n");
         running

@@ -103,6 +103,10 @@ impl Stack {
             ("PAM_WRAPPER_SERVICE_DIR".into(), layout.text("services")),
         ];
         let uids = Uids { certd: own, authd: own, gateway: own };
+        // libnss-wrapper reads its files inside authd, where they are out of reach like any other.
+        let mut options = options.clone();
+        set_default(&mut options.authd, "sandbox.read", vec![layout.text("nss")]);
+        let options = &options;
         let [mut certd, mut authd, mut gateway] = Self::service_plans(&layout, options, uids, "");
         authd.environment = vec![
             ("LD_PRELOAD".into(), path_text(&wrapper.nss)),

@@ -1,0 +1,193 @@
+//! Faults of the machine under running services: no room on the disk, no descriptors, a disk that cannot
+//! be written. What was acknowledged stays, the error is a clear one, and nothing needs a restart.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use doorward_tests::{Client, Options, Pam, Program, Role, Stack, skip};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::json;
+
+/// A small disk in place of a directory.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None` where root may not mount (and that was said).
+    fn mount(place: &Path, owner: u32, size: &str) -> Option<Self> {
+        let options = format!("size={size},mode=0700,uid={owner},gid={owner}");
+        let done = mount(&["-t", "tmpfs", "-o", &options, "doorward-test"], place);
+        if !done {
+            skip::skipped("root may not mount a tmpfs here");
+        }
+        done.then(|| Self(place.to_owned()))
+    }
+
+    fn remount(&self, option: &str) {
+        assert!(mount(&["-o", &format!("remount,{option}")], &self.0), "{option}");
+    }
+
+    /// Fills it to the last byte; what it is filled with.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("ballast");
+        let mut file = fs::File::create(&ballast).expect("room for a name");
+        let block = [0_u8; 4096];
+        while std::io::Write::write(&mut file, &block).is_ok_and(|written| written > 0) {}
+        ballast
+    }
+}
+
+fn mount(arguments: &[&str], place: &Path) -> bool {
+    let status = Command::new("mount").args(arguments).arg(place).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: authd may have it open still.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A session by its token, in a connection of its own.
+async fn lives(stack: &Stack, token: &str) -> bool {
+    let mut client = Client::unix(stack).await;
+    let lives = client.ask("rpc/auth_token", json!({"token": token})).await.is_ok();
+    client.close().await;
+    lives
+}
+
+async fn login(stack: &Stack, role: Role) -> Result<String, u64> {
+    let mut client = Client::unix(stack).await;
+    let token = client.login(stack.person(role)).await;
+    client.close().await;
+    token
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_ends_no_session_and_needs_no_restart() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    stack.stop(Program::Authd);
+    let Some(disk) = Disk::mount(&stack.path("state/authd"), stack.authd_uid(), "512k") else {
+        return stack.start_again(Program::Authd);
+    };
+    stack.start_again(Program::Authd);
+    let before = login(&stack, Role::Full).await.expect("room for a session");
+
+    let ballast = disk.fill();
+    for _ in 0..3 {
+        assert_eq!(login(&stack, Role::Limited).await, Err(500));
+    }
+    let line = stack.await_log(Program::Authd, &[" error ", "the session store failed", "full"]);
+    assert!(!line.contains(&before), "{line}");
+    assert!(lives(&stack, &before).await, "what was acknowledged stays");
+
+    fs::remove_file(ballast).expect("ours");
+    let after = login(&stack, Role::Limited).await.expect("there is room again");
+    stack.stop(Program::Authd);
+    stack.start_again(Program::Authd);
+    for token in [&before, &after] {
+        assert!(lives(&stack, token).await, "it was written");
+    }
+    stack.stop(Program::Authd);
+    drop(disk);
+    stack.start_again(Program::Authd);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_written_stops_the_start_with_a_sentence() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    stack.stop(Program::Authd);
+    let Some(disk) = Disk::mount(&stack.path("state/authd"), stack.authd_uid(), "512k") else {
+        return stack.start_again(Program::Authd);
+    };
+    stack.start_again(Program::Authd);
+    let before = login(&stack, Role::Full).await.expect("a session");
+    stack.stop(Program::Authd);
+
+    disk.remount("ro");
+    let config = stack.path("doorward-authd.toml");
+    let output = Command::new(stack.program_file(Program::Authd))
+        .args(["-f".as_ref(), "-c".as_ref(), config.as_os_str()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(" critical ") && said.contains("ead-only file system"), "{said}");
+    assert!(said.contains(&*stack.path("state/authd").to_string_lossy()), "{said}");
+
+    disk.remount("rw");
+    stack.start_again(Program::Authd);
+    assert!(lives(&stack, &before).await, "nothing was lost");
+    stack.stop(Program::Authd);
+    drop(disk);
+    stack.start_again(Program::Authd);
+}
+
+/// Lets a program open nothing more, as long as this lives.
+struct NoDescriptors {
+    pid: Pid,
+    before: Rlimit,
+}
+
+impl NoDescriptors {
+    fn of(stack: &Stack, program: Program) -> Self {
+        let pid = i32::try_from(stack.pid(program)).ok().and_then(Pid::from_raw).expect("a pid");
+        // 0, 1 and 2 are taken, and every other number is too large.
+        let none = Rlimit { current: Some(3), maximum: Some(1 << 20) };
+        let before = prlimit(Some(pid), Resource::Nofile, none.clone()).expect("root may");
+        let maximum = before.maximum;
+        prlimit(Some(pid), Resource::Nofile, Rlimit { maximum, ..none }).expect("root may");
+        Self { pid, before }
+    }
+}
+
+impl Drop for NoDescriptors {
+    fn drop(&mut self) {
+        prlimit(Some(self.pid), Resource::Nofile, self.before.clone()).expect("root may");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authd_without_descriptors_refuses_logins_and_goes_on_when_it_has_some() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    let mut client = Client::unix(&stack).await;
+    let before = client.login(stack.person(Role::Full)).await.expect("a login");
+    let none = NoDescriptors::of(&stack, Program::Authd);
+    for _ in 0..3 {
+        assert_eq!(login(&stack, Role::Limited).await, Err(503));
+    }
+    stack.await_log(Program::Authd, &["a call failed", "oo many open files"]);
+    assert!(client.logged_in().await, "sessions go on");
+    let lines = stack.log(Program::Authd).lines().count();
+    assert!(lines < 500, "{lines} lines: it says the same over and over");
+    drop(none);
+    login(&stack, Role::Limited).await.expect("it has descriptors again");
+    assert!(lives(&stack, &before).await);
+    client.close().await;
+    assert!(stack.runs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_descriptors_keeps_its_clients_and_takes_new_ones_when_it_has_some() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    let mut client = Client::unix(&stack).await;
+    client.login(stack.person(Role::Full)).await.expect("a login");
+    let none = NoDescriptors::of(&stack, Program::Gateway);
+    {
+        let mut waiting = std::pin::pin!(Client::unix(&stack));
+        let early = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
+        assert!(early.is_err(), "a connection without a descriptor");
+        assert!(client.logged_in().await, "those that are there go on");
+        drop(none);
+        let mut late = waiting.await;
+        late.login(stack.person(Role::Limited)).await.expect("taken when there are descriptors");
+        late.close().await;
+    }
+    let lines = stack.log(Program::Gateway).lines().count();
+    assert!(lines < 500, "{lines} lines: it says the same over and over");
+    client.close().await;
+    assert!(stack.runs());
+}
