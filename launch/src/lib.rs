@@ -13,8 +13,8 @@ pub mod grpc;
 mod background;
 mod config;
 mod control;
-mod options;
 mod descriptors;
+mod options;
 mod privilege;
 pub mod sandbox;
 
@@ -36,6 +36,6 @@ mod skip;
 pub use account::Identity;
 pub use control::Control;
 pub use daemon::{Daemon, run};
-pub use error::{Misconfigured, StartError};
 pub use descriptors::descriptors;
+pub use error::{Misconfigured, StartError};
 pub use sandbox::Confinement;

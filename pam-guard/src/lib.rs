@@ -11,6 +11,7 @@
 mod arguments;
 mod family;
 mod guard;
+mod inherited;
 mod listen;
 mod notify;
 mod signals;
@@ -27,6 +28,10 @@ const NAME: &str = "doorward-pam-guard";
 
 /// Everything: arguments, then the role they name. 0 stopped or done, 1 failed, 2 usage.
 pub fn run() -> ExitCode {
+    if let Err(error) = inherited::close() {
+        report(&format!("cannot tell which descriptors were inherited: {error}"));
+        return ExitCode::FAILURE;
+    }
     let options = match arguments::parse(std::env::args_os().skip(1)) {
         Ok(Arguments::Run(options)) => options,
         Ok(Arguments::Version) => {

@@ -1,7 +1,7 @@
 //! Linux: capabilities, prctl.
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,

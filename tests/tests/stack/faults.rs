@@ -2,12 +2,13 @@
 //! be written. What was acknowledged stays, the error is a clear one, and nothing needs a restart.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use doorward_tests::{Client, Options, Pam, Program, Role, Stack, skip};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
 /// A small disk in place of a directory.
@@ -128,26 +129,32 @@ async fn a_disk_that_cannot_be_written_stops_the_start_with_a_sentence() {
 
 /// Lets a program open nothing more, as long as this lives.
 struct NoDescriptors {
-    pid: Pid,
-    before: Rlimit,
+    pid: u32,
+    uid: u32,
 }
 
 impl NoDescriptors {
-    fn of(stack: &Stack, program: Program) -> Self {
-        let pid = i32::try_from(stack.pid(program)).ok().and_then(Pid::from_raw).expect("a pid");
+    fn of(pid: u32, uid: u32) -> Self {
         // 0, 1 and 2 are taken, and every other number is too large.
-        let none = Rlimit { current: Some(3), maximum: Some(1 << 20) };
-        let before = prlimit(Some(pid), Resource::Nofile, none.clone()).expect("root may");
-        let maximum = before.maximum;
-        prlimit(Some(pid), Resource::Nofile, Rlimit { maximum, ..none }).expect("root may");
-        Self { pid, before }
+        set_descriptors(pid, uid, "3");
+        Self { pid, uid }
     }
 }
 
 impl Drop for NoDescriptors {
     fn drop(&mut self) {
-        prlimit(Some(self.pid), Resource::Nofile, self.before.clone()).expect("root may");
+        // The services raise what they may to what they could.
+        let most = getrlimit(Resource::Nofile).maximum;
+        set_descriptors(self.pid, self.uid, &most.map_or("unlimited".to_owned(), |most| most.to_string()));
     }
+}
+
+/// As the same uid: root would need a capability that it lacks in a container.
+fn set_descriptors(pid: u32, uid: u32, current: &str) {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--pid={pid}")).arg(format!("--nofile={current}:"));
+    let status = command.uid(uid).gid(uid).status().expect("util-linux has it");
+    assert!(status.success(), "prlimit: {status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +162,7 @@ async fn an_authd_without_descriptors_refuses_logins_and_goes_on_when_it_has_som
     let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
     let mut client = Client::unix(&stack).await;
     let before = client.login(stack.person(Role::Full)).await.expect("a login");
-    let none = NoDescriptors::of(&stack, Program::Authd);
+    let none = NoDescriptors::of(stack.pid(Program::Authd), stack.authd_uid());
     for _ in 0..3 {
         assert_eq!(login(&stack, Role::Limited).await, Err(503));
     }
@@ -175,7 +182,7 @@ async fn a_gateway_without_descriptors_keeps_its_clients_and_takes_new_ones_when
     let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
     let mut client = Client::unix(&stack).await;
     client.login(stack.person(Role::Full)).await.expect("a login");
-    let none = NoDescriptors::of(&stack, Program::Gateway);
+    let none = NoDescriptors::of(stack.pid(Program::Gateway), stack.gateway_uid());
     {
         let mut waiting = std::pin::pin!(Client::unix(&stack));
         let early = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
