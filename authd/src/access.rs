@@ -13,6 +13,9 @@ pub const ROWS: &[(&str, &[Peer])] = &[
     ("/doorward.authd.v1.Sessions/End", &[Peer::Gateway, Peer::Root]),
     ("/doorward.authd.v1.Sessions/ReportActivity", &[Peer::Gateway]),
     ("/doorward.authd.v1.Sessions/WatchEnded", &[Peer::Gateway, Peer::Root]),
+    // Whose sessions these are is said by the token, never by the gateway.
+    ("/doorward.authd.v1.Sessions/List", &[Peer::Gateway]),
+    ("/doorward.authd.v1.Sessions/EndOther", &[Peer::Gateway]),
     ("/doorward.authd.v1.Sessions/Assert", &[Peer::Gateway]),
 ];
 

@@ -202,7 +202,12 @@ impl Default for Access {
         Self {
             full_groups: owned(&["wheel", "sudo"]),
             limited_groups: owned(&["operator"]),
-            limited_acl: owned(&["sysadm.rpc.query.#", "sysadm.rpc.settings.#", "sysadm.rpc.sessions.#"]),
+            limited_acl: owned(&[
+                "sysadm.rpc.query.#",
+                "sysadm.rpc.settings.#",
+                "sysadm.rpc.sessions.#",
+                "sysadm.events.#",
+            ]),
         }
     }
 }

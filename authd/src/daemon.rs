@@ -248,8 +248,8 @@ pub async fn serve(
         accepted_from: config.peers.gateway_socket,
     };
     let keeper = tokio::spawn({
-        let (sessions, stop) = (sessions.clone(), stop.clone());
-        async move { sessions.keep(&stop).await }
+        let (sessions, holders, stop) = (sessions.clone(), shared.holders.clone(), stop.clone());
+        async move { tokio::join!(sessions.keep(&stop), holders.keep(&stop)) }
     });
     let peer_door = tokio::spawn(door.serve(peers, stop.clone()));
     info!(socket = %path.display(), gateway = gateway.uid, "ready");

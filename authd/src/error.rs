@@ -18,6 +18,15 @@ pub enum AuthError {
     /// The token names no live session.
     #[error("no such token")]
     NoSuchToken,
+    /// The token by which a caller asks about sessions names no live one.
+    #[error("the caller has no session")]
+    NoSession,
+    /// No session of that name, or none that the caller may see: both look the same.
+    #[error("no such session")]
+    NoSuchSession,
+    /// The caller's rights do not reach so far.
+    #[error("not allowed")]
+    Forbidden,
     /// One of the bounds on logins under way.
     #[error("too many logins under way: {0}")]
     TooManyLogins(&'static str),
@@ -70,8 +79,9 @@ impl AuthError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::BadRequest(_) => Reason::BadRequest,
-            Self::NoConversation | Self::KeyRevoked => Reason::Unauthenticated,
-            Self::NoSuchToken => Reason::NotFound,
+            Self::NoConversation | Self::KeyRevoked | Self::NoSession => Reason::Unauthenticated,
+            Self::NoSuchToken | Self::NoSuchSession => Reason::NotFound,
+            Self::Forbidden => Reason::Forbidden,
             Self::TooManyLogins(_) | Self::TooManySessions(_) | Self::TooManyWatchers => Reason::TooMany,
             Self::PamTimedOut(_) | Self::CertdTimedOut => Reason::TimedOut,
             Self::PamUnreachable(_)
@@ -91,7 +101,7 @@ impl From<AuthError> for Status {
         let sentence = match reason {
             Reason::BadRequest => return reason.to_wire(failure.to_string()),
             Reason::Unauthenticated => "not authenticated",
-            Reason::NotFound => "no such token",
+            Reason::NotFound => "not found",
             Reason::TooMany => "too many; try again later",
             Reason::TimedOut => "no answer in time",
             Reason::Forbidden => "not allowed",

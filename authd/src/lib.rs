@@ -18,6 +18,8 @@ pub mod login;
 
 pub mod method;
 
+pub mod others;
+
 pub mod rights;
 
 pub mod conversation;

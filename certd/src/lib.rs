@@ -23,8 +23,6 @@ pub mod x509;
 pub mod key;
 pub mod pem;
 
-pub mod acl;
-
 pub use daemon::{Certd, Parts, serve};
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Who may list, register and revoke what. Pure; the caller is what authd's assertion says.
 
-use crate::{acl, assertion::Caller};
+use doorward_proto::acl;
+
+use crate::assertion::Caller;
 
 /// How long after the login a session may register and revoke.
 const RECENT_SECONDS: i64 = 600;

@@ -11,8 +11,10 @@ mod login;
 mod output;
 mod prompt;
 mod proof;
+mod sessions;
 mod status;
 mod token_file;
+mod utc;
 
 use std::{future::Future, path::PathBuf, process::ExitCode};
 
@@ -82,6 +84,9 @@ enum Command {
     /// Your registered keys
     #[command(subcommand)]
     Certs(certs::Command),
+    /// Sessions: yours, and with full access everybody's
+    #[command(subcommand)]
+    Sessions(sessions::Command),
     /// End the session
     Logout,
     /// Send one request and print the reply
@@ -200,6 +205,9 @@ async fn run(options: Options, output: Output) -> Result<(), Error> {
         Command::Certs(command) => {
             let key = if command.takes_key() { gateway.signing_key()? } else { None };
             until_signal(certs::run(command, || gateway.endpoint(), key.as_ref(), output)).await
+        }
+        Command::Sessions(command) => {
+            until_signal(sessions::run(command, &gateway.endpoint()?, output)).await
         }
         Command::Logout => until_signal(login::logout(&gateway.endpoint()?, output)).await,
         Command::Call { target, args, local } => {

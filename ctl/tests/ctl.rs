@@ -441,3 +441,28 @@ fn texts_of_the_gateway_cannot_command_the_terminal() {
         ran.err
     );
 }
+
+#[test]
+fn sessions_are_listed_and_ended() {
+    let world = World::new();
+    world.run(&["sessions", "list"], "").expect(1).says("log in first");
+    world.log_in();
+    let ran = world.run(&["sessions", "list"], "").expect(0);
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", ran.out);
+    for words in ["s-1", "alice", "192.0.2.1", "1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z", "yes"] {
+        assert!(lines[1].contains(words), "{words} is not in {}", lines[1]);
+    }
+    assert!(lines[2].contains("local") && !ran.out.contains('\u{1b}'), "{}", ran.out);
+    let listed = world.run(&["--json", "sessions", "list"], "").expect(0).json();
+    assert_eq!((&listed[0]["current"], &listed[1]["started"]), (&json!(true), &json!(61)));
+    assert_eq!(world.run(&["--json", "sessions", "end", "s-2"], "").expect(0).json(), json!({"ended": 1}));
+    assert_eq!(
+        world.run(&["--json", "sessions", "end", "--others"], "").expect(0).json(),
+        json!({"ended": 3})
+    );
+    world.run(&["sessions", "end", "s-9"], "").expect(1).says("no such session");
+    for wrong in [&["sessions", "end"][..], &["sessions", "end", "s-2", "--others"], &["sessions"]] {
+        world.run(wrong, "").expect(2);
+    }
+}

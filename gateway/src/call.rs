@@ -2,16 +2,20 @@
 //!
 //! A dialect turns text into a [`Call`] and a [`Reply`] into text; nothing deeper sees either text.
 
+mod event;
 mod key;
+mod session;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use self::event::{EVENTS_MAX, EventName, EventNames, Listen};
 pub use self::key::{
     AuthSsl, Challenge, ClientCertificate, Key, KeyCertificate, KeyProof, KeyRequest, Registration, ServerKey,
 };
+pub use self::session::{ListedSession, SessionsRequest};
 
 /// The longest password that is passed on, in bytes.
 pub const PASSWORD_MAX: usize = 512;
@@ -42,6 +46,10 @@ pub enum Call {
     },
     /// Registered keys, seen or changed.
     Settings(KeyRequest),
+    /// Sessions, seen or ended.
+    Sessions(SessionsRequest),
+    /// Subscriptions to events.
+    Listen(Listen, EventNames),
     /// There is such a row, but its args are wrong, which only those are told who may call it.
     Malformed(Error),
     /// Nothing here answers this: no such row, or nothing behind it yet.
@@ -57,7 +65,13 @@ impl Call {
             | Self::AuthToken(_)
             | Self::AuthSsl(_)
             | Self::AuthClear { .. } => true,
-            Self::Identify | Self::Query | Self::Settings(_) | Self::Malformed(_) | Self::Absent => false,
+            Self::Identify
+            | Self::Query
+            | Self::Settings(_)
+            | Self::Sessions(_)
+            | Self::Listen(..)
+            | Self::Malformed(_)
+            | Self::Absent => false,
         }
     }
 }
@@ -232,6 +246,12 @@ pub enum Answer {
     Keys(Vec<Key>),
     /// Registered keys of which checksums are wanted.
     Checksums(Vec<Key>),
+    /// Sessions.
+    Sessions(Vec<ListedSession>),
+    /// So many sessions were ended.
+    Ended(u32),
+    /// Subscriptions that there are now, or are no longer.
+    Listening(Listen, EventNames),
     /// To `rpc/query`: canonical names of rows, and what this session may do there.
     Rows(Vec<(&'static str, &'static str, Right)>),
 }

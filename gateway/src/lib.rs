@@ -23,6 +23,8 @@ pub mod namespace;
 
 pub mod backend;
 
+pub mod hub;
+
 pub mod call;
 
 pub mod gate;

@@ -71,6 +71,12 @@ pub enum Handler {
     Query,
     /// `rpc/settings`: certd's.
     Settings,
+    /// `rpc/sessions`: authd's.
+    Sessions,
+    /// `events/subscribe`
+    Subscribe,
+    /// `events/unsubscribe`
+    Unsubscribe,
 }
 
 /// Every row. What stands nowhere here is 401 without a session and 404 with one.
@@ -89,6 +95,9 @@ pub static ROWS: &[Row] = &[
         listed: true,
         ..row("rpc", "settings", Needs::Session, SETTINGS, Handler::Settings)
     },
+    row("rpc", "sessions", Needs::Session, SESSIONS, Handler::Sessions),
+    row("events", "subscribe", Needs::Session, READ, Handler::Subscribe),
+    row("events", "unsubscribe", Needs::Session, READ, Handler::Unsubscribe),
 ];
 
 const READ: &[Action] = &[action("_", None, Right::Read)];
@@ -100,6 +109,12 @@ const SETTINGS: &[Action] = &[
     action("register_challenge", None, Right::Write),
     action("register_ssl_cert", Some("register_ssl_certificate"), Right::Write),
     action("revoke_ssl_cert", Some("revoke_ssl_certificate"), Right::Write),
+];
+
+const SESSIONS: &[Action] = &[
+    action("list", None, Right::Read),
+    action("end", None, Right::Write),
+    action("end_others", None, Right::Write),
 ];
 
 const fn row(

@@ -37,7 +37,10 @@ impl Router {
             | Handler::AuthToken
             | Handler::AuthSsl
             | Handler::AuthClear
-            | Handler::Query => true,
+            | Handler::Query
+            | Handler::Sessions
+            | Handler::Subscribe
+            | Handler::Unsubscribe => true,
         }
     }
 
@@ -59,6 +62,8 @@ impl Router {
             | Call::AuthSsl(_)
             | Call::AuthClear { .. }
             | Call::Settings(_)
+            | Call::Sessions(_)
+            | Call::Listen(..)
             | Call::Malformed(_)
             | Call::Absent => Reply::Error(Error::NotFound),
         }

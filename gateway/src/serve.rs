@@ -16,6 +16,7 @@ use crate::{
     backend::Backend,
     config::Config,
     gate::Gate,
+    hub::Hub,
     router::Router,
     transport::{
         Shared, Tls,
@@ -39,6 +40,14 @@ pub struct Parts {
     configured: Option<Pem>,
     authd: u32,
     certd: Option<u32>,
+    hub: Hub,
+}
+
+impl Parts {
+    /// Where those who offer events register them.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
 }
 
 /// Binds the sockets and reads the configured key.
@@ -62,7 +71,7 @@ pub fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
         path if path.as_os_str().is_empty() => None,
         path => Some(socket::bind_stream(path, DOOR_MODE, (*service).into())?),
     };
-    Ok(Parts { tls, unix, configured, authd, certd })
+    Ok(Parts { tls, unix, configured, authd, certd, hub: Hub::new() })
 }
 
 /// Serves until `control.shutdown`.
@@ -83,6 +92,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
     let shared = Arc::new(Shared {
         router: Router::new(&hostname, backend.certd()),
         backend,
+        hub: parts.hub,
         rules: config.rules(),
         limits: config.limits(),
         timers: config.timers(),

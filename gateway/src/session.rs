@@ -5,21 +5,27 @@
 
 mod clock;
 mod event;
+mod held;
 mod login;
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use self::{clock::Countdown, login::Answers};
+use self::{clock::Countdown, held::Held, login::Answers};
 pub use self::{
     clock::Timers,
     event::{Action, Event, Login, Outcome, Settings, Ticket, Watch},
 };
 use crate::{
-    access::Rights,
-    call::{Answer, AuthSsl, Call, EndReason, Error, Identity, Reply, SessionId},
+    call::{Answer, AuthSsl, Call, EndReason, Error, Identity, Reply, SessionId, SessionsRequest},
     namespace::{Needs, Subject},
     router::Router,
 };
+
+/// Between two questions to authd for events that wait, when it gives no answer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The machine.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub struct Session {
     prompted: bool,
     /// Refused logins in a row.
     refusals: u8,
+    /// authd could not be asked for events that wait; it is asked again not before this.
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -41,7 +49,7 @@ enum State {
     /// Nobody, or nobody any more.
     Anonymous,
     /// Somebody, as far as is known here.
-    Held(Held),
+    Held(Box<Held>),
     /// The connection is to be closed; nothing is answered any more.
     Closed,
 }
@@ -54,13 +62,21 @@ enum Busy {
     Login(Ticket, Answers),
     /// For a challenge.
     Challenge(Ticket),
-    /// Whether the session still lives; the first request in the queue waits for it.
-    Check,
-    /// The end of the session.
-    Clear(Ticket, bool),
+    /// Whether the session still lives, and what waits for it.
+    Check(Waits),
+    /// The end of the session, and what is answered then; nothing is answered to who wants no reply.
+    Clear(Ticket, Option<Answer>),
     /// The end of the session that a login replaced. Only then is the login answered, with this: a
     /// client that reads its new token may rely on the old one's being dead.
     Retire(Ticket, Answer),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// The first request in the queue.
+    Request,
+    /// Events.
+    Events,
 }
 
 #[derive(Debug)]
@@ -68,37 +84,6 @@ struct Waiting {
     ticket: Ticket,
     subject: Option<Subject>,
     call: Call,
-}
-
-/// A session and how long what is known of it may be used.
-#[derive(Debug)]
-struct Held {
-    identity: Identity,
-    rights: Rights,
-    watch: Watch,
-    fresh_until: Instant,
-    idle_until: Option<Instant>,
-}
-
-impl Held {
-    /// authd said this, at the latest, `now`; the watch stood thus when it was asked.
-    fn new(identity: Identity, watch: Watch, now: Instant) -> Self {
-        Self {
-            rights: Rights::of(&identity.acl),
-            watch,
-            fresh_until: now + identity.rights.min(identity.absolute_left),
-            idle_until: identity.idle.map(|idle| now + idle.left),
-            identity,
-        }
-    }
-
-    fn fresh(&self, watch: Watch, now: Instant) -> bool {
-        self.watch == watch && now < self.fresh_until && self.idle_until.is_none_or(|until| now < until)
-    }
-
-    fn used(&mut self, now: Instant) {
-        self.idle_until = self.identity.idle.map(|idle| now + idle.after);
-    }
 }
 
 impl Session {
@@ -113,6 +98,7 @@ impl Session {
             clock: Countdown::new(settings.timers, start),
             prompted: false,
             refusals: 0,
+            not_before: None,
         }
     }
 
@@ -128,7 +114,31 @@ impl Session {
 
     /// When a [`Event::Tick`] is due.
     pub fn deadline(&self) -> Instant {
-        self.clock.deadline(self.works())
+        let warning = match &self.state {
+            State::Held(held) => held.warning(),
+            State::Anonymous | State::Closed => None,
+        };
+        let others = [warning, self.not_before];
+        others.into_iter().flatten().fold(self.clock.deadline(self.works()), Instant::min)
+    }
+
+    /// The session that may be subscribed to events. Subscriptions are its own and end with it.
+    pub fn listener(&self) -> Option<SessionId> {
+        match &self.state {
+            State::Held(held) if held.may_listen() => Some(held.identity.session),
+            State::Held(_) | State::Anonymous | State::Closed => None,
+        }
+    }
+
+    /// Whether events that wait can be sent now, or authd be asked whether they may.
+    pub fn takes_events(&self, now: Instant, watch: Watch) -> bool {
+        match &self.state {
+            State::Held(held) if watch.is_some() => {
+                let may_ask = !self.waits_for_authd() && self.not_before.is_none_or(|then| now >= then);
+                held.fresh(watch, now) || may_ask
+            }
+            State::Held(_) | State::Anonymous | State::Closed => false,
+        }
     }
 
     /// What is to be done after this event. Actions are added to `actions` in their order.
@@ -155,7 +165,12 @@ impl Session {
             Event::Challenged(result) => self.challenged(result, now, actions),
             Event::Answered(ticket, result) => self.answered(ticket, result, now, actions),
             Event::Ended(reason) => self.ended(reason, actions),
+            Event::Published => self.published(now, watch, actions),
             Event::Tick => {
+                self.not_before.take_if(|then| *then <= now);
+                if let State::Held(held) = &mut self.state {
+                    actions.extend(held.warn(now).map(Action::TellExpiring));
+                }
                 if let Some(reason) = self.clock.over(now, self.works()) {
                     self.close(Action::Close(reason), actions);
                 }
@@ -196,7 +211,7 @@ impl Session {
         // A check keeps the request it is for in the queue, so it is not counted twice.
         let busy = match self.busy {
             Busy::Login(..) | Busy::Challenge(_) | Busy::Clear(..) | Busy::Retire(..) => 1,
-            Busy::No | Busy::Check => 0,
+            Busy::No | Busy::Check(_) => 0,
         };
         if self.queue.len() + self.under_way.len() + busy >= self.settings.in_flight {
             actions.push(Action::Reply(request.ticket, Reply::Error(Error::TooMany)));
@@ -234,8 +249,14 @@ impl Session {
             Call::Auth(_) | Call::AuthRespond(_) | Call::AuthToken(_) | Call::AuthSsl(AuthSsl::Proof(_)) => {
                 self.log_in(ticket, request.call, actions);
             }
-            Call::AuthClear { reply } => self.clear(ticket, reply, actions),
-            Call::Identify | Call::Query | Call::Settings(_) | Call::Malformed(_) | Call::Absent => {
+            Call::AuthClear { reply } => self.clear(ticket, reply.then_some(Answer::Done), actions),
+            Call::Identify
+            | Call::Query
+            | Call::Settings(_)
+            | Call::Sessions(_)
+            | Call::Listen(..)
+            | Call::Malformed(_)
+            | Call::Absent => {
                 if request.subject.is_some_and(|subject| subject.row.needs == Needs::Nothing) {
                     actions.push(Action::Reply(ticket, router.answer(&request.call, None)));
                     return;
@@ -246,7 +267,7 @@ impl Session {
                     }
                     (State::Held(held), watch) if !held.fresh(watch, now) => {
                         actions.push(Action::Check(held.identity.token.clone()));
-                        self.busy = Busy::Check;
+                        self.busy = Busy::Check(Waits::Request);
                         self.queue.push_front(request);
                     }
                     (State::Held(_), Some(_)) => self.answer(request, now, router, actions),
@@ -261,24 +282,36 @@ impl Session {
     /// Answers a request of a session that is known to live, or has it answered.
     fn answer(&mut self, request: Waiting, now: Instant, router: &Router, actions: &mut Vec<Action>) {
         let State::Held(held) = &mut self.state else { return };
-        let reply = match (request.subject, request.call) {
-            (None, Call::Malformed(error)) => Reply::Error(error),
-            (None, _) => Reply::Error(Error::NotFound),
-            (Some(subject), _) if !router.serves(subject.row) => Reply::Error(Error::NotFound),
-            (Some(subject), _) if !held.rights.allow(&subject) => Reply::Error(Error::Forbidden),
-            (Some(_), Call::Malformed(error)) => Reply::Error(error),
-            (Some(_), Call::Settings(settings)) => {
-                self.under_way.push((request.ticket, held.identity.session));
-                actions.push(Action::Settings(request.ticket, settings));
+        let (ticket, session) = (request.ticket, held.identity.session);
+        let others = match (request.subject, request.call) {
+            (None, Call::Malformed(error)) => Err(Reply::Error(error)),
+            (None, _) => Err(Reply::Error(Error::NotFound)),
+            (Some(subject), _) if !router.serves(subject.row) => Err(Reply::Error(Error::NotFound)),
+            (Some(subject), _) if !held.rights.allow(&subject) => Err(Reply::Error(Error::Forbidden)),
+            (Some(_), Call::Malformed(error)) => Err(Reply::Error(error)),
+            (Some(_), Call::Settings(settings)) => Ok(Action::Settings(ticket, settings)),
+            // The reply to this would race with the end that it brings about.
+            (Some(_), Call::Sessions(SessionsRequest::End(Some(own)))) if own == session => {
+                self.clear(ticket, Some(Answer::Ended(1)), actions);
                 return;
             }
-            (Some(_), call) => router.answer(&call, Some(held.rights)),
+            (Some(_), Call::Sessions(sessions)) => Ok(Action::Sessions(ticket, sessions)),
+            (Some(_), Call::Listen(listen, names)) => Ok(Action::Listen(ticket, listen, names)),
+            (Some(_), call) => Err(router.answer(&call, Some(held.rights))),
         };
-        if matches!(reply, Reply::Answer(_)) {
-            held.used(now);
-            actions.push(Action::Used);
+        match others {
+            Ok(action) => {
+                self.under_way.push((ticket, session));
+                actions.push(action);
+            }
+            Err(reply) => {
+                if matches!(reply, Reply::Answer(_)) {
+                    held.used(now);
+                    actions.push(Action::Used);
+                }
+                actions.push(Action::Reply(ticket, reply));
+            }
         }
-        actions.push(Action::Reply(request.ticket, reply));
     }
 
     /// Somebody else has answered a request. What was done is told even if its session is over by now.
@@ -316,26 +349,31 @@ impl Session {
         router: &Router,
         actions: &mut Vec<Action>,
     ) {
-        if !matches!(self.busy, Busy::Check) {
-            return;
-        }
+        let Busy::Check(waits) = self.busy else { return };
         self.busy = Busy::No;
         // The session may have ended while the question was under way; then the answer is void.
-        if !self.authenticated() {
-            return;
-        }
+        let State::Held(held) = &mut self.state else { return };
         match result {
             Ok(identity) => {
-                self.state = State::Held(Held::new(identity, asked, now));
-                // The request that asked is answered by what authd said, however short its validity:
-                // asking again would go round for ever.
-                if watch.is_some()
-                    && let Some(first) = self.queue.pop_front()
-                {
-                    self.answer(first, now, router, actions);
+                held.renew(identity, asked, now);
+                // What asked is answered by what authd said, however short its validity: asking again
+                // would go round for ever.
+                match waits {
+                    Waits::Request if watch.is_some() => {
+                        if let Some(first) = self.queue.pop_front() {
+                            self.answer(first, now, router, actions);
+                        }
+                    }
+                    Waits::Events if watch.is_some() && held.may_listen() => actions.push(Action::Deliver),
+                    Waits::Request | Waits::Events => {}
                 }
             }
+            // Who only listens would not learn by a 401 that there is nothing more to come.
+            Err(Error::Unauthorized | Error::NotFound) if waits == Waits::Events && !held.is_idle(now) => {
+                self.ended(EndReason::Revoked, actions);
+            }
             Err(Error::Unauthorized | Error::NotFound) => self.state = State::Anonymous,
+            Err(_) if waits == Waits::Events => self.not_before = Some(now + AGAIN),
             Err(error) => {
                 // Each of these would wait for the same deadline again.
                 while self.queue.front().is_some_and(|next| !next.call.authenticates())
@@ -344,6 +382,18 @@ impl Session {
                     actions.push(Action::Reply(next.ticket, Reply::Error(error.clone())));
                 }
             }
+        }
+    }
+
+    /// Events are sent to a session that is known to live: by the same rule as requests are answered.
+    fn published(&mut self, now: Instant, watch: Watch, actions: &mut Vec<Action>) {
+        let takes = self.takes_events(now, watch);
+        let State::Held(held) = &self.state else { return };
+        if held.fresh(watch, now) && watch.is_some() {
+            actions.push(Action::Deliver);
+        } else if takes {
+            actions.push(Action::Check(held.identity.token.clone()));
+            self.busy = Busy::Check(Waits::Events);
         }
     }
 

@@ -3,6 +3,7 @@
 //! The sources are `doorward/<service>/v1/*.proto`; the code below `generated/` is committed and
 //! compared with them by a test. Wire types stop at each program's edge.
 
+pub mod acl;
 mod reason;
 mod redact;
 

@@ -43,7 +43,7 @@ fn generated_code_is_current() {
 }
 
 /// Messages that carry secrets: Debug shows their name and nothing else.
-const REDACTED: [&str; 22] = [
+const REDACTED: [&str; 24] = [
     "authd.v1.Activity",
     "authd.v1.ActivityReport",
     "authd.v1.AssertRequest",
@@ -51,8 +51,10 @@ const REDACTED: [&str; 22] = [
     "authd.v1.CertificateProof",
     "authd.v1.ChallengeReply",
     "authd.v1.CheckRequest",
+    "authd.v1.EndOtherRequest",
     "authd.v1.EndRequest",
     "authd.v1.Granted",
+    "authd.v1.ListRequest",
     "authd.v1.LocalPeer",
     "authd.v1.Password",
     "authd.v1.PeerAnswer",

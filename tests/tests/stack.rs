@@ -27,6 +27,8 @@ mod local_login;
 mod modules;
 #[path = "stack/noise.rs"]
 mod noise;
+#[path = "stack/sessions.rs"]
+mod sessions;
 #[path = "stack/stranger.rs"]
 mod stranger;
 #[path = "stack/strict_keys.rs"]

@@ -1,6 +1,7 @@
 //! The gRPC services: decode, call, encode.
 
 mod login;
+mod others;
 mod sessions;
 
 use std::{net::IpAddr, sync::Arc};

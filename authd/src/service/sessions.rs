@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use super::{Shared, end_reason, session};
+use super::{Shared, end_reason, others, session};
 use crate::{
     account::Access,
     assertion::{Audience, Subject},
@@ -61,6 +61,20 @@ impl Sessions for SessionsService {
         let watch = self.0.holders.sessions.watch()?;
         let state = Watching { watch, told_ready: false, stop: self.0.stop.clone() };
         Ok(Response::new(Box::pin(stream::unfold(Some(state), next_event))))
+    }
+
+    type ListStream = others::Parts;
+
+    async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        Ok(Response::new(others::list(&self.0, request.into_inner()).await?))
+    }
+
+    async fn end_other(
+        &self,
+        request: Request<wire::EndOtherRequest>,
+    ) -> Result<Response<wire::EndOtherReply>, Status> {
+        let ended = others::end(&self.0, request.into_inner()).await?;
+        Ok(Response::new(wire::EndOtherReply { ended: u32::try_from(ended).unwrap_or(u32::MAX) }))
     }
 
     async fn assert(

@@ -15,7 +15,7 @@ use super::Session;
 /// Revocations that are remembered for logins under way.
 const TOLD_MAX: usize = 4096;
 /// Two clocks that are read one after the other may differ by this many seconds.
-const SLACK: u64 = 2;
+pub(super) const SLACK: u64 = 2;
 
 /// A key's identity: SHA-256 of its SubjectPublicKeyInfo.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +63,11 @@ pub(super) struct Moment {
 }
 
 impl Moment {
+    /// What the time of day was at `at`, by the clock as it goes at this moment.
+    pub(super) fn utc_at(self, at: u64) -> u64 {
+        self.utc.saturating_sub(self.at.saturating_sub(at) / 1000)
+    }
+
     /// The time of day of `utc`, said at this moment, as it was said then or would be said now: the
     /// earlier of the two. If the clock was set back since, what happens now is stamped earlier.
     fn earliest(self, utc: u64, now: Moment) -> u64 {

@@ -12,7 +12,7 @@ mod store;
 pub use clock::{Boot, Clock, utc};
 pub use keys::{Fingerprint, Key, Revoked};
 pub use store::StoreError;
-pub use table::{Bounds, KeyLogin, Sessions, Used, Watch};
+pub use table::{Bounds, KeyLogin, Listed, Scope, Sessions, Used, Watch};
 
 use crate::secret::TokenHash;
 

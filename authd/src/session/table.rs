@@ -2,6 +2,7 @@
 
 mod by_key;
 mod live;
+mod others;
 
 use std::{
     path::Path,
@@ -11,7 +12,8 @@ use std::{
 
 pub use by_key::KeyLogin;
 use live::Table;
-use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, broadcast};
+pub use others::{Listed, Scope};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -63,7 +65,8 @@ pub struct Sessions {
     store: RwLock<Option<Store>>,
     ended: broadcast::Sender<Ended>,
     watchers: Arc<Semaphore>,
-    granted: Notify,
+    /// Sent whenever there may be something to keep.
+    stirred: watch::Sender<()>,
 }
 
 /// A stream of the sessions that end.
@@ -103,7 +106,7 @@ impl Sessions {
             store: RwLock::new(Some(store)),
             ended: broadcast::Sender::new(BEHIND),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
-            granted: Notify::new(),
+            stirred: watch::Sender::new(()),
         })
     }
 
@@ -175,7 +178,7 @@ impl Sessions {
             return Err(AuthError::KeyRevoked);
         }
         place.keep();
-        self.granted.notify_one();
+        self.stirred.send_replace(());
         Ok((token, session))
     }
 
@@ -241,19 +244,35 @@ impl Sessions {
 
     /// Ends what is due and writes activity, until `stop`; then closes the store.
     pub async fn keep(&self, stop: &CancellationToken) {
-        loop {
-            let asleep = async {
-                if self.table().idle() {
-                    self.granted.notified().await;
-                } else {
-                    tokio::time::sleep(REAP_EVERY).await;
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = asleep => {}
-            }
+        let mut stirred = self.stirring();
+        while self.rest(&mut stirred, REAP_EVERY, stop).await {
             self.reap().await;
+        }
+    }
+
+    /// Tells when there may be something to keep; for [`Sessions::rest`].
+    pub fn stirring(&self) -> watch::Receiver<()> {
+        self.stirred.subscribe()
+    }
+
+    /// Waits for `pause` where there is a session, for the first one where there is none. False: `stop`.
+    pub async fn rest(
+        &self,
+        stirred: &mut watch::Receiver<()>,
+        pause: Duration,
+        stop: &CancellationToken,
+    ) -> bool {
+        let asleep = async {
+            if self.table().idle() {
+                // The sender is ours, so it is there.
+                let _ = stirred.changed().await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = asleep => true,
         }
     }
 
@@ -360,7 +379,7 @@ impl Drop for Place<'_> {
             let mut table = self.sessions.table();
             table.release(&user);
             table.undeleted.push(id);
-            self.sessions.granted.notify_one();
+            self.sessions.stirred.send_replace(());
         }
     }
 }
@@ -375,7 +394,7 @@ impl Drop for Grave<'_> {
     fn drop(&mut self) {
         if !self.ids.is_empty() {
             self.sessions.table().undeleted.append(&mut self.ids);
-            self.sessions.granted.notify_one();
+            self.sessions.stirred.send_replace(());
         }
     }
 }

@@ -16,6 +16,7 @@ mod fakes {
 mod http2;
 mod keys;
 mod logins;
+mod others;
 mod peers;
 mod raw;
 mod refusals;

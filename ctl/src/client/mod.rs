@@ -38,8 +38,8 @@ pub(crate) const REPLY_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const LOGIN_DEADLINE: Duration = Duration::from_secs(310);
 /// Saying goodbye is a courtesy.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-/// A reply is read up to here.
-const MESSAGE_MAX: usize = 4 * 1024 * 1024;
+/// A reply is read up to here: the gateway sends no list that is larger.
+const MESSAGE_MAX: usize = 17 * 1024 * 1024;
 const DEFAULT_PORT: u16 = 12150;
 
 /// Where the gateway is, and for TLS what makes it the right one and what we show of ourselves.

@@ -249,6 +249,17 @@ fn reply(request: &Value, session: &mut Option<String>, peer: &mut Peer, state: 
             peer.user.get_or_insert_with(|| "alice".to_owned());
             state.keys.settings(peer, args)
         }
+        ("rpc", "sessions") => match &*text(&args["action"]) {
+            "list" => Ok(json!([
+                {"session": "s-1", "user": "alice", "method": "password", "dialect": "sysadm",
+                    "source": "192.0.2.1", "started": 0, "last_used": 60, "current": true},
+                {"session": "s-2", "user": HOSTILE, "method": "local_peer", "dialect": "sysadm",
+                    "source": "", "started": 61, "last_used": 62, "current": false},
+            ])),
+            "end" if args["session"] == "s-2" => Ok(json!({"ended": 1})),
+            "end_others" => Ok(json!({"ended": 3})),
+            _ => Err((404, "Not Found")),
+        },
         ("rpc", "query") => Ok(json!({"rpc/settings": "read/write"})),
         ("test", "echo") => Ok(args.clone()),
         ("test", "away") => Err((503, "Service Unavailable")),

@@ -14,7 +14,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::call::{EndReason, Secret, SessionId, Token};
+use crate::call::{EndReason, Identity, Secret, SessionId, Token};
 
 /// The last ended sessions that are remembered, for grants that are under way while they end.
 const REMEMBERED: usize = 1_024;
@@ -59,6 +59,8 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) token: Token,
+    /// Its idle clock's length.
+    idle: Option<Duration>,
     /// The last use, in milliseconds since the table's start.
     used: AtomicU64,
     unreported: AtomicBool,
@@ -221,7 +223,8 @@ impl Table {
     }
 
     /// A connection holds this session, which authd granted when asked at `asked`.
-    pub(super) fn hold(self: &Arc<Self>, session: SessionId, token: Token, asked: Moment) -> Holding {
+    pub(super) fn hold(self: &Arc<Self>, identity: &Identity, asked: Moment) -> Holding {
+        let session = identity.session;
         let listener = Arc::new(Listener::default());
         let mut inner = lock(&self.inner);
         // Told while the grant was under way, when nobody held it.
@@ -232,7 +235,8 @@ impl Table {
         }
         let entry = inner.held.entry(session).or_insert_with(|| Entry {
             held: Arc::new(Held {
-                token,
+                token: identity.token.clone(),
+                idle: identity.idle.map(|idle| idle.after),
                 used: AtomicU64::new(0),
                 unreported: AtomicBool::new(false),
                 assertion: Mutex::default(),
@@ -241,6 +245,8 @@ impl Table {
         });
         entry.listeners.push(Arc::clone(&listener));
         let held = Arc::clone(&entry.held);
+        // A login and taking up a session are uses, which authd knows of.
+        held.used.store(self.now(), Ordering::Relaxed);
         Holding { table: Arc::clone(self), session, held, listener, complete: missed <= REMEMBERED }
     }
 
@@ -249,6 +255,28 @@ impl Table {
         let mut inner = lock(&self.inner);
         inner.ups += 1;
         self.watch.store(inner.ups, Ordering::Release);
+        // Those who hold something back until now may go on.
+        for listener in inner.held.values().flat_map(|entry| &entry.listeners) {
+            listener.waker.wake();
+        }
+    }
+
+    /// How many milliseconds ago it was used, if authd has not been told.
+    pub(super) fn unreported_use(&self, held: &Held) -> Option<u64> {
+        let unreported = held.unreported.load(Ordering::Acquire);
+        unreported.then(|| super::wire::milliseconds(self.since(held.last_use())))
+    }
+
+    /// Every session that some connection holds.
+    pub(super) fn all(&self) -> Vec<(SessionId, Arc<Held>)> {
+        lock(&self.inner).held.iter().map(|(session, entry)| (*session, Arc::clone(&entry.held))).collect()
+    }
+
+    /// A session turned out to have ended while nobody told: from what is known here, why.
+    pub(super) fn missed(&self, session: SessionId, held: &Held) {
+        let unused = self.since(held.last_use());
+        let idle = held.idle.is_some_and(|idle| unused >= idle);
+        self.ended(session, if idle { EndReason::Idle } else { EndReason::Revoked });
     }
 
     /// The stream is gone.

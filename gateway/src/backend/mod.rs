@@ -12,6 +12,7 @@ mod kept;
 mod line;
 mod link;
 mod peer;
+mod sessions;
 mod watch;
 mod wire;
 
@@ -48,6 +49,8 @@ const LOGINS: usize = 256;
 const LOGINS_OF_ONE: usize = 8;
 /// The most session calls at once.
 const SESSION_CALLS: usize = 64;
+/// The most lists of sessions at once.
+const LISTINGS: usize = 4;
 /// A call that nobody waits for is given up after this: authd then is broken anyway.
 const GIVE_UP: Duration = Duration::from_secs(60);
 /// An assertion is not used when it has less than this left: it must still be good when certd reads it.
@@ -82,6 +85,7 @@ pub struct Backend {
     sessions: SessionsClient<Channel>,
     logins: Gate,
     session_calls: Arc<Semaphore>,
+    listings: Arc<Semaphore>,
     certd: Option<Certd>,
     table: Arc<Table>,
     tasks: TaskTracker,
@@ -158,6 +162,7 @@ impl Backend {
                 .max_encoding_message_size(REQUEST_MAX),
             logins: Gate::new(LOGINS, LOGINS_OF_ONE),
             session_calls: Arc::new(Semaphore::new(SESSION_CALLS)),
+            listings: Arc::new(Semaphore::new(LISTINGS)),
             certd,
             table: Arc::new(Table::new()),
             tasks,
@@ -165,9 +170,13 @@ impl Backend {
             stop: CancellationToken::new(),
             settings,
         });
-        let watch = SessionsClient::new(link.channel()).max_decoding_message_size(ANSWER_MAX);
-        let table = Arc::clone(&backend.table);
-        backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(watch::run(watch, table)));
+        let watch = watch::Watching {
+            stream: SessionsClient::new(link.channel()).max_decoding_message_size(ANSWER_MAX),
+            checks: backend.sessions.clone(),
+            deadline: backend.settings.call,
+            table: Arc::clone(&backend.table),
+        };
+        backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(watch.run()));
         let reporter =
             activity::run(backend.sessions.clone(), Arc::clone(&backend.table), backend.settings.call);
         backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(reporter));
@@ -215,7 +224,7 @@ impl Backend {
         let answer = answer.await.map_err(|_| Failure::late("login"))??;
         match wire::outcome(answer)? {
             wire::Outcome::Granted(identity) => {
-                let holding = self.table.hold(identity.session, identity.token.clone(), asked);
+                let holding = self.table.hold(&identity, asked);
                 Ok(Outcome::Granted(identity, holding))
             }
             wire::Outcome::Prompts(prompts) => Ok(Outcome::Prompts(prompts)),

@@ -1,44 +1,84 @@
 //! The stream of ended sessions. While it is down no cached decision is used.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{pending, ready},
+    sync::Arc,
+    time::Duration,
+};
 
 use doorward_proto::authd::v1::{
-    EndedEvent, WatchEndedRequest, ended_event::Kind, sessions_client::SessionsClient,
+    CheckRequest, EndedEvent, WatchEndedRequest, ended_event::Kind, sessions_client::SessionsClient,
 };
+use futures_util::{StreamExt, stream};
 use tokio::time::{sleep, timeout};
 use tonic::{Streaming, transport::Channel};
 
 use super::{Failure, held::Table, wire};
+use crate::call::Error;
 
 /// From asking to the first message.
 const FIRST: Duration = Duration::from_secs(5);
 /// Between two tries: this much at first, twice as much each time, up to the most.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Looks at held sessions at once.
+const LOOKS: usize = 8;
 
-/// Keeps the stream up; never ends.
-pub(super) async fn run(mut client: SessionsClient<Channel>, table: Arc<Table>) {
-    let mut pause = PAUSE;
-    let mut told = false;
-    loop {
-        let failure = match timeout(FIRST, open(&mut client)).await {
-            Ok(Ok(mut stream)) => {
-                table.up();
-                tracing::info!("authd tells which sessions end");
-                (pause, told) = (PAUSE, false);
-                let failure = follow(&mut stream, &table).await;
-                table.down();
-                failure
+/// What keeps the stream.
+pub(super) struct Watching {
+    pub(super) stream: SessionsClient<Channel>,
+    /// For looking again at what is held, on a connection of its own.
+    pub(super) checks: SessionsClient<Channel>,
+    /// For one look.
+    pub(super) deadline: Duration,
+    pub(super) table: Arc<Table>,
+}
+
+impl Watching {
+    /// Keeps the stream up; never ends.
+    pub(super) async fn run(mut self) {
+        let mut pause = PAUSE;
+        let mut told = false;
+        loop {
+            let failure = match timeout(FIRST, open(&mut self.stream)).await {
+                Ok(Ok(mut stream)) => {
+                    self.table.up();
+                    tracing::info!("authd tells which sessions end");
+                    (pause, told) = (PAUSE, false);
+                    let failure = tokio::select! {
+                        failure = follow(&mut stream, &self.table) => failure,
+                        failure = self.look_again() => failure,
+                    };
+                    self.table.down();
+                    failure
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::late("watch"),
+            };
+            if !told {
+                tracing::warn!(error = %failure.detail, "authd does not tell which sessions end: sessions wait");
+                told = true;
             }
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::late("watch"),
-        };
-        if !told {
-            tracing::warn!(error = %failure.detail, "authd does not tell which sessions end: sessions wait");
-            told = true;
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+    }
+
+    /// What ended while the stream was down was told to nobody: every session that is held is looked at
+    /// once. Then waits for ever. A look that fails is none: the session's next request asks again.
+    async fn look_again(&self) -> Failure {
+        let looks = self.table.all().into_iter().map(|(session, held)| async move {
+            let used_ms_ago = self.table.unreported_use(&held);
+            let request = CheckRequest { token: held.token.expose().to_owned(), used_ms_ago };
+            let mut client = self.checks.clone();
+            if let Ok(Err(status)) = timeout(self.deadline, client.check(request)).await
+                && Failure::from(status).error == Error::NotFound
+            {
+                self.table.missed(session, &held);
+            }
+        });
+        stream::iter(looks).buffer_unordered(LOOKS).for_each(|()| ready(())).await;
+        pending().await
     }
 }
 

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::Failure;
 use crate::call::{
     Answers, Challenge, ClientCertificate, ConnectionId, Credentials, EndReason, Identity, Idle, Key,
-    KeyCertificate, KeyProof, Origin, Prompt, Prompts, Secret, ServerKey, SessionId, Style, Token,
+    KeyCertificate, KeyProof, ListedSession, Origin, Prompt, Prompts, Secret, ServerKey, SessionId, Style,
+    Token,
 };
 
 pub(super) enum Outcome {
@@ -171,6 +172,19 @@ pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity
         idle,
         absolute_left: duration(session.absolute_left_ms),
         rights: duration(session.rights_ms),
+    })
+}
+
+pub(super) fn listed_session(entry: proto::SessionEntry) -> Result<ListedSession, Failure> {
+    Ok(ListedSession {
+        session: session_id(&entry.session)?,
+        user: entry.user,
+        method: entry.method,
+        dialect: entry.dialect,
+        source: entry.source,
+        started: entry.started,
+        last_used: entry.last_used,
+        current: entry.current,
     })
 }
 

@@ -1,6 +1,8 @@
 //! SysAdm envelopes: one JSON object in a message each way.
 
+mod events;
 mod keys;
+mod sessions;
 mod settings;
 
 use std::{borrow::Cow, io::Write};
@@ -14,11 +16,13 @@ use super::{
 };
 use crate::{
     call::{
-        ANSWERS_MAX, Answer, Answers, AuthSsl, Call, Credentials, EndReason, Error, KeyProof, PASSWORD_MAX,
+        ANSWERS_MAX, Answer, Answers, AuthSsl, Call, Credentials, Error, KeyProof, Listen, PASSWORD_MAX,
         Reply, Right, Secret, Style, Token, username_is_well_formed,
     },
     namespace::{self, Handler},
 };
+
+pub use self::events::{encode_ended, encode_event, encode_expiring};
 
 /// Reads one message. Nesting beyond `depth` is refused before it is parsed.
 pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
@@ -64,6 +68,12 @@ pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
                 let (subject, call) = settings::decode(row, args);
                 return Ok(Request { subject, call });
             }
+            Handler::Sessions => {
+                let (subject, call) = sessions::decode(row, args);
+                return Ok(Request { subject, call });
+            }
+            Handler::Subscribe => events::decode(Listen::Subscribe, args),
+            Handler::Unsubscribe => events::decode(Listen::Unsubscribe, args),
         };
         Ok(Request { subject: row.plain(), call })
     };
@@ -244,6 +254,9 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer) {
         }
         Answer::Keys(keys) => keys::write_list(out, keys),
         Answer::Checksums(keys) => keys::write_checksums(out, keys),
+        Answer::Sessions(sessions) => sessions::write_list(out, sessions),
+        Answer::Ended(count) => put(out, format_args!(r#"{{"ended":{count}}}"#)),
+        Answer::Listening(listen, names) => events::write_names(out, *listen, names),
         Answer::Rows(rows) => {
             out.push(b'{');
             for (place, (namespace, name, right)) in rows.iter().enumerate() {
@@ -257,16 +270,6 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer) {
             out.push(b'}');
         }
     }
-}
-
-/// Writes the event that tells a client that its session has ended.
-pub fn encode_ended(reason: EndReason) -> Vec<u8> {
-    let reason = match reason {
-        EndReason::Idle | EndReason::Expired => "expired",
-        EndReason::Cleared | EndReason::Revoked => "revoked",
-    };
-    format!(r#"{{"args":{{"reason":"{reason}","seconds":0}},"id":"","name":"auth","namespace":"events"}}"#)
-        .into_bytes()
 }
 
 fn write_string(out: &mut Vec<u8>, text: &str) {

@@ -1,10 +1,12 @@
 //! What a session hears and what it says.
 
+use std::time::Duration;
+
 use super::Timers;
 use crate::{
     call::{
-        Answer, Answers, Call, Challenge, Credentials, EndReason, Error, Identity, KeyProof, KeyRequest,
-        Prompts, Reply, Token,
+        Answer, Answers, Call, Challenge, Credentials, EndReason, Error, EventNames, Identity, KeyProof,
+        KeyRequest, Listen, Prompts, Reply, SessionsRequest, Token,
     },
     namespace::Subject,
 };
@@ -53,10 +55,12 @@ pub enum Event {
     Challenged(Result<Challenge, Error>),
     /// [`Action::Retire`] is done, as far as it can be.
     Retired,
-    /// Somebody answered [`Action::Settings`].
+    /// Somebody answered [`Action::Settings`], [`Action::Sessions`] or [`Action::Listen`].
     Answered(Ticket, Result<Answer, Error>),
     /// The session held here has ended.
     Ended(EndReason),
+    /// Events wait, and [`super::Session::takes_events`].
+    Published,
     /// Time passed.
     Tick,
 }
@@ -86,6 +90,12 @@ pub enum Action {
     /// Have this answered with the session held now; answer with [`Event::Answered`]. Other requests
     /// go on meanwhile.
     Settings(Ticket, KeyRequest),
+    /// Have this answered with the session held now; answer with [`Event::Answered`].
+    Sessions(Ticket, SessionsRequest),
+    /// Do this for the session held now; answer with [`Event::Answered`].
+    Listen(Ticket, Listen, EventNames),
+    /// Send events that wait.
+    Deliver,
     /// Ask authd for the session of this token; answer with [`Event::Checked`].
     Check(Token),
     /// Ask authd to end the session of this token; answer with [`Event::Cleared`].
@@ -95,6 +105,8 @@ pub enum Action {
     Retire(Token),
     /// The session was used successfully.
     Used,
+    /// Tell the client how much is left of its session's whole life.
+    TellExpiring(Duration),
     /// Tell the client that its session has ended.
     TellEnded(EndReason),
     /// Close the connection normally, giving this reason.

@@ -62,6 +62,8 @@ impl Session {
             | Call::Query
             | Call::AuthClear { .. }
             | Call::Settings(_)
+            | Call::Sessions(_)
+            | Call::Listen(..)
             | Call::Malformed(_)
             | Call::Absent => None,
         };
@@ -115,7 +117,10 @@ impl Session {
                 let seconds = identity.idle.map_or(0, |idle| idle.after.as_secs());
                 let token = identity.token.clone();
                 let session = identity.session;
-                let old = std::mem::replace(&mut self.state, State::Held(Held::new(identity, asked, now)));
+                let old = std::mem::replace(
+                    &mut self.state,
+                    State::Held(Box::new(Held::new(identity, asked, now))),
+                );
                 self.clock.logged_in();
                 self.refusals = 0;
                 self.answers_are_over(&answers);
@@ -170,28 +175,30 @@ impl Session {
         }
     }
 
-    pub(super) fn clear(&mut self, ticket: Ticket, reply: bool, actions: &mut Vec<Action>) {
+    pub(super) fn clear(&mut self, ticket: Ticket, answer: Option<Answer>, actions: &mut Vec<Action>) {
         match std::mem::replace(&mut self.state, State::Anonymous) {
             State::Held(held) => {
-                self.busy = Busy::Clear(ticket, reply);
+                self.busy = Busy::Clear(ticket, answer);
                 actions.push(Action::Clear(held.identity.token));
             }
-            State::Anonymous | State::Closed => actions.push(done(ticket, reply, Ok(()))),
+            State::Anonymous | State::Closed => actions.push(done(ticket, answer, Ok(()))),
         }
     }
 
     pub(super) fn cleared(&mut self, result: Result<(), Error>, actions: &mut Vec<Action>) {
-        if let Busy::Clear(ticket, reply) = self.busy {
-            self.busy = Busy::No;
-            actions.push(done(ticket, reply, result));
+        if !matches!(self.busy, Busy::Clear(..)) {
+            return;
+        }
+        if let Busy::Clear(ticket, answer) = std::mem::replace(&mut self.busy, Busy::No) {
+            actions.push(done(ticket, answer, result));
         }
     }
 }
 
-fn done(ticket: Ticket, reply: bool, result: Result<(), Error>) -> Action {
-    match result {
-        _ if !reply => Action::NoReply(ticket),
-        Ok(()) => Action::Reply(ticket, Reply::Answer(Answer::Done)),
-        Err(error) => Action::Reply(ticket, Reply::Error(error)),
+fn done(ticket: Ticket, answer: Option<Answer>, result: Result<(), Error>) -> Action {
+    match (answer, result) {
+        (None, _) => Action::NoReply(ticket),
+        (Some(answer), Ok(())) => Action::Reply(ticket, Reply::Answer(answer)),
+        (Some(_), Err(error)) => Action::Reply(ticket, Reply::Error(error)),
     }
 }

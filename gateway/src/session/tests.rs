@@ -1,6 +1,7 @@
 //! The machine by itself: what happened, and what it wants done, as short words.
 
 mod background;
+mod events;
 mod timers;
 
 use std::time::Duration;
@@ -80,6 +81,9 @@ fn word(action: &Action) -> String {
                 Answer::Challenge(_) => "challenge",
                 Answer::Keys(_) => "keys",
                 Answer::Checksums(_) => "checksums",
+                Answer::Sessions(_) => "sessions",
+                Answer::Ended(_) => "ended",
+                Answer::Listening(..) => "listening",
             };
             format!("{ticket}:{answer}")
         }
@@ -92,6 +96,10 @@ fn word(action: &Action) -> String {
         Action::Login(Login::TlsCertificate { .. }) => "ask certificate".to_owned(),
         Action::Challenge => "ask challenge".to_owned(),
         Action::Settings(ticket, _) => format!("ask certd {ticket}"),
+        Action::Sessions(ticket, _) => format!("ask authd {ticket}"),
+        Action::Listen(ticket, ..) => format!("listen {ticket}"),
+        Action::Deliver => "deliver".to_owned(),
+        Action::TellExpiring(left) => format!("tell expiring {}", left.as_secs()),
         Action::Check(_) => "check".to_owned(),
         Action::Clear(_) => "clear".to_owned(),
         Action::Retire(old) => format!("retire {}", &old.expose()[..2]),

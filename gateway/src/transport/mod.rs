@@ -23,6 +23,7 @@ use crate::{
     backend::Backend,
     call::{ConnectionId, Origin},
     gate::{Gate, Permit, Source},
+    hub::Hub,
     router::Router,
     session,
 };
@@ -34,6 +35,8 @@ pub struct Shared {
     pub backend: Arc<Backend>,
     /// What answers allowed calls.
     pub router: Router,
+    /// Events.
+    pub hub: Hub,
     /// Which pages may connect.
     pub rules: Rules,
     /// Sizes.

@@ -1,6 +1,7 @@
 //! One WebSocket: frames in, the session's actions out. One small task, one flush for each wake-up.
 
 mod frames;
+mod listen;
 
 use std::{
     future::{Future, poll_fn},
@@ -22,9 +23,10 @@ use self::frames::{Close, Frames};
 use super::{Client, Shared, stream::Stream, tls::Shown};
 use crate::{
     backend::{self, Caller, Failure, Holding, Method, Moment},
-    call::{Answer, Challenge, Error, Identity, KeyRequest, Reply},
+    call::{Answer, Challenge, Error, Identity, KeyRequest, Reply, SessionId, SessionsRequest},
     dialect::{Decoded, Echo, sysadm},
     gate::Permit,
+    hub::Inbox,
     session::{self, Action, Event, Login, Session, Ticket},
 };
 
@@ -76,6 +78,7 @@ enum Wake {
     Unsent,
     Told(Told),
     Ended(crate::call::EndReason),
+    Published,
     Tick,
     Stop,
 }
@@ -96,6 +99,8 @@ struct Connection {
     asking: Option<Asking>,
     /// What it does not wait for; the session has the bound.
     calls: FuturesUnordered<Asking>,
+    /// Subscriptions, and the session whose they are.
+    inbox: Option<(SessionId, Inbox)>,
     /// What the replies to waiting requests repeat; at most as many as may be in flight.
     echoes: Vec<(Ticket, Echo<'static>)>,
     ticket: Ticket,
@@ -127,6 +132,7 @@ impl Connection {
             shown,
             asking: None,
             calls: FuturesUnordered::new(),
+            inbox: None,
             echoes: Vec::new(),
             ticket: 0,
             actions: Vec::new(),
@@ -190,6 +196,13 @@ impl Connection {
         {
             return Poll::Ready(Wake::Told(told));
         }
+        // After the reply to a subscription, and after what was found out about the session.
+        if let Some((_, inbox)) = &self.inbox
+            && self.session.takes_events(Instant::now().into_std(), self.shared.backend.watch())
+            && inbox.poll_stirred(context).is_ready()
+        {
+            return Poll::Ready(Wake::Published);
+        }
         if let Poll::Ready(frame) = self.frames.poll_read(context) {
             return Poll::Ready(Wake::Frame(frame));
         }
@@ -205,6 +218,7 @@ impl Connection {
             Wake::Unsent => {}
             Wake::Told(told) => self.told(told),
             Wake::Ended(reason) => self.step(Event::Ended(reason), None),
+            Wake::Published => self.step(Event::Published, None),
             Wake::Tick => self.step(Event::Tick, None),
             Wake::Stop => self.close = Some(Close::ShuttingDown),
         }
@@ -323,6 +337,9 @@ impl Connection {
         if let Some((ticket, echo)) = asked {
             self.echoes.push((ticket, echo.into_owned()));
         }
+        // Losing the session ends its subscriptions, and a new one has none yet.
+        let listener = self.session.listener();
+        self.inbox.take_if(|(owner, _)| Some(*owner) != listener);
         if self.session.authenticated() {
             self.permit = None;
             self.frames.limit(self.shared.limits.after_login, true);
@@ -363,6 +380,9 @@ impl Connection {
                     ));
             }
             Action::Settings(ticket, request) => self.settings(ticket, request),
+            Action::Sessions(ticket, request) => self.sessions(ticket, request),
+            Action::Listen(ticket, listen, names) => self.listen(ticket, listen, names),
+            Action::Deliver => self.deliver(),
             Action::Clear(token) => {
                 let ended = self.shared.backend.end(token);
                 self.asking = Some(Box::pin(async move { Told::Cleared(ended.await) }));
@@ -381,6 +401,7 @@ impl Connection {
                     holding.used();
                 }
             }
+            Action::TellExpiring(left) => self.send(sysadm::encode_expiring(left)),
             Action::TellEnded(reason) => self.send(sysadm::encode_ended(reason)),
             Action::Close(reason) => self.close = Some(Close::Normal(reason)),
             Action::SendAway(reason) => self.close = Some(Close::Policy(reason)),
@@ -438,7 +459,18 @@ impl Connection {
         }));
     }
 
-    fn send(&mut self, message: Vec<u8>) {
+    fn sessions(&mut self, ticket: Ticket, request: SessionsRequest) {
+        let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
+        self.calls.push(Box::pin(async move {
+            let answer = match pass {
+                Some(pass) => backend.sessions(pass, request).await,
+                None => Err(Failure::fault("a session that nobody holds")),
+            };
+            Told::Answered(ticket, answer)
+        }));
+    }
+
+    fn send(&mut self, message: impl Into<Bytes>) {
         if self.frames.write(message).is_err() {
             self.close = Some(Close::Gone);
         }

@@ -74,6 +74,9 @@ pub(crate) struct State {
     registered: Mutex<HashSet<Vec<u8>>>,
     assertions: Mutex<u32>,
     assertion_valid: Mutex<Duration>,
+    copies: Mutex<usize>,
+    life: Mutex<Duration>,
+    hush: watch::Sender<u64>,
 }
 
 /// A running fake.
@@ -100,6 +103,9 @@ impl FakeAuthd {
             registered: Mutex::default(),
             assertions: Mutex::default(),
             assertion_valid: Mutex::new(Duration::from_secs(60)),
+            copies: Mutex::new(1),
+            life: Mutex::new(Duration::from_secs(43_200)),
+            hush: watch::Sender::new(0),
         };
         let mut fake = Self { directory: directory.to_owned(), runtime: None, state: Arc::new(state) };
         fake.resume();
@@ -184,6 +190,27 @@ impl FakeAuthd {
         *self.state.assertion_valid.lock().expect("not poisoned") = valid;
     }
 
+    /// How long sessions live, for answers from now on.
+    pub(crate) fn set_life(&self, life: Duration) {
+        *self.state.life.lock().expect("not poisoned") = life;
+    }
+
+    /// How often a list names each session, from now on.
+    pub(crate) fn set_copies(&self, copies: usize) {
+        *self.state.copies.lock().expect("not poisoned") = copies;
+    }
+
+    /// Every stream of ended sessions breaks, and no new one begins; all else goes on. See
+    /// [`FakeAuthd::speak`].
+    pub(crate) fn fall_silent(&self) {
+        self.state.hush.send_modify(|hush| *hush |= 1);
+    }
+
+    /// Streams of ended sessions are given again.
+    pub(crate) fn speak(&self) {
+        self.state.hush.send_modify(|hush| *hush = (*hush | 1) + 1);
+    }
+
     /// Ends a session and tells it.
     pub(crate) fn end(&self, token: &str, reason: proto::EndReason) {
         self.state.end(token, reason);
@@ -243,6 +270,7 @@ impl State {
     fn session(&self, token: &str) -> Option<proto::Session> {
         let granted = self.sessions.lock().expect("not poisoned").get(token).cloned()?;
         let rights = *self.rights.lock().expect("not poisoned");
+        let life = *self.life.lock().expect("not poisoned");
         Some(proto::Session {
             session: granted.session.to_string(),
             user: granted.user,
@@ -250,7 +278,7 @@ impl State {
             method: "fake".to_owned(),
             idle_seconds: 300,
             idle_left_ms: 300_000,
-            absolute_left_ms: 43_200_000,
+            absolute_left_ms: u64::try_from(life.as_millis()).expect("short"),
             rights_ms: u64::try_from(rights.as_millis()).expect("short"),
             ..proto::Session::default()
         })
@@ -450,14 +478,74 @@ impl sessions_server::Sessions for Service {
         &self,
         _: Request<proto::WatchEndedRequest>,
     ) -> Result<Response<Self::WatchEndedStream>, Status> {
+        let mut hush = self.0.hush.subscribe();
+        if *hush.borrow_and_update() % 2 == 1 {
+            return Err(failure("Unavailable"));
+        }
         let ended = self.0.ended.subscribe();
         self.0.watchers.send_modify(|count| *count += 1);
         let ready = proto::EndedEvent { kind: Some(ended_event::Kind::Ready(proto::Ready {})) };
-        let told = futures_util::stream::unfold(ended, |mut ended| async move {
-            let event = ended.recv().await.ok()?;
-            Some((Ok(proto::EndedEvent { kind: Some(ended_event::Kind::Ended(event)) }), ended))
+        let told = futures_util::stream::unfold((ended, hush), |(mut ended, mut hush)| async move {
+            let event = tokio::select! {
+                event = ended.recv() => event.ok()?,
+                _ = hush.changed() => return None,
+            };
+            Some((Ok(proto::EndedEvent { kind: Some(ended_event::Kind::Ended(event)) }), (ended, hush)))
         });
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(ready)).chain(told))))
+    }
+
+    type ListStream = std::pin::Pin<Box<dyn Stream<Item = Result<proto::SessionList, Status>> + Send>>;
+
+    /// Everybody's, the caller's own first, one in each part.
+    async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let token = request.into_inner().token;
+        self.0.note("list", "", token.as_str());
+        let sessions = self.0.sessions.lock().expect("not poisoned");
+        if !sessions.contains_key(&token) {
+            return Err(failure("Unauthenticated"));
+        }
+        let copies = *self.0.copies.lock().expect("not poisoned");
+        let parts: Vec<_> = sessions
+            .iter()
+            .flat_map(|entry| std::iter::repeat_n(entry, copies))
+            .map(|(of, granted)| {
+                let entry = proto::SessionEntry {
+                    session: granted.session.to_string(),
+                    user: granted.user.clone(),
+                    method: "fake".to_owned(),
+                    dialect: "sysadm".to_owned(),
+                    source: String::new(),
+                    started: 1_000,
+                    last_used: 2_000,
+                    current: *of == token,
+                };
+                Ok(proto::SessionList { sessions: vec![entry] })
+            })
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+
+    async fn end_other(
+        &self,
+        request: Request<proto::EndOtherRequest>,
+    ) -> Result<Response<proto::EndOtherReply>, Status> {
+        let proto::EndOtherRequest { token, which } = request.into_inner();
+        self.0.note("end_other", "", token.as_str());
+        let sessions = self.0.sessions.lock().expect("not poisoned").clone();
+        let caller = sessions.get(&token).ok_or_else(|| failure("Unauthenticated"))?;
+        let ends = |(of, granted): &(&String, &Granted)| match which.as_ref().expect("which") {
+            proto::end_other_request::Which::Session(name) => granted.session.to_string() == *name,
+            proto::end_other_request::Which::Others(_) => granted.user == caller.user && **of != token,
+        };
+        let due: Vec<_> = sessions.iter().filter(ends).map(|(token, _)| token).collect();
+        if due.is_empty() && matches!(which, Some(proto::end_other_request::Which::Session(_))) {
+            return Err(failure("NotFound"));
+        }
+        for token in &due {
+            self.0.end(token, proto::EndReason::Revoked);
+        }
+        Ok(Response::new(proto::EndOtherReply { ended: u32::try_from(due.len()).expect("few") }))
     }
 
     async fn assert(

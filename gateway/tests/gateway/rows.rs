@@ -26,6 +26,8 @@ async fn rows_without_a_session() {
             ("rpc", "query", "{}", 401),
             ("RPC", "QUERY", "[]", 401),
             ("rpc", "sessions", r#"{"action":"list"}"#, 401),
+            ("events", "subscribe", r#""auth""#, 401),
+            ("events", "unsubscribe", "7", 401),
             ("sysadm", "fs", "{}", 401),
             ("x", "y", "1", 401),
             ("rpc", "auth", r#"{"username":"alice","password":"wrong"}"#, 401),
@@ -61,8 +63,21 @@ async fn rows_with_a_session() {
         for (namespace, name, args, expected) in [
             ("rpc", "identify", "{}", 0),
             ("rpc", "QUERY", "null", 0),
-            ("rpc", "sessions", r#"{"action":"list"}"#, 404),
-            ("events", "subscribe", r#""dispatcher""#, 404),
+            ("rpc", "sessions", r#"{"action":"list"}"#, 0),
+            ("RPC", "Sessions", r#"{"action":"LIST"}"#, 0),
+            ("rpc", "sessions", r#"{"action":"close"}"#, 404),
+            ("rpc", "sessions", r#"{"action":"end"}"#, 400),
+            ("rpc", "sessions", r#"{"action":"end","session":"x"}"#, 404),
+            ("rpc", "sessions", r#"{"action":"end","session":"0af6c1a8-9c4d-4f0a-9a53-0123456789ab"}"#, 404),
+            ("rpc", "sessions", r#"{"action":"end_others"}"#, 0),
+            ("sysadm", "sessions", r#"{"action":"list"}"#, 404),
+            ("events", "subscribe", r#""auth""#, 0),
+            ("Events", "SUBSCRIBE", r#"["auth","dispatcher"]"#, 0),
+            ("events", "subscribe", r#""dispatcher""#, 400),
+            ("events", "subscribe", "[]", 400),
+            ("events", "subscribe", "{}", 400),
+            ("events", "unsubscribe", r#""auth""#, 0),
+            ("events", "unsubscribe", r#""dispatcher""#, 400),
             ("sysadm", "fs", "{}", 404),
             ("rpc", "auth_ssl", "{}", 0),
             ("rpc", "settings", r#"{"action":"list_ssl_certs"}"#, 404),
@@ -137,6 +152,9 @@ async fn a_session_without_the_right_gets_403() {
     both(&gateway, async |mut client: Client| {
         client.log_in("bob", "builder").await;
         assert_eq!(client.query().await, 403);
+        assert_eq!(client.code("rpc", "sessions", r#"{"action":"list"}"#).await, 403);
+        assert_eq!(client.code("rpc", "sessions", r#"{"action":"end","session":7}"#).await, 403);
+        assert_eq!(client.code("events", "subscribe", r#""auth""#).await, 403);
         assert_eq!(client.code("no", "such", "{}").await, 404);
     })
     .await;

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use doorward_gateway::config::Config;
+use doorward_gateway::{config::Config, hub::Hub};
 use doorward_launch::{Control, Identity};
 use futures_util::{SinkExt, StreamExt};
 use rustls::{
@@ -52,6 +52,7 @@ pub(crate) struct Gateway {
     pub(crate) unix: PathBuf,
     pub(crate) tls: SocketAddr,
     pub(crate) fingerprint: String,
+    pub(crate) hub: Hub,
     control: Control,
     task: JoinHandle<Result<(), doorward_launch::StartError>>,
 }
@@ -116,6 +117,7 @@ impl Gateway {
         config.check().expect("a good configuration");
 
         let parts = doorward_gateway::bind(&config, &Identity::current()).expect("bound");
+        let hub = parts.hub().clone();
         let listening = config.state_dir.join("listening.json");
         let (control, unix) = (Control::new(), config.listen.unix.clone());
         let task = tokio::spawn(doorward_gateway::serve(config, parts, control.clone()));
@@ -129,6 +131,7 @@ impl Gateway {
             authd,
             directory,
             unix,
+            hub,
             control,
             task,
         }

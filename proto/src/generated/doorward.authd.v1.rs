@@ -265,6 +265,69 @@ pub struct Ended {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
+pub struct ListRequest {
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionList {
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: ::prost::alloc::vec::Vec<SessionEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionEntry {
+    /// As in `Session`.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub method: ::prost::alloc::string::String,
+    /// The client dialect, for example "sysadm".
+    #[prost(string, tag = "4")]
+    pub dialect: ::prost::alloc::string::String,
+    /// An address literal as a gateway reported it, or empty for the Unix socket.
+    #[prost(string, tag = "5")]
+    pub source: ::prost::alloc::string::String,
+    /// Seconds of UTC by the clock as it goes now.
+    #[prost(uint64, tag = "6")]
+    pub started: u64,
+    #[prost(uint64, tag = "7")]
+    pub last_used: u64,
+    /// The bearer's own.
+    #[prost(bool, tag = "8")]
+    pub current: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct EndOtherRequest {
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    #[prost(oneof = "end_other_request::Which", tags = "2, 3")]
+    pub which: ::core::option::Option<end_other_request::Which>,
+}
+/// Nested message and enum types in `EndOtherRequest`.
+pub mod end_other_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Which {
+        /// One, by its name.
+        #[prost(string, tag = "2")]
+        Session(::prost::alloc::string::String),
+        /// All of the bearer's user but the bearer's own.
+        #[prost(message, tag = "3")]
+        Others(super::Others),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Others {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndOtherReply {
+    #[prost(uint32, tag = "1")]
+    pub ended: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct AssertRequest {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
@@ -1102,6 +1165,55 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "WatchEnded"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The live sessions that the bearer of a token may see, in parts: those of its own user; everybody's with
+        /// full access. UNAUTHENTICATED for a token that opens nothing.
+        pub async fn list(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SessionList>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/doorward.authd.v1.Sessions/List",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "List"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Ends one of those, or all of the bearer's user but the bearer's own. On disk before the reply.
+        /// NOT_FOUND for a session that is not among those that the bearer may see.
+        pub async fn end_other(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EndOtherRequest>,
+        ) -> std::result::Result<tonic::Response<super::EndOtherReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/doorward.authd.v1.Sessions/EndOther",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "EndOther"));
+            self.inner.unary(req, path, codec).await
+        }
         /// An identity assertion for one audience.
         pub async fn assert(
             &mut self,
@@ -1166,6 +1278,24 @@ pub mod sessions_server {
             &self,
             request: tonic::Request<super::WatchEndedRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchEndedStream>, tonic::Status>;
+        /// Server streaming response type for the List method.
+        type ListStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SessionList, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The live sessions that the bearer of a token may see, in parts: those of its own user; everybody's with
+        /// full access. UNAUTHENTICATED for a token that opens nothing.
+        async fn list(
+            &self,
+            request: tonic::Request<super::ListRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ListStream>, tonic::Status>;
+        /// Ends one of those, or all of the bearer's user but the bearer's own. On disk before the reply.
+        /// NOT_FOUND for a session that is not among those that the bearer may see.
+        async fn end_other(
+            &self,
+            request: tonic::Request<super::EndOtherRequest>,
+        ) -> std::result::Result<tonic::Response<super::EndOtherReply>, tonic::Status>;
         /// An identity assertion for one audience.
         async fn assert(
             &self,
@@ -1419,6 +1549,95 @@ pub mod sessions_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/doorward.authd.v1.Sessions/List" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::ServerStreamingService<super::ListRequest>
+                    for ListSvc<T> {
+                        type Response = super::SessionList;
+                        type ResponseStream = T::ListStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::list(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/doorward.authd.v1.Sessions/EndOther" => {
+                    #[allow(non_camel_case_types)]
+                    struct EndOtherSvc<T: Sessions>(pub Arc<T>);
+                    impl<T: Sessions> tonic::server::UnaryService<super::EndOtherRequest>
+                    for EndOtherSvc<T> {
+                        type Response = super::EndOtherReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EndOtherRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::end_other(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EndOtherSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use doorward_proto::authd::v1::{
     AbandonRequest, Activity, ActivityReport, AssertRequest, BeginRequest, CertificateProof,
-    ChallengeRequest, CheckRequest, Dialect, EndRequest, LocalPeer, Outcome, Password, RespondRequest,
-    Source, TlsCertificate, Token, WatchEndedRequest, begin_request::Method, outcome::Kind,
+    ChallengeRequest, CheckRequest, Dialect, EndOtherRequest, EndRequest, ListRequest, LocalPeer, Others,
+    Outcome, Password, RespondRequest, Source, TlsCertificate, Token, WatchEndedRequest,
+    begin_request::Method, end_other_request::Which, outcome::Kind,
 };
 use doorward_tests::grpc::{Authd, ask_peer};
 use doorward_tests::{CODE, Client, Options, Pam, Person, Role, Stack, secrets, skip};
@@ -31,6 +32,12 @@ enum Call {
     AssertSessionName,
     AssertEnded,
     ReportSessionName,
+    ListSessionName,
+    ListEnded,
+    ListForged,
+    EndOtherSessionName,
+    EndOtherEnded,
+    EndOthersSessionName,
     WatchEnded,
     BeginTokenSessionName,
     BeginTokenEnded,
@@ -66,6 +73,9 @@ const QUICK: &[Call] = &[
     AssertSessionName,
     AssertEnded,
     ReportSessionName,
+    ListSessionName,
+    ListEnded,
+    EndOtherSessionName,
     BeginTokenSessionName,
     BeginTokenEnded,
     BeginLocalForged,
@@ -81,6 +91,9 @@ const QUICK: &[Call] = &[
 
 /// The others: with a module's answer, a fresh handle, or a stream.
 const SLOW: &[Call] = &[
+    ListForged,
+    EndOtherEnded,
+    EndOthersSessionName,
     WatchEnded,
     BeginLocalOtherUser,
     BeginLocalRoot,
@@ -104,6 +117,8 @@ fn method(call: Call) -> &'static str {
         EndSessionName => "Sessions/End",
         AssertSessionName | AssertEnded => "Sessions/Assert",
         ReportSessionName => "Sessions/ReportActivity",
+        ListSessionName | ListEnded | ListForged => "Sessions/List",
+        EndOtherSessionName | EndOtherEnded | EndOthersSessionName => "Sessions/EndOther",
         WatchEnded => "Sessions/WatchEnded",
         RespondForAnother | RespondWrong | RespondAgain | RespondNowhere => "Login/Respond",
         AbandonOwn | AbandonAny => "Login/Abandon",
@@ -184,6 +199,12 @@ impl Sequence<'_> {
                 drop(self.authd.sessions.report_activity(ActivityReport { activities }).await);
                 Ok(())
             }
+            ListSessionName => self.list(session).await,
+            ListEnded => self.list(ended).await,
+            ListForged => self.list("f81d4fae-7dec-41d0-a765-00a0c91e6bf6").await,
+            EndOtherSessionName => self.end_other(session, Which::Session(session.clone())).await,
+            EndOtherEnded => self.end_other(ended, Which::Session(session.clone())).await,
+            EndOthersSessionName => self.end_other(session, Which::Others(Others {})).await,
             WatchEnded => {
                 drop(self.authd.sessions.watch_ended(WatchEndedRequest {}).await);
                 Ok(())
@@ -234,6 +255,20 @@ impl Sequence<'_> {
     async fn assert(&mut self, token: &str) -> Result<(), String> {
         let request = AssertRequest { token: token.to_owned(), audience: "certd".to_owned() };
         self.authd.sessions.assert(request).await.map_or(Ok(()), |_| Err("an assertion".to_owned()))
+    }
+
+    async fn list(&mut self, token: &str) -> Result<(), String> {
+        let request = ListRequest { token: token.to_owned() };
+        let Ok(list) = self.authd.sessions.list(request).await else { return Ok(()) };
+        match list.into_inner().message().await {
+            Ok(part) => Err(format!("a list: {part:?}")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn end_other(&mut self, token: &str, which: Which) -> Result<(), String> {
+        let request = EndOtherRequest { token: token.to_owned(), which: Some(which) };
+        self.authd.sessions.end_other(request).await.map_or(Ok(()), |reply| Err(format!("{reply:?}")))
     }
 
     async fn begin(&mut self, method: Option<Method>) -> Result<(), String> {

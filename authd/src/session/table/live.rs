@@ -1,6 +1,6 @@
 //! The sessions in memory: found by token and by key, counted by user.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
     super::{Fingerprint, Session, SessionId, keys::Openings},
@@ -11,6 +11,10 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) by_token: HashMap<TokenHash, Session>,
+    /// By their names, in whose order they are listed.
+    pub(super) by_id: BTreeMap<SessionId, TokenHash>,
+    /// Those of each user.
+    pub(super) by_user: BTreeMap<String, BTreeSet<SessionId>>,
     /// Those that a key opened.
     pub(super) by_key: HashMap<Fingerprint, Vec<TokenHash>>,
     /// Logins by key that are under way.
@@ -50,6 +54,8 @@ impl Table {
         if let Some(key) = session.key {
             self.by_key.entry(key.fingerprint).or_default().push(session.token);
         }
+        self.by_id.insert(session.id, session.token);
+        self.by_user.entry(session.holder.user.clone()).or_default().insert(session.id);
         self.by_token.insert(session.token, session);
     }
 
@@ -63,9 +69,20 @@ impl Table {
                 self.by_key.remove(&key.fingerprint);
             }
         }
+        self.by_id.remove(&session.id);
+        if let Some(ids) = self.by_user.get_mut(&session.holder.user) {
+            ids.remove(&session.id);
+            if ids.is_empty() {
+                self.by_user.remove(&session.holder.user);
+            }
+        }
         self.unsaved.remove(hash);
         self.release(&session.holder.user);
         Some(session)
+    }
+
+    pub(super) fn named(&self, id: SessionId) -> Option<&Session> {
+        self.by_token.get(self.by_id.get(&id)?)
     }
 
     pub(super) fn idle(&self) -> bool {

@@ -13,6 +13,17 @@ fn token() -> Token {
     Token::parse(Secret::new(Uuid::nil().to_string())).expect("the form of a token")
 }
 
+fn identity(n: u16) -> Identity {
+    Identity {
+        session: session(n),
+        token: token(),
+        acl: Vec::new(),
+        idle: Some(crate::call::Idle { after: Duration::from_secs(300), left: Duration::from_secs(300) }),
+        absolute_left: Duration::from_secs(3_600),
+        rights: Duration::from_secs(60),
+    }
+}
+
 fn table() -> Arc<Table> {
     let table = Table::new();
     table.up();
@@ -23,7 +34,7 @@ fn table() -> Arc<Table> {
 fn every_holder_hears_of_the_end_and_nobody_else() {
     let table = table();
     let asked = table.moment();
-    let holders = [1, 1, 2].map(|n| table.hold(session(n), token(), asked));
+    let holders = [1, 1, 2].map(|n| table.hold(&identity(n), asked));
     table.ended(session(1), EndReason::Revoked);
     assert_eq!(
         holders.each_ref().map(Holding::ended),
@@ -34,7 +45,7 @@ fn every_holder_hears_of_the_end_and_nobody_else() {
 #[test]
 fn a_waiting_task_is_woken() {
     let table = table();
-    let holding = table.hold(session(1), token(), table.moment());
+    let holding = table.hold(&identity(1), table.moment());
     let mut task = sleeper(&holding);
     assert!(task().is_pending());
     table.ended(session(1), EndReason::Expired);
@@ -62,10 +73,10 @@ fn an_end_that_overtakes_its_grant_is_heard() {
     let table = table();
     table.ended(session(1), EndReason::Revoked);
     let asked = table.moment();
-    let earlier = table.hold(session(1), token(), asked);
+    let earlier = table.hold(&identity(1), asked);
     assert_eq!(earlier.ended(), None, "what was told before the question is about another life");
     table.ended(session(1), EndReason::Idle);
-    let late = table.hold(session(1), token(), asked);
+    let late = table.hold(&identity(1), asked);
     assert_eq!((late.ended(), late.complete()), (Some(EndReason::Idle), true));
 }
 
@@ -77,7 +88,7 @@ fn when_too_much_ended_meanwhile_the_grant_is_not_complete() {
         for n in 0..others {
             table.ended(session(u16::try_from(n + 2).expect("few")), EndReason::Idle);
         }
-        assert_eq!(table.hold(session(1), token(), asked).complete(), complete, "{others}");
+        assert_eq!(table.hold(&identity(1), asked).complete(), complete, "{others}");
     }
 }
 
@@ -85,7 +96,7 @@ fn when_too_much_ended_meanwhile_the_grant_is_not_complete() {
 fn the_last_holder_is_told_so() {
     let table = table();
     let asked = table.moment();
-    let (first, second) = (table.hold(session(1), token(), asked), table.hold(session(1), token(), asked));
+    let (first, second) = (table.hold(&identity(1), asked), table.hold(&identity(1), asked));
     assert!(!first.release());
     assert!(second.release());
     assert!(lock(&table.inner).held.is_empty());
@@ -107,7 +118,7 @@ fn a_watch_that_was_down_is_another_watch() {
 fn a_use_is_reported_once_and_kept_when_it_was_not_taken() {
     let table = table();
     let asked = table.moment();
-    let (first, second) = (table.hold(session(1), token(), asked), table.hold(session(1), token(), asked));
+    let (first, second) = (table.hold(&identity(1), asked), table.hold(&identity(1), asked));
     first.used();
     second.used();
     assert!(second.unreported_use().is_some());
@@ -121,4 +132,40 @@ fn a_use_is_reported_once_and_kept_when_it_was_not_taken() {
     drop((first, second));
     table.put_back(&used);
     assert_eq!(table.take_used().len(), 1, "also when nobody holds it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_missed_is_an_idle_one_if_it_can_be() {
+    let table = table();
+    let (idle, used) = (table.hold(&identity(1), table.moment()), table.hold(&identity(2), table.moment()));
+    tokio::time::advance(Duration::from_secs(300)).await;
+    used.used();
+    for (session, held) in table.all() {
+        table.missed(session, &held);
+    }
+    assert_eq!((idle.ended(), used.ended()), (Some(EndReason::Idle), Some(EndReason::Revoked)));
+}
+
+#[test]
+fn a_stream_that_comes_back_wakes_everybody() {
+    let table = table();
+    let holding = table.hold(&identity(1), table.moment());
+    table.down();
+    let waker = futures_util::task::noop_waker();
+    assert!(holding.poll_ended(&mut Context::from_waker(&waker)).is_pending());
+    let (flag, woken) = (Arc::new(Flag::default()), |flag: &Flag| flag.0.load(Ordering::SeqCst));
+    let waker = futures_util::task::waker(Arc::clone(&flag));
+    assert!(holding.poll_ended(&mut Context::from_waker(&waker)).is_pending());
+    assert!(!woken(&flag));
+    table.up();
+    assert!(woken(&flag));
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl futures_util::task::ArcWake for Flag {
+    fn wake_by_ref(flag: &Arc<Self>) {
+        flag.0.store(true, Ordering::SeqCst);
+    }
 }

@@ -39,7 +39,7 @@ pub(super) fn decode(row: &'static Row, args: &str) -> (Option<Subject>, Call) {
     (Some(subject), request.map_or_else(Call::Malformed, Call::Settings))
 }
 
-fn action(args: &str) -> Result<Cow<'_, str>, Error> {
+pub(super) fn action(args: &str) -> Result<Cow<'_, str>, Error> {
     let [action] = object(args, &["action"])?;
     text("action", action)?.map_or_else(|| bad("action is missing"), Ok)
 }

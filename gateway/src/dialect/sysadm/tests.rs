@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::call::EndReason;
 
 const DEPTH: usize = 32;
 const TOKEN: &str = "0af6c1a8-9c4d-4f0a-9a53-0123456789ab";

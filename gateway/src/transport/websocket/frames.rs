@@ -139,9 +139,9 @@ impl Frames {
         self.socket.get_ref().stuck()
     }
 
-    pub(super) fn write(&mut self, message: Vec<u8>) -> Result<(), Broken> {
+    pub(super) fn write(&mut self, message: impl Into<Bytes>) -> Result<(), Broken> {
         self.written = true;
-        let frame = Frame::message(message, OpCode::Data(Data::Text), true);
+        let frame = Frame::message(message.into(), OpCode::Data(Data::Text), true);
         match self.socket.write(Message::Frame(frame)) {
             // It is kept, and the flush goes on with it.
             Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

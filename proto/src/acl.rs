@@ -1,6 +1,6 @@
-//! Whether a session's ACL entries grant one of our own actions (words with dots; `*` and `#` as wildcards).
+//! Whether the ACL entries in a message grant an action (words with dots; `*` and `#` as wildcards).
 //!
-//! Only for subjects that we write ourselves, `sysadm.rpc.settings.<action>`: they hold no word that
+//! Only for subjects that we write ourselves, `sysadm.<namespace>.<name>.<action>`: they hold no word that
 //! `me` or `my_session` could stand for, so these match literally.
 
 /// Whether `entries` grant `subject`: one allows, none denies.
@@ -82,6 +82,14 @@ mod tests {
             ("Sysadm.#", "sysadm.x", false),
             ("a**b", "ab", true),
             ("", "a", false),
+            ("sysadm.rpc.query", "sysadm.rpc.query._", false),
+            ("sysadm.rpc.*", "sysadm.rpc.query._", false),
+            ("sysadm.*.query._", "sysadm.rpc.query._", true),
+            ("sysadm.r*c.query._", "sysadm.rpc.query._", true),
+            ("sysadm.rpc*.query._", "sysadm.rpc.query._", true),
+            ("*.*.*.*", "sysadm.rpc.query._", true),
+            ("*.*.*", "sysadm.rpc.query._", false),
+            ("#", "a\nb", false),
         ] {
             assert_eq!(matches(pattern, subject), expected, "{pattern} {subject}");
         }

@@ -1,0 +1,148 @@
+//! Sessions as others see them: listed, ended by their names, followed user by user.
+
+use std::{collections::BTreeSet, ops::Bound};
+
+use super::{
+    super::keys::{Moment, SLACK},
+    EndReason, Session, SessionId, Sessions, Standing,
+};
+use crate::error::AuthError;
+
+/// Which sessions somebody may see and end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of one account.
+    Account {
+        /// Its name.
+        user: String,
+        /// Its uid: whoever has the name now need not be who had it.
+        uid: u32,
+    },
+    /// All.
+    Everybody,
+}
+
+impl Scope {
+    fn holds(&self, session: &Session) -> bool {
+        match self {
+            Self::Account { user, uid } => session.holder.user == *user && session.holder.uid == *uid,
+            Self::Everybody => true,
+        }
+    }
+}
+
+/// A session as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The session.
+    pub session: Session,
+    /// Its beginning, in seconds of UTC by the clock as it goes now.
+    pub started_utc: u64,
+    /// Its last use, likewise.
+    pub last_used_utc: u64,
+}
+
+impl Listed {
+    /// What was noted at the beginning holds unless the clock was set since: then both times are
+    /// counted back from now, so that they fit each other and today's clock.
+    fn new(session: &Session, now: Moment) -> Self {
+        let counted = now.utc_at(session.started);
+        let noted = session.started_utc;
+        let started_utc = if counted.abs_diff(noted) <= SLACK { noted } else { counted };
+        let last_used_utc = now.utc_at(session.last_used).max(started_utc);
+        Self { session: session.clone(), started_utc, last_used_utc }
+    }
+}
+
+impl Sessions {
+    /// Up to `most` live sessions of a scope whose names come after `after`, in the order of names.
+    /// Empty: there are no more.
+    pub fn page(&self, scope: &Scope, after: Option<SessionId>, most: usize) -> Vec<Listed> {
+        let now = self.moment();
+        let table = self.table();
+        let from = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let live = |session: &&Session| {
+            scope.holds(session) && matches!(session.standing(now.at), Standing::Live { .. })
+        };
+        let listed = |session: &Session| Listed::new(session, now);
+        match scope {
+            Scope::Account { user, .. } => {
+                let ids = table.by_user.get(user).into_iter().flat_map(|ids| ids.range(from));
+                ids.filter_map(|id| table.named(*id)).filter(live).take(most).map(listed).collect()
+            }
+            Scope::Everybody => {
+                let hashes = table.by_id.range(from).filter_map(|(_, hash)| table.by_token.get(hash));
+                hashes.filter(live).take(most).map(listed).collect()
+            }
+        }
+    }
+
+    /// Whether a session is there and alive.
+    pub fn lives(&self, id: SessionId) -> bool {
+        let now = self.clock.now();
+        self.table().named(id).is_some_and(|session| matches!(session.standing(now), Standing::Live { .. }))
+    }
+
+    /// Ends a live session of a scope; whether there was one. On disk when this returns.
+    ///
+    /// # Errors
+    /// When the store fails; the session is ended all the same and the store is tried again.
+    pub async fn end_named(&self, scope: &Scope, id: SessionId) -> Result<bool, AuthError> {
+        let now = self.clock.now();
+        let ends = |session: &Session| {
+            session.id == id && scope.holds(session) && matches!(session.standing(now), Standing::Live { .. })
+        };
+        Ok(self.revoke(&BTreeSet::from([id]), ends).await? == 1)
+    }
+
+    /// Ends all sessions of an account but one; how many there were. On disk when this returns.
+    ///
+    /// # Errors
+    /// As with [`Sessions::end_named`].
+    pub async fn end_others(&self, user: &str, uid: u32, but: SessionId) -> Result<usize, AuthError> {
+        let ends = |session: &Session| session.id != but && session.holder.uid == uid;
+        self.revoke(&self.of_user(user), ends).await
+    }
+
+    /// Ends the sessions of a user's name, except those of the uid that it still means; how many there
+    /// were. On disk when this returns.
+    ///
+    /// # Errors
+    /// As with [`Sessions::end_named`].
+    pub async fn end_departed(&self, user: &str, still: Option<u32>) -> Result<usize, AuthError> {
+        self.revoke(&self.of_user(user), |session| Some(session.holder.uid) != still).await
+    }
+
+    /// The first user with a session whose name comes after this one.
+    pub fn user_after(&self, user: Option<&str>) -> Option<String> {
+        let from = (user.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.table().by_user.range::<str, _>(from).next().map(|(user, _)| user.clone())
+    }
+
+    /// Now, on the clock of sessions.
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    fn of_user(&self, user: &str) -> BTreeSet<SessionId> {
+        self.table().by_user.get(user).cloned().unwrap_or_default()
+    }
+
+    async fn revoke(
+        &self,
+        ids: &BTreeSet<SessionId>,
+        ends: impl Fn(&Session) -> bool,
+    ) -> Result<usize, AuthError> {
+        let ended: Vec<_> = {
+            let mut table = self.table();
+            let due: Vec<_> =
+                ids.iter().filter_map(|id| table.named(*id)).filter(|s| ends(s)).map(|s| s.token).collect();
+            due.iter().filter_map(|hash| table.take(hash)).collect()
+        };
+        for session in &ended {
+            self.tell(session, EndReason::Revoked);
+        }
+        self.forget(ended.iter().map(|session| session.id).collect()).await?;
+        Ok(ended.len())
+    }
+}

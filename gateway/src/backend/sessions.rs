@@ -1,0 +1,81 @@
+//! Sessions of others, asked of authd with the token of who asks: it believes no user name of ours.
+
+use std::time::Duration;
+
+use doorward_proto::authd::v1 as proto;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Backend, Failure, Pass, certd::LISTING_MAX, wire};
+use crate::call::{Answer, Error, ListedSession, SessionsRequest, Token};
+
+/// For a whole listing.
+const LISTING: Duration = Duration::from_secs(60);
+
+impl Backend {
+    /// Has authd answer, for the session of `pass`.
+    pub async fn sessions(&self, pass: Pass, request: SessionsRequest) -> Result<Answer, Failure> {
+        let token = pass.0.token.clone();
+        match request {
+            SessionsRequest::List => Ok(Answer::Sessions(self.list_sessions(&token).await?)),
+            SessionsRequest::End(None) => Err(Failure::new(Error::NotFound, "no session's name")),
+            SessionsRequest::End(Some(session)) => {
+                let session = session.0.hyphenated().to_string();
+                self.end_other(&token, proto::end_other_request::Which::Session(session)).await
+            }
+            SessionsRequest::EndOthers => {
+                self.end_other(&token, proto::end_other_request::Which::Others(proto::Others {})).await
+            }
+        }
+    }
+
+    async fn end_other(
+        &self,
+        token: &Token,
+        which: proto::end_other_request::Which,
+    ) -> Result<Answer, Failure> {
+        let request = proto::EndOtherRequest { token: token.expose().to_owned(), which: Some(which) };
+        let mut client = self.sessions.clone();
+        let reply = self.session_call("end_other", async move { client.end_other(request).await }).await?;
+        Ok(Answer::Ended(reply.ended))
+    }
+
+    /// Those that began first first.
+    async fn list_sessions(&self, token: &Token) -> Result<Vec<ListedSession>, Failure> {
+        let whole = Instant::now() + LISTING;
+        let late = |_| Failure::late("list");
+        let place = timeout_at(whole, std::sync::Arc::clone(&self.listings).acquire_owned()).await;
+        let place = place.map_err(late)?.map_err(|_| Failure::late("list"))?;
+        let request = proto::ListRequest { token: token.expose().to_owned() };
+        let (mut client, deadline) = (self.sessions.clone(), self.settings.call);
+        let listing = async move {
+            let _place = place;
+            let first = timeout(deadline, client.list(request)).await.map_err(late)?;
+            let mut stream = first?.into_inner();
+            let (mut sessions, mut weight) = (Vec::new(), 0_usize);
+            loop {
+                let due = whole.min(Instant::now() + deadline);
+                let Some(part) = timeout_at(due, stream.message()).await.map_err(late)?? else { break };
+                for entry in part.sessions {
+                    let session = wire::listed_session(entry)?;
+                    weight = weight.saturating_add(heavy(&session));
+                    if weight > LISTING_MAX {
+                        return Err(Failure::new(
+                            Error::TooLarge,
+                            "the list is larger than clients are sent",
+                        ));
+                    }
+                    sessions.push(session);
+                }
+            }
+            sessions.sort_by_key(|session| (session.started, session.session.0));
+            Ok(sessions)
+        };
+        self.keeper.keep(LISTING, listing, drop).await
+    }
+}
+
+/// At least what a session takes up in a reply: text with every character escaped.
+fn heavy(session: &ListedSession) -> usize {
+    let texts = [&session.user, &session.method, &session.dialect, &session.source];
+    224 + texts.iter().map(|text| text.len() * 6).sum::<usize>()
+}

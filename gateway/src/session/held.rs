@@ -1,0 +1,79 @@
+//! A session that a connection holds, and how long what is known of it may be used.
+
+use std::time::{Duration, Instant};
+
+use super::Watch;
+use crate::{
+    access::Rights,
+    call::Identity,
+    namespace::{self, Row},
+};
+
+/// So long before the end of its whole life a session is told.
+const WARNING: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) identity: Identity,
+    pub(super) rights: Rights,
+    watch: Watch,
+    fresh_until: Instant,
+    idle_until: Option<Instant>,
+    /// The end of its whole life.
+    ends: Instant,
+    warned: bool,
+}
+
+impl Held {
+    /// authd said this, at the latest, `now`; the watch stood thus when it was asked.
+    pub(super) fn new(identity: Identity, watch: Watch, now: Instant) -> Self {
+        let ends = now + identity.absolute_left;
+        Self {
+            rights: Rights::of(&identity.acl),
+            watch,
+            fresh_until: now + identity.rights.min(identity.absolute_left),
+            idle_until: identity.idle.map(|idle| now + idle.left),
+            ends,
+            // Whoever takes up a session in its last minute hears only of its end.
+            warned: identity.absolute_left <= WARNING,
+            identity,
+        }
+    }
+
+    /// The same session, as authd says now that it is.
+    pub(super) fn renew(&mut self, identity: Identity, watch: Watch, now: Instant) {
+        let warned = self.warned;
+        *self = Self { warned, ..Self::new(identity, watch, now) };
+    }
+
+    pub(super) fn fresh(&self, watch: Watch, now: Instant) -> bool {
+        self.watch == watch && now < self.fresh_until && !self.is_idle(now)
+    }
+
+    pub(super) fn used(&mut self, now: Instant) {
+        self.idle_until = self.identity.idle.map(|idle| now + idle.after);
+    }
+
+    /// Whether it was not used for too long, as far as is known here.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.idle_until.is_some_and(|until| until <= now)
+    }
+
+    /// Whether it may be subscribed to events.
+    pub(super) fn may_listen(&self) -> bool {
+        let subscribe = namespace::find("events", "subscribe").and_then(Row::plain);
+        subscribe.is_some_and(|subject| self.rights.allow(&subject))
+    }
+
+    /// When it is to be told that its end is near, if it was not.
+    pub(super) fn warning(&self) -> Option<Instant> {
+        (!self.warned).then(|| self.ends.checked_sub(WARNING)).flatten()
+    }
+
+    /// What is left, if this is the moment to tell it.
+    pub(super) fn warn(&mut self, now: Instant) -> Option<Duration> {
+        self.warning().filter(|then| *then <= now)?;
+        self.warned = true;
+        Some(self.ends.saturating_duration_since(now))
+    }
+}
