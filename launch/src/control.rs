@@ -8,6 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::Audit;
+
 type Announce = Box<dyn FnOnce() + Send>;
 
 /// Handed to [`crate::Daemon::serve`]; clones are the same control.
@@ -15,6 +17,8 @@ type Announce = Box<dyn FnOnce() + Send>;
 pub struct Control {
     /// Cancelled when the daemon is asked to stop (SIGTERM, SIGINT).
     pub shutdown: CancellationToken,
+    /// Takes what is to be recorded; nothing, unless the daemon's configuration says where.
+    pub audit: Audit,
     reloads: Arc<watch::Sender<u64>>,
     ready: Arc<AtomicBool>,
     announce: Arc<Mutex<Option<Announce>>>,
@@ -42,10 +46,17 @@ impl Control {
     pub(crate) fn announcing(announce: Option<Announce>) -> Control {
         Control {
             shutdown: CancellationToken::new(),
+            audit: Audit::default(),
             reloads: Arc::new(watch::Sender::new(0)),
             ready: Arc::default(),
             announce: Arc::new(Mutex::new(announce)),
         }
+    }
+
+    /// The same control, with records.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Control {
+        Control { audit, ..self }
     }
 
     /// Requests are answered from now on: tells the service manager and whoever started this

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::audit::{Audit, Event, Place, Record};
 use crate::config::{self, Loaded};
 use crate::control::{Control, tell_manager};
 use crate::error::chain;
@@ -40,6 +41,11 @@ pub trait Daemon: 'static {
     /// What the daemon needs after its start: all the rest is taken from it. Its log and the directory
     /// of its configuration need not be named.
     fn confinement(config: &Self::Config) -> Confinement;
+
+    /// Where its audit records go; None: nowhere.
+    fn audit(_: &Self::Config) -> Option<Place> {
+        None
+    }
 
     /// What a configuration must fulfil beyond its syntax. Touches nothing: `--check-config` runs it.
     fn check(config: &Self::Config) -> Result<(), Misconfigured>;
@@ -139,16 +145,19 @@ fn start<D: Daemon>(options: &Options, loaded: Loaded<D::Config>, closed: usize)
         crate::critical!(why, "cannot start");
         Stopped::Logged
     });
-    let parts = result?;
+    let (parts, audit) = result?;
     let Loaded { config, .. } = loaded;
-    serve::<D>(config, parts, options.detached).map_err(|error| {
+    serve::<D>(config, parts, audit, options.detached).map_err(|error| {
         crate::critical!(why = chain(&error), "stopped");
         Stopped::Logged
     })
 }
 
 /// Everything that needs root, and the end of being root.
-fn prepare<D: Daemon>(options: &Options, loaded: &Loaded<D::Config>) -> Result<D::Parts, StartError> {
+fn prepare<D: Daemon>(
+    options: &Options,
+    loaded: &Loaded<D::Config>,
+) -> Result<(D::Parts, Audit), StartError> {
     if options.detached {
         background::detach()?;
     }
@@ -173,9 +182,16 @@ fn prepare<D: Daemon>(options: &Options, loaded: &Loaded<D::Config>) -> Result<D
     if let Some(file) = &D::log(&loaded.config).file {
         confinement = confinement.log(file);
     }
+    let audit = match D::audit(&loaded.config) {
+        Some(place) => {
+            confinement = confinement.log(&place.file);
+            Audit::open(D::NAME, &place)?
+        }
+        None => Audit::default(),
+    };
     sandbox::apply(&confinement)?;
     tracing::debug!(uid = service.uid, gid = service.gid, "privileges dropped");
-    Ok(parts)
+    Ok((parts, audit))
 }
 
 /// Root must say who to become, and it must be somebody else.
@@ -206,20 +222,31 @@ fn service_of_user(asked: Option<&str>, configured: Option<&str>) -> Result<Iden
     Ok(own)
 }
 
-fn serve<D: Daemon>(config: D::Config, parts: D::Parts, detached: bool) -> Result<(), StartError> {
+fn serve<D: Daemon>(
+    config: D::Config,
+    parts: D::Parts,
+    audit: Audit,
+    detached: bool,
+) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name(D::NAME)
         .build()
         .map_err(|error| StartError::failed("cannot start the runtime", error))?;
-    let result = runtime.block_on(serve_until_stopped::<D>(config, parts, detached));
+    audit.record(Record::of(Event::Start));
+    let result = runtime.block_on(serve_until_stopped::<D>(config, parts, audit.clone(), detached));
     runtime.shutdown_timeout(BLOCKING_PATIENCE);
+    // What is still recorded by a task that did not end in time comes after this one.
+    audit.settle();
+    let reason = if result.is_ok() { "asked" } else { "failed" };
+    audit.record(Record { reason: Some(reason), ..Record::of(Event::Stop) });
     result
 }
 
 async fn serve_until_stopped<D: Daemon>(
     config: D::Config,
     parts: D::Parts,
+    audit: Audit,
     detached: bool,
 ) -> Result<(), StartError> {
     let control = Control::announcing(Some(Box::new(move || {
@@ -227,10 +254,12 @@ async fn serve_until_stopped<D: Daemon>(
         if detached && let Err(error) = background::ready() {
             tracing::warn!(%error, "cannot tell the process in the foreground");
         }
-    })));
+    })))
+    .with_audit(audit.clone());
     let signals =
         control.listen_to_signals().map_err(|error| StartError::failed("cannot listen to signals", error))?;
     let signals = tokio::spawn(signals);
+    let keeper = tokio::spawn(async move { audit.keep().await });
     let shutdown = control.shutdown.clone();
     let mut serving = tokio::spawn(D::serve(config, parts, control));
     let ended = tokio::select! {
@@ -238,6 +267,7 @@ async fn serve_until_stopped<D: Daemon>(
         () = shutdown.cancelled() => tokio::time::timeout(STOP_PATIENCE, &mut serving).await.ok(),
     };
     signals.abort();
+    keeper.abort();
     match ended {
         Some(Ok(Ok(()))) if shutdown.is_cancelled() => Ok(()),
         Some(Ok(Ok(()))) => Err(StartError::failed("the service ended", "nobody asked it to")),

@@ -18,6 +18,8 @@ mod options;
 mod privilege;
 pub mod sandbox;
 
+pub mod audit;
+
 pub mod log;
 
 mod error;
@@ -34,6 +36,7 @@ pub mod account;
 mod skip;
 
 pub use account::Identity;
+pub use audit::Audit;
 pub use control::Control;
 pub use daemon::{Daemon, run};
 pub use descriptors::descriptors;

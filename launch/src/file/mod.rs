@@ -57,6 +57,9 @@ pub enum FileError {
     /// Others could change it at any time.
     #[error("others can write {path}: chmod go-w {path}", path = .0.display())]
     Writable(PathBuf),
+    /// A file that says more than everybody may know.
+    #[error("others can read {path}: chmod o= {path}", path = .0.display())]
+    Exposed(PathBuf),
     /// A key that is no secret.
     #[error("others can read the key {path}: chmod o= {path}", path = .0.display())]
     Readable(PathBuf),
@@ -200,22 +203,35 @@ pub(crate) fn temporary_name(name: &std::ffi::OsStr) -> std::ffi::OsString {
 
 /// Opens the log: appended to, never truncated, made with mode 0600.
 pub(crate) fn open_log(path: &Path) -> Result<File, FileError> {
-    let flags = OFlags::WRONLY
+    let file = open_appended(path, OFlags::WRONLY)?;
+    examine(&file, path, Secrecy::Public)?;
+    Ok(file)
+}
+
+/// Opens the audit records: as the log, but who logs in is not for everybody to read.
+pub(crate) fn open_audit(path: &Path) -> Result<File, FileError> {
+    let file = open_appended(path, OFlags::RDWR)?;
+    match examine(&file, path, Secrecy::Secret) {
+        Err(FileError::Readable(path)) => Err(FileError::Exposed(path)),
+        examined => examined.map(|()| file),
+    }
+}
+
+fn open_appended(path: &Path, access: OFlags) -> Result<File, FileError> {
+    let flags = access
         | OFlags::APPEND
         | OFlags::CREATE
         | OFlags::NOFOLLOW
         | OFlags::CLOEXEC
         | OFlags::NONBLOCK
         | OFlags::NOCTTY;
-    let file = match open(path, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => file,
-        Err(Errno::LOOP | Errno::MLINK) => return Err(FileError::Symlink(path.to_owned())),
+    match open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(file.into()),
+        Err(Errno::LOOP | Errno::MLINK) => Err(FileError::Symlink(path.to_owned())),
         // A pipe that nobody reads.
-        Err(Errno::NXIO) => return Err(FileError::NotRegular(path.to_owned())),
-        Err(error) => return Err(failed(path, "cannot open")(error)),
-    };
-    examine(&file, path, Secrecy::Public)?;
-    Ok(file.into())
+        Err(Errno::NXIO) => Err(FileError::NotRegular(path.to_owned())),
+        Err(error) => Err(failed(path, "cannot open")(error)),
+    }
 }
 
 /// The directory where a service keeps its state: made if missing (0700, the service's own), and

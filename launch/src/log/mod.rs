@@ -8,7 +8,7 @@
 mod line;
 mod sink;
 mod sparingly;
-mod time;
+pub(crate) mod time;
 
 use std::fmt;
 use std::path::PathBuf;

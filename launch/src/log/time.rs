@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes `2026-11-23T10:11:12.123Z`. A clock before 1970 reads as 1970.
-pub(super) fn write(out: &mut impl Write, now: SystemTime) -> fmt::Result {
+pub(crate) fn write(out: &mut impl Write, now: SystemTime) -> fmt::Result {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since.as_secs(), since.subsec_millis());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
