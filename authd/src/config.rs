@@ -1,8 +1,11 @@
 //! `authd.toml`: every key has a default, unknown ones are refused.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use doorward_launch::{Misconfigured, log, sandbox};
+use doorward_launch::{Misconfigured, audit, log, sandbox};
 use serde::Deserialize;
 
 use crate::{account::Groups, conversation, session::Bounds};
@@ -19,6 +22,8 @@ pub struct Config {
     pub log: log::Settings,
     /// What is taken from the running process.
     pub sandbox: sandbox::Settings,
+    /// The audit records.
+    pub audit: Audit,
     /// Where authd is found.
     pub socket: Sockets,
     /// Who may call.
@@ -33,6 +38,16 @@ pub struct Config {
     pub access: Access,
     /// Sessions.
     pub sessions: Sessions,
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The file; absent: in the state directory; empty: nothing is recorded.
+    pub file: Option<PathBuf>,
+    /// Whether nobody logs in while that cannot be recorded.
+    pub required: bool,
 }
 
 /// `[socket]`
@@ -142,6 +157,7 @@ impl Default for Config {
             state_dir: "/var/lib/doorward/authd".into(),
             log: log::Settings::default(),
             sandbox: sandbox::Settings::default(),
+            audit: Audit::default(),
             socket: Sockets::default(),
             peers: Peers::default(),
             certd: Certd::default(),
@@ -150,6 +166,17 @@ impl Default for Config {
             access: Access::default(),
             sessions: Sessions::default(),
         }
+    }
+}
+
+impl Audit {
+    fn settings(&self) -> audit::Settings {
+        audit::Settings { file: self.file.clone() }
+    }
+
+    /// Where records go; None: nowhere.
+    pub fn place(&self, state_dir: &Path) -> Option<audit::Place> {
+        self.settings().place(state_dir).map(|place| audit::Place { required: self.required, ..place })
     }
 }
 
@@ -224,6 +251,10 @@ impl Config {
     /// # Errors
     /// The first key that cannot be used, and why.
     pub fn check(&self) -> Result<(), Misconfigured> {
+        self.audit.settings().check()?;
+        if self.audit.required && self.audit.place(&self.state_dir).is_none() {
+            return Err(Misconfigured::at("audit.required", "needs a file: audit.file is empty"));
+        }
         let paths = [
             ("state_dir", &self.state_dir),
             ("socket.path", &self.socket.path),
@@ -334,6 +365,10 @@ mod tests {
         let wrong: &[(&str, Change)] = &[
             ("state_dir", |c| c.state_dir = "var".into()),
             ("certd.socket", |c| c.certd.socket = "certd.sock".into()),
+            ("audit.file", |c| c.audit.file = Some("audit.jsonl".into())),
+            ("audit.required", |c| {
+                c.audit = Audit { file: Some(PathBuf::new()), required: true };
+            }),
             ("pam.silent_seconds", |c| c.pam.silent_seconds = 0),
             ("pam.total_seconds", |c| c.pam.total_seconds = 301),
             ("pam.refusal_delay_ms", |c| c.pam.refusal_delay_ms = 10_001),

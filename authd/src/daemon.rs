@@ -13,7 +13,9 @@ use std::{
 };
 
 use doorward_launch::{
-    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account as system_account, file,
+    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account as system_account,
+    audit::Place,
+    file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
     socket::{self, Bound, Owner},
@@ -107,6 +109,10 @@ impl Daemon for Authd {
             .read(Boot::FILE.as_ref())
             .user_database()
             .asks_for_sockets()
+    }
+
+    fn audit(config: &Config) -> Option<Place> {
+        config.audit.place(&config.state_dir)
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {
@@ -215,7 +221,8 @@ pub async fn serve(
         .map_err(|e| StartError::failed("cannot publish the public key", e))?;
     let sessions = Sessions::open(&config.state_dir, &service.boot, service.clock, config.bounds())
         .map_err(|e| StartError::failed("cannot open the session store", e))?;
-    let sessions = Arc::new(sessions);
+    let audit = control.audit.clone();
+    let sessions = Arc::new(sessions.recorded(audit.clone()));
 
     let stop = control.shutdown.clone();
     let tasks = TaskTracker::new();
@@ -236,6 +243,7 @@ pub async fn serve(
         peers: peers.clone(),
         policy: policy(&config, gateway),
         refusal_delay: Duration::from_millis(config.pam.refusal_delay_ms.into()),
+        audit,
     };
     let logins = Logins::new(parts, tasks.clone(), stop.clone());
     let shared = Shared { logins: Arc::new(logins), holders, signer: Arc::new(signer), stop: stop.clone() };

@@ -66,6 +66,9 @@ pub enum AuthError {
     /// The system gives no random bytes.
     #[error("no random bytes")]
     Random(#[from] getrandom::Error),
+    /// What must be recorded could not be.
+    #[error(transparent)]
+    Unrecorded(#[from] doorward_launch::audit::Unwritten),
     /// An assertion could not be signed.
     #[error("signing failed: {0}")]
     Signing(String),
@@ -89,8 +92,58 @@ impl AuthError {
             | Self::NoCertd
             | Self::Certd(_)
             | Self::Directory(_)
+            | Self::Unrecorded(_)
             | Self::Gone(_) => Reason::Unavailable,
             Self::Store(_) | Self::Random(_) | Self::Signing(_) => Reason::Fault,
+        }
+    }
+}
+
+impl AuthError {
+    /// The words of [`AuthError::code`] that a login may fail with.
+    pub const OF_LOGINS: [&str; 15] = [
+        "bad-request",
+        "too-many-logins",
+        "too-many-sessions",
+        "pam-timed-out",
+        "pam-unreachable",
+        "pam-service-refused",
+        "no-certd",
+        "certd-unavailable",
+        "certd-timed-out",
+        "key-revoked",
+        "directory",
+        "store",
+        "random",
+        "unrecorded",
+        "stopping",
+    ];
+
+    /// Its word in audit records. Stable: programs look for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::NoConversation => "no-conversation",
+            Self::NoSuchToken => "no-such-token",
+            Self::NoSession => "no-session",
+            Self::NoSuchSession => "no-such-session",
+            Self::Forbidden => "forbidden",
+            Self::TooManyLogins(_) => "too-many-logins",
+            Self::TooManySessions(_) => "too-many-sessions",
+            Self::TooManyWatchers => "too-many-watchers",
+            Self::PamTimedOut(_) => "pam-timed-out",
+            Self::PamUnreachable(_) => "pam-unreachable",
+            Self::PamServiceRefused => "pam-service-refused",
+            Self::NoCertd => "no-certd",
+            Self::Certd(_) => "certd-unavailable",
+            Self::CertdTimedOut => "certd-timed-out",
+            Self::KeyRevoked => "key-revoked",
+            Self::Directory(_) => "directory",
+            Self::Store(_) => "store",
+            Self::Random(_) => "random",
+            Self::Unrecorded(_) => "unrecorded",
+            Self::Signing(_) => "signing",
+            Self::Gone(_) => "stopping",
         }
     }
 }

@@ -107,6 +107,8 @@ pub struct Login {
     state: State,
     /// Whose login it is: as claimed, then as known.
     user: Option<Username>,
+    /// Their uid, once the user database knew them.
+    uid: Option<Uid>,
     /// The registered key that was proven.
     key: Option<Verified>,
 }
@@ -119,7 +121,7 @@ impl Login {
             Ok(Opening::Identify { user, .. } | Opening::Prove { user, .. }) => user.clone(),
             Ok(Opening::TakeUp(_)) | Err(_) => None,
         };
-        Self { method, policy, state: State::Fresh(opening), user, key: None }
+        Self { method, policy, state: State::Fresh(opening), user, uid: None, key: None }
     }
 
     /// The method's name.
@@ -130,6 +132,16 @@ impl Login {
     /// Whose login it is, as far as is known.
     pub fn user(&self) -> Option<&Username> {
         self.user.as_ref()
+    }
+
+    /// Their uid, if the user database was asked and knows them.
+    pub fn uid(&self) -> Option<u32> {
+        self.uid.map(|uid| uid.as_u32())
+    }
+
+    /// The registered key that was proven.
+    pub fn key(&self) -> Option<Fingerprint> {
+        self.key.as_ref().map(|key| key.fingerprint)
     }
 
     /// The first step.
@@ -156,6 +168,11 @@ impl Login {
 
     /// The step after an event.
     pub fn on(&mut self, event: Event) -> Step {
+        match &event {
+            Event::Peer(Some(uid)) => self.uid = Some(*uid),
+            Event::Account(Some(account)) => self.uid = Some(account.uid),
+            Event::Peer(None) | Event::Account(None) | Event::Proof(_) | Event::Word(_) => {}
+        }
         match (std::mem::replace(&mut self.state, State::Over), event) {
             (State::Identifying { .. }, Event::Peer(None)) => self.refuse(Cause::NoSuchHandle),
             (State::Identifying { claimed }, Event::Peer(Some(uid))) => {

@@ -89,7 +89,7 @@ impl Holders {
         };
         let still = |account: &Account| account.uid.as_u32() == session.holder.uid;
         let Some(access) = account.filter(still).and_then(|account| account.access) else {
-            self.sessions.end(token, EndReason::Revoked).await?;
+            self.sessions.end(token, EndReason::UserGone).await?;
             return Err(AuthError::NoSuchToken);
         };
         // Again: it may have ended while the user was looked up, and an end counts at once.

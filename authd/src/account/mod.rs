@@ -117,13 +117,30 @@ impl Accounts {
     /// # Errors
     /// When the database fails or does not answer in time: that is a denial, never "unknown".
     pub async fn find(&self, who: Who) -> Result<Option<Account>, AuthError> {
+        let groups = self.groups.clone();
+        self.ask(move |directory| look_up(directory, &groups, who)).await
+    }
+
+    /// The uid that goes with a name, and nothing else of them.
+    ///
+    /// # Errors
+    /// [`AuthError::Directory`] when the database does not answer in time.
+    pub async fn uid_of(&self, name: Username) -> Result<Option<u32>, AuthError> {
+        let found = self.ask(move |directory| directory.user_by_name(name.as_str())).await?;
+        Ok(found.map(|user| user.uid))
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Directory) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, AuthError> {
         let late = || AuthError::Directory(io::Error::from(io::ErrorKind::TimedOut));
         let found = tokio::time::timeout(PATIENCE, async {
             // The place goes into the closure: a lookup that hangs keeps it after its caller has gone.
             let Ok(place) = self.places.clone().acquire_owned().await else { return Err(late()) };
-            let (directory, groups) = (self.directory.clone(), self.groups.clone());
+            let directory = self.directory.clone();
             let lookup = tokio::task::spawn_blocking(move || {
-                let found = look_up(directory.as_ref(), &groups, who);
+                let found = question(directory.as_ref());
                 drop(place);
                 found
             });

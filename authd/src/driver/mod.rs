@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use doorward_launch::audit::{Audit, Event, Record};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
+pub use self::run::Abandoned;
 use self::{lines::Lines, run::Run};
 use crate::{
     certd::{Certd, Challenge},
@@ -50,6 +52,25 @@ impl Asker {
     /// What its share of the bounds is counted by.
     fn share(&self) -> SourceKey {
         self.local_uid.map_or_else(|| SourceKey::of(self.source), SourceKey::Uid)
+    }
+
+    /// Where from, for audit records.
+    fn reported_source(&self) -> String {
+        match (self.source, self.local_uid) {
+            (Some(_), _) => self.source(),
+            (None, Some(uid)) => format!("uid:{uid}"),
+            (None, None) => "unix".to_owned(),
+        }
+    }
+
+    /// What is known of its login from the start.
+    fn known(&self, event: Event) -> Record {
+        Record {
+            reported_source: Some(self.reported_source()),
+            connection: Some(self.connection.to_string()),
+            dialect: Some(self.dialect.to_owned()),
+            ..Record::of(event)
+        }
     }
 
     /// The same for certd.
@@ -96,6 +117,8 @@ pub struct Parts {
     pub policy: Policy,
     /// When a refusal is answered, about.
     pub refusal_delay: Duration,
+    /// Takes one record of each login.
+    pub audit: Audit,
 }
 
 /// All logins of this authd.
@@ -140,13 +163,20 @@ impl Logins {
     /// # Errors
     /// At a bound, and when something that is needed fails; a refusal is an outcome.
     pub async fn begin(self: &Arc<Self>, asker: Asker, claim: Claim) -> Result<Outcome, AuthError> {
-        // Kept until the answer is out: a login that may have to wait has its place before it begins,
-        // or the answer "no place" would tell a wrong password early.
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| AuthError::TooManyLogins("waiting to be refused"))?;
         let claimed = claim.username();
-        let (method, opening) = method::begin(claim).ok_or(AuthError::BadRequest("no such method"))?;
-        let id = uuid::Builder::from_random_bytes(secret::random()?).into_uuid();
+        let begun = || {
+            // Kept until the answer is out: a login that may have to wait has its place before it begins,
+            // or the answer "no place" would tell a wrong password early.
+            let place = self.places.clone().try_acquire_owned();
+            let place = place.map_err(|_| AuthError::TooManyLogins("waiting to be refused"))?;
+            let found = method::begin(claim).ok_or(AuthError::BadRequest("no such method"))?;
+            Ok::<_, AuthError>((place, found, secret::random()?))
+        };
+        let (place, (method, opening), random) = begun().inspect_err(|failure| {
+            let user = Some(claimed.clone()).filter(|user| !user.is_empty());
+            self.not_begun(Record { user, ..asker.known(Event::LoginFailed) }, failure);
+        })?;
+        let id = uuid::Builder::from_random_bytes(random).into_uuid();
         let login = Arc::new(Mutex::new(Login::new(method, opening, self.parts.policy.clone())));
         let (turns, taken) = mpsc::channel(1);
         let (reply, outcome) = oneshot::channel();
@@ -156,6 +186,16 @@ impl Logins {
         let run = Run::new(self.clone(), id, asker, claimed, login, place);
         self.tasks.spawn(run.run(taken, reply, end));
         outcome.await.unwrap_or(Err(AuthError::Gone("the login")))
+    }
+
+    /// A request for a login that cannot be understood: only a gateway that is broken or taken over sends
+    /// such, so it leaves a trace.
+    pub fn not_understood(&self, connection: String, failure: &AuthError) {
+        self.not_begun(Record { connection: Some(connection), ..Record::of(Event::LoginFailed) }, failure);
+    }
+
+    fn not_begun(&self, record: Record, failure: &AuthError) {
+        self.parts.audit.record_bounded(Record { reason: Some(failure.code()), ..record });
     }
 
     /// A string for a client to sign, from certd, for this connection.

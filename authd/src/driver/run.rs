@@ -1,5 +1,7 @@
 //! The task of one login: its steps carried out one after the other, and its end.
 
+mod telling;
+
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
@@ -7,14 +9,15 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::{Asker, Logins, Outcome, Reply, Turn, lines::Say, lock};
+pub use self::telling::Abandoned;
+use super::{Asker, Logins, Outcome, Reply, Turn, lock};
 use crate::{
     account::Account,
     conversation::{Conversation, Share, SourceKey, Start},
-    error::{AuthError, chain},
+    error::AuthError,
     login::{Event, Login, Step, refusal_delay},
     method::Cause,
     secret::{self, Token},
@@ -41,13 +44,13 @@ pub(super) struct Run {
     peer: Option<u32>,
     /// For logins by key: what is revoked meanwhile is remembered for it.
     key_login: Option<KeyLogin>,
+    /// There was a conversation with PAM.
+    conversed: bool,
+    /// The user's uid, when it was asked for after a refusal.
+    uid: Option<u32>,
+    /// Its audit record is written.
+    told: bool,
     _place: OwnedSemaphorePermit,
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        self.logins.open().remove(&self.id);
-    }
 }
 
 impl Run {
@@ -74,6 +77,9 @@ impl Run {
             due: None,
             peer: None,
             key_login: None,
+            conversed: false,
+            uid: None,
+            told: false,
             _place: place,
         }
     }
@@ -91,7 +97,7 @@ impl Run {
                 Step::Prompt(prompts) => {
                     let prompts = Outcome::Prompts { conversation: self.id, prompts };
                     if reply.send(Ok(prompts)).is_err() {
-                        return self.log_end("nobody waits for it");
+                        return self.abandoned(Abandoned::NobodyWaits);
                     }
                     match self.await_answers(&mut turns, &end).await {
                         Some(turn) => {
@@ -107,13 +113,13 @@ impl Run {
                     return self.refuse(cause, after, reply, &end).await;
                 }
                 Step::Fail(failure) => {
-                    self.log_failure(&failure);
+                    self.failed(&failure);
                     return drop(reply.send(Err(failure)));
                 }
                 other => tokio::select! {
-                    () = end.cancelled() => return self.log_end("abandoned"),
+                    () = end.cancelled() => return self.abandoned(Abandoned::ConnectionEnded),
                     // Nobody waits for the outcome any more: the client or the gateway has gone.
-                    () = reply.closed() => return self.log_end("nobody waits for it"),
+                    () = reply.closed() => return self.abandoned(Abandoned::NobodyWaits),
                     next = self.perform(other) => next,
                 },
             };
@@ -149,6 +155,7 @@ impl Run {
                 let start = Start { user, vouched: self.peer.is_some(), rhost: self.asker.source(), task };
                 match self.logins.parts.conversations.open(source, start).await {
                     Ok(conversation) => {
+                        self.conversed = true;
                         self.share = conversation.share();
                         self.conversation = Some(conversation);
                         self.word().await
@@ -186,18 +193,22 @@ impl Run {
     }
 
     /// The client's answers; None when the conversation has ended without them.
-    async fn await_answers(&self, turns: &mut mpsc::Receiver<Turn>, end: &CancellationToken) -> Option<Turn> {
+    async fn await_answers(
+        &mut self,
+        turns: &mut mpsc::Receiver<Turn>,
+        end: &CancellationToken,
+    ) -> Option<Turn> {
         let conversation = self.conversation.as_ref()?;
         let why = tokio::select! {
             turn = turns.recv() => return turn,
-            () = end.cancelled() => "abandoned",
+            () = end.cancelled() => Abandoned::ConnectionEnded,
             word = conversation.gone() => {
                 debug!(?word, "a worker did not wait for answers");
-                "the worker ended it"
+                Abandoned::WorkerEnded
             }
-            () = tokio::time::sleep(self.logins.parts.conversations.answer_within()) => "no answer in time",
+            () = tokio::time::sleep(self.logins.parts.conversations.answer_within()) => Abandoned::NoAnswer,
         };
-        self.log_end(why);
+        self.abandoned(why);
         None
     }
 
@@ -218,52 +229,50 @@ impl Run {
             source: self.asker.source(),
         };
         let Some(access) = account.access else {
-            return drop(reply.send(Ok(Outcome::Denied)));
+            return self.refuse(Cause::NoAccessGroup, Some(Duration::ZERO), reply, end).await;
         };
         let by_key = key.zip(self.key_login.as_ref());
         match self.logins.parts.holders.grant(holder, access, by_key).await {
             Ok((token, seen)) => {
                 self.share = None;
-                info!(
-                    user = account.name.as_str(), uid = account.uid.as_u32(), method = self.method,
-                    source = self.asker.source(), connection = %self.asker.connection,
-                    session = %seen.session.id, key = key.map(tracing::field::display), "login granted"
-                );
+                if let Err(failure) = self.granted(&account, &seen, key) {
+                    self.failed(&failure);
+                    self.end_untold(&token, EndReason::Unrecorded).await;
+                    return drop(reply.send(Err(failure)));
+                }
                 let granted = Outcome::Granted { token, seen: Box::new(seen) };
                 if let Err(Ok(Outcome::Granted { token, .. })) = reply.send(Ok(granted)) {
-                    // Nobody has the token, so nobody can end it.
-                    if let Err(failure) =
-                        self.logins.parts.holders.sessions.end(&token, EndReason::Cleared).await
-                    {
-                        warn!(cause = %failure, "a session that nobody took is not yet removed");
-                    }
+                    self.end_untold(&token, EndReason::Untaken).await;
                 }
             }
             Err(AuthError::KeyRevoked) => {
                 self.refuse(Cause::KeyRevoked, Some(Duration::ZERO), reply, end).await;
             }
             Err(failure) => {
-                self.log_failure(&failure);
+                self.failed(&failure);
                 drop(reply.send(Err(failure)));
             }
         }
     }
 
-    async fn take_up(&self, token: Token, reply: Reply) {
-        drop(reply.send(match self.logins.parts.holders.take_up(&token).await {
-            Ok(seen) => {
-                info!(
-                    user = seen.session.holder.user, method = self.method, source = self.asker.source(),
-                    connection = %self.asker.connection, session = %seen.session.id, "session taken up"
-                );
-                Ok(Outcome::Granted { token, seen: Box::new(seen) })
-            }
+    /// Nobody has the token, so nobody else can end it.
+    async fn end_untold(&self, token: &Token, reason: EndReason) {
+        if let Err(failure) = self.logins.parts.holders.sessions.end(token, reason).await {
+            warn!(cause = %failure, "a session that nobody took is not yet removed");
+        }
+    }
+
+    async fn take_up(&mut self, token: Token, reply: Reply) {
+        let seen = self.logins.parts.holders.take_up(&token).await;
+        let seen = seen.and_then(|seen| self.taken_up(&seen).map(|()| seen));
+        drop(reply.send(match seen {
+            Ok(seen) => Ok(Outcome::Granted { token, seen: Box::new(seen) }),
             Err(AuthError::NoSuchToken) => {
-                self.log_refusal(Cause::NoSuchToken);
+                self.refused(Cause::NoSuchToken).await;
                 Ok(Outcome::Denied)
             }
             Err(failure) => {
-                self.log_failure(&failure);
+                self.failed(&failure);
                 Err(failure)
             }
         }));
@@ -271,8 +280,8 @@ impl Run {
 
     /// Answers a refusal when it may be answered. The conversation ends first: waiting holds none.
     async fn refuse(&mut self, cause: Cause, after: Option<Duration>, reply: Reply, end: &CancellationToken) {
-        self.log_refusal(cause);
         self.end_conversation();
+        self.refused(cause).await;
         if let Some(after) = after {
             let when = self.refusal(after);
             tokio::select! {
@@ -316,55 +325,5 @@ impl Run {
         let random = secret::random().map_or(0, u32::from_ne_bytes);
         let delay = refusal_delay(self.logins.parts.refusal_delay, Duration::from_micros(longest), random);
         self.computed_since + delay
-    }
-
-    fn user(&self) -> String {
-        lock(&self.login).user().map_or_else(|| self.claimed.clone(), |user| user.as_str().to_owned())
-    }
-
-    /// Whether this source may write a line; if not, how many were not written is told later.
-    fn may_log(&self) -> bool {
-        let (key, when) = match self.logins.lines.count(self.asker.share(), Instant::now()) {
-            Say::Line => return true,
-            Say::Nothing => return false,
-            Say::SumUp(key, when) => (key, when),
-        };
-        let logins = self.logins.clone();
-        let source = if key.is_some() { self.asker.share_text() } else { "others".to_owned() };
-        self.logins.tasks.spawn(async move {
-            tokio::select! {
-                () = logins.stop.cancelled() => {}
-                () = tokio::time::sleep_until(when.into()) => {}
-            }
-            warn!(source, count = logins.lines.unsaid(&key), "more logins came to nothing");
-        });
-        false
-    }
-
-    fn log_end(&self, why: &str) {
-        if self.may_log() {
-            info!(
-                user = self.user(), method = self.method, source = self.asker.source(),
-                connection = %self.asker.connection, why, "login ended without an outcome"
-            );
-        }
-    }
-
-    fn log_refusal(&self, cause: Cause) {
-        if self.may_log() {
-            info!(
-                user = self.user(), method = self.method, source = self.asker.source(),
-                connection = %self.asker.connection, %cause, "login refused"
-            );
-        }
-    }
-
-    fn log_failure(&self, failure: &AuthError) {
-        if self.may_log() {
-            warn!(
-                user = self.user(), method = self.method, source = self.asker.source(),
-                connection = %self.asker.connection, cause = %chain(failure), "login failed"
-            );
-        }
     }
 }

@@ -181,9 +181,37 @@ pub enum Cause {
     NoCertd,
 }
 
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::MalformedUser,
+        Self::MalformedPassword,
+        Self::UnknownUser,
+        Self::NoAccessGroup,
+        Self::PamDenied,
+        Self::PasswordExpired,
+        Self::UserChanged,
+        Self::PamFault,
+        Self::WorkerDied,
+        Self::Protocol,
+        Self::NoSuchHandle,
+        Self::LocalLoginOff,
+        Self::OtherUser,
+        Self::Root,
+        Self::SystemUid,
+        Self::OwnUid,
+        Self::Shell,
+        Self::NoSuchToken,
+        Self::MalformedProof,
+        Self::NotProven,
+        Self::FullAccess,
+        Self::KeyRevoked,
+        Self::NoCertd,
+    ];
+
+    /// Its word in audit records and in the log. Stable: programs look for it.
+    pub fn code(self) -> &'static str {
+        match self {
             Self::MalformedUser => "malformed-user",
             Self::MalformedPassword => "malformed-password",
             Self::UnknownUser => "unknown-user",
@@ -207,7 +235,13 @@ impl fmt::Display for Cause {
             Self::FullAccess => "full-access",
             Self::KeyRevoked => "key-revoked",
             Self::NoCertd => "no-certd",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
     }
 }
 

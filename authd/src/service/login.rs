@@ -27,7 +27,7 @@ impl Login for LoginService {
         let asker = asker_from_wire(&request.connection, request.source, request.dialect);
         let parts = asker.and_then(|asker| Ok((asker, claim.ok_or(AuthError::BadRequest("method: none"))?)));
         let (asker, claim) = parts.inspect_err(|failure| {
-            // Only a gateway that is broken or taken over sends such, so it must leave a trace.
+            self.0.logins.not_understood(request.connection.clone(), failure);
             warn!(connection = request.connection, cause = %failure, "login refused unread");
         })?;
         Ok(Response::new(outcome_to_wire(self.0.logins.begin(asker, claim).await?)))

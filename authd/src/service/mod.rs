@@ -63,8 +63,12 @@ fn end_reason(reason: EndReason) -> wire::EndReason {
     match reason {
         EndReason::Idle => wire::EndReason::Idle,
         EndReason::Expired => wire::EndReason::Expired,
-        EndReason::Cleared => wire::EndReason::Cleared,
-        EndReason::Revoked => wire::EndReason::Revoked,
+        // Of those that nobody took nobody asks.
+        EndReason::Cleared | EndReason::Untaken | EndReason::Unrecorded => wire::EndReason::Cleared,
+        // Those of another boot are over before anybody can watch.
+        EndReason::Revoked | EndReason::KeyRevoked | EndReason::UserGone | EndReason::Reboot => {
+            wire::EndReason::Revoked
+        }
     }
 }
 

@@ -49,7 +49,7 @@ async fn a_revocation_ends_the_sessions_of_that_user_and_that_key_and_no_others(
     let (no_key, _) = sessions.grant(holder("alice")).await.expect("granted");
     let mut watch = sessions.watch().expect("room");
     assert_eq!(sessions.end_by_key(&revoked("alice", KEY, utc())).await.expect("on disk"), 2);
-    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::Revoked }));
+    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::KeyRevoked }));
     let alive = |token| sessions.check(token, None).is_some();
     assert_eq!([&first, &second].map(alive), [false; 2]);
     assert_eq!([&other_key, &other_user, &no_key].map(alive), [true; 3]);

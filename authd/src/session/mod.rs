@@ -89,8 +89,47 @@ pub enum EndReason {
     Expired,
     /// Ended by its holder.
     Cleared,
-    /// Ended by somebody else, or its user is gone.
+    /// Ended by somebody else.
     Revoked,
+    /// The key that opened it was revoked.
+    KeyRevoked,
+    /// Its user is gone, is another by now, or lost all access.
+    UserGone,
+    /// Whoever logged in was gone before the answer.
+    Untaken,
+    /// Its login could not be recorded although it must be: nobody has heard of it.
+    Unrecorded,
+    /// The host was started anew.
+    Reboot,
+}
+
+impl EndReason {
+    /// Those that are recorded.
+    pub const RECORDED: [Self; 8] = [
+        Self::Idle,
+        Self::Expired,
+        Self::Cleared,
+        Self::Revoked,
+        Self::KeyRevoked,
+        Self::UserGone,
+        Self::Untaken,
+        Self::Reboot,
+    ];
+
+    /// Its word in audit records; None: it is not recorded, as its login was not.
+    pub fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Idle => Some("idle"),
+            Self::Expired => Some("expired"),
+            Self::Cleared => Some("cleared"),
+            Self::Revoked => Some("revoked"),
+            Self::KeyRevoked => Some("key-revoked"),
+            Self::UserGone => Some("user-gone"),
+            Self::Untaken => Some("untaken"),
+            Self::Unrecorded => None,
+            Self::Reboot => Some("reboot"),
+        }
+    }
 }
 
 /// A session that ended.

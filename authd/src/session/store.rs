@@ -87,13 +87,17 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens `sessions.sqlite` in `directory`, or makes it, with the sessions of this boot.
-    pub(super) fn open(directory: &Path, boot: &Boot) -> Result<(Self, Vec<Session>), StoreError> {
+    /// Opens `sessions.sqlite` in `directory`, or makes it, with the sessions of this boot; and those of
+    /// another, which are not in it any more.
+    pub(super) fn open(
+        directory: &Path,
+        boot: &Boot,
+    ) -> Result<(Self, Vec<Session>, Vec<Session>), StoreError> {
         let lock = lock(directory)?;
         let path = directory.join("sessions.sqlite");
         prepare_file(&path)?;
         let mut database = open_database(&path)?;
-        let sessions = load(&mut database, boot)?;
+        let (sessions, ended) = load(&mut database, boot)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = thread::Builder::new()
             .name("sessions".into())
@@ -102,7 +106,7 @@ impl Store {
                 drop(lock);
             })
             .map_err(|source| StoreError::File { path: path.display().to_string(), source })?;
-        Ok((Self { jobs, writer }, sessions))
+        Ok((Self { jobs, writer }, sessions, ended))
     }
 
     /// Writes a session.
@@ -232,18 +236,28 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
     Ok(database)
 }
 
-/// The sessions of this boot. Those of another are deleted: a reboot ends every session.
-fn load(database: &mut Connection, boot: &Boot) -> Result<Vec<Session>, StoreError> {
+/// The sessions of this boot, and those of another, which are deleted: a reboot ends every session.
+fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Session>, Vec<Session>), StoreError> {
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let same: bool =
         transaction
             .query_row("SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?1)", [&boot.0], |row| row.get(0))?;
+    let mut ended = Vec::new();
     if !same {
+        // Only to record their end: what cannot be read of them keeps nobody from starting.
+        ended = read(&transaction).unwrap_or_else(|failure| {
+            error!(cause = %failure, "the sessions of another boot cannot be read");
+            Vec::new()
+        });
         transaction.execute("DELETE FROM session", [])?;
         transaction.execute("DELETE FROM boot", [])?;
         transaction.execute("INSERT INTO boot VALUES (?1)", [&boot.0])?;
     }
     transaction.commit()?;
+    Ok((read(database)?, ended))
+}
+
+fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
     let mut rows = database.prepare(
         "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends,
                 key, proven_utc
@@ -274,7 +288,7 @@ fn load(database: &mut Connection, boot: &Boot) -> Result<Vec<Session>, StoreErr
             ends: row.get(11)?,
         })
     })?;
-    Ok(sessions.collect::<Result<_, _>>()?)
+    sessions.collect()
 }
 
 /// The writer's thread: what is there is one transaction; it never waits for company.

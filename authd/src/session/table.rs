@@ -11,6 +11,10 @@ use std::{
 };
 
 pub use by_key::KeyLogin;
+use doorward_launch::{
+    Audit,
+    audit::{self, Record},
+};
 use live::Table;
 pub use others::{Listed, Scope};
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, broadcast, watch};
@@ -67,6 +71,9 @@ pub struct Sessions {
     watchers: Arc<Semaphore>,
     /// Sent whenever there may be something to keep.
     stirred: watch::Sender<()>,
+    audit: Audit,
+    /// Those that the store had from before this boot, until they are recorded.
+    of_another_boot: Vec<Session>,
 }
 
 /// A stream of the sessions that end.
@@ -89,7 +96,7 @@ impl Sessions {
     /// # Errors
     /// When the store must not be used; says how to mend it.
     pub fn open(directory: &Path, boot: &Boot, clock: Clock, bounds: Bounds) -> Result<Self, StoreError> {
-        let (store, sessions) = Store::open(directory, boot)?;
+        let (store, sessions, of_another_boot) = Store::open(directory, boot)?;
         let mut table = Table::default();
         let now = clock.now();
         for mut session in sessions {
@@ -107,7 +114,19 @@ impl Sessions {
             ended: broadcast::Sender::new(BEHIND),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             stirred: watch::Sender::new(()),
+            audit: Audit::default(),
+            of_another_boot,
         })
+    }
+
+    /// The same sessions, whose ends are recorded: those first that the start of the host ended.
+    #[must_use]
+    pub fn recorded(mut self, audit: Audit) -> Self {
+        self.audit = audit;
+        for session in std::mem::take(&mut self.of_another_boot) {
+            self.record_end(&session, EndReason::Reboot, None);
+        }
+        self
     }
 
     /// The bounds that hold.
@@ -311,9 +330,29 @@ impl Sessions {
     }
 
     fn tell(&self, session: &Session, reason: EndReason) {
+        self.record_end(session, reason, Some(self.clock.now().saturating_sub(session.started) / 1_000));
         info!(session = %session.id, user = %session.holder.user, reason = ?reason, "session ended");
         // Nobody watching is fine.
         let _ = self.ended.send(Ended { session: session.id, reason });
+    }
+
+    /// Before the end is on disk: a crash in between lets it be recorded twice, never not at all.
+    fn record_end(&self, session: &Session, reason: EndReason, seconds: Option<u64>) {
+        let Some(code) = reason.code() else { return };
+        let Holder { user, uid, method, dialect, source } = session.holder.clone();
+        let source = if source.is_empty() { "unix".to_owned() } else { source };
+        self.audit.record(Record {
+            reason: Some(code),
+            user: Some(user),
+            uid: Some(uid),
+            method: Some(method),
+            reported_source: Some(source),
+            session: Some(session.id.to_string()),
+            dialect: Some(dialect),
+            key: session.key.map(|key| key.fingerprint.to_string()),
+            seconds,
+            ..Record::of(audit::Event::SessionEnded)
+        });
     }
 
     async fn forget(&self, sessions: Vec<SessionId>) -> Result<(), AuthError> {

@@ -15,7 +15,7 @@ use doorward_authd::{
     serve,
     session::{Boot, Clock},
 };
-use doorward_launch::{Control, Identity, StartError};
+use doorward_launch::{Audit, Control, Identity, StartError};
 use doorward_proto::authd::v1::{
     self as wire, begin_request::Method, login_client::LoginClient, outcome, sessions_client::SessionsClient,
 };
@@ -41,6 +41,8 @@ pub(crate) struct Bench {
     pub(crate) users: Fake,
     now: Arc<AtomicU64>,
     gateway: Identity,
+    pub(crate) boot: &'static str,
+    pub(crate) audit: Audit,
     running: Option<(Control, JoinHandle<Result<(), StartError>>)>,
 }
 
@@ -78,7 +80,9 @@ impl Bench {
         change(&mut config);
         config.check().expect("a good configuration");
         let now = Arc::new(AtomicU64::new(1_000_000));
-        let mut bench = Self { directory, config, users, now, gateway, running: None };
+        let boot = "11111111-2222-3333-4444-555555555555";
+        let audit = Audit::default();
+        let mut bench = Self { directory, config, users, now, gateway, boot, audit, running: None };
         bench.run().await;
         bench
     }
@@ -94,9 +98,11 @@ impl Bench {
         let system = Service {
             directory: Arc::new(self.users.clone()),
             clock: Clock::from_fn(move || now.load(Ordering::SeqCst)),
-            boot: Boot("11111111-2222-3333-4444-555555555555".into()),
+            boot: Boot(self.boot.into()),
         };
-        let control = Control::new();
+        let place = self.config.audit.place(&self.config.state_dir).expect("somewhere");
+        self.audit = Audit::open("doorward-authd", &place).expect("opened");
+        let control = Control::new().with_audit(self.audit.clone());
         let serving = tokio::spawn(serve(self.config.clone(), parts, system, control.clone()));
         until(async || control.is_ready() || serving.is_finished()).await;
         assert!(control.is_ready(), "authd did not start");
@@ -114,6 +120,14 @@ impl Bench {
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
         self.run().await;
+    }
+
+    /// The audit records until now.
+    pub(crate) fn records(&self) -> Vec<serde_json::Value> {
+        self.audit.settle();
+        let place = self.config.audit.place(&self.config.state_dir).expect("somewhere");
+        let text = std::fs::read_to_string(place.file).expect("the records");
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 //! authd over its sockets in a temporary directory, with a fake guard and a fake user database.
 
 mod access;
+mod audit;
 mod bench;
 mod events;
 mod fakes {

@@ -55,7 +55,7 @@ impl Sessions {
             due.iter().filter_map(|hash| table.take(hash)).collect()
         };
         for session in &ended {
-            self.tell(session, EndReason::Revoked);
+            self.tell(session, EndReason::KeyRevoked);
         }
         self.forget(ended.iter().map(|session| session.id).collect()).await?;
         Ok(ended.len())

@@ -92,7 +92,7 @@ impl Sessions {
         let ends = |session: &Session| {
             session.id == id && scope.holds(session) && matches!(session.standing(now), Standing::Live { .. })
         };
-        Ok(self.revoke(&BTreeSet::from([id]), ends).await? == 1)
+        Ok(self.revoke(&BTreeSet::from([id]), ends, EndReason::Revoked).await? == 1)
     }
 
     /// Ends all sessions of an account but one; how many there were. On disk when this returns.
@@ -101,7 +101,7 @@ impl Sessions {
     /// As with [`Sessions::end_named`].
     pub async fn end_others(&self, user: &str, uid: u32, but: SessionId) -> Result<usize, AuthError> {
         let ends = |session: &Session| session.id != but && session.holder.uid == uid;
-        self.revoke(&self.of_user(user), ends).await
+        self.revoke(&self.of_user(user), ends, EndReason::Revoked).await
     }
 
     /// Ends the sessions of a user's name, except those of the uid that it still means; how many there
@@ -110,7 +110,8 @@ impl Sessions {
     /// # Errors
     /// As with [`Sessions::end_named`].
     pub async fn end_departed(&self, user: &str, still: Option<u32>) -> Result<usize, AuthError> {
-        self.revoke(&self.of_user(user), |session| Some(session.holder.uid) != still).await
+        let gone = |session: &Session| Some(session.holder.uid) != still;
+        self.revoke(&self.of_user(user), gone, EndReason::UserGone).await
     }
 
     /// The first user with a session whose name comes after this one.
@@ -132,6 +133,7 @@ impl Sessions {
         &self,
         ids: &BTreeSet<SessionId>,
         ends: impl Fn(&Session) -> bool,
+        reason: EndReason,
     ) -> Result<usize, AuthError> {
         let ended: Vec<_> = {
             let mut table = self.table();
@@ -140,7 +142,7 @@ impl Sessions {
             due.iter().filter_map(|hash| table.take(hash)).collect()
         };
         for session in &ended {
-            self.tell(session, EndReason::Revoked);
+            self.tell(session, reason);
         }
         self.forget(ended.iter().map(|session| session.id).collect()).await?;
         Ok(ended.len())
