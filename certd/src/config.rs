@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use doorward_launch::{Misconfigured, log, sandbox};
+use doorward_launch::{Misconfigured, audit, log, sandbox};
 use serde::Deserialize;
 
 use crate::registry;
@@ -19,6 +19,8 @@ pub struct Config {
     pub log: log::Settings,
     /// What is taken from the running process.
     pub sandbox: sandbox::Settings,
+    /// The audit records.
+    pub audit: audit::Settings,
     /// Where certd is found.
     pub socket: Sockets,
     /// Who may call.
@@ -126,6 +128,7 @@ impl Default for Config {
             state_dir: "/var/lib/doorward/certd".into(),
             log: log::Settings::default(),
             sandbox: sandbox::Settings::default(),
+            audit: audit::Settings::default(),
             socket: Sockets::default(),
             peers: Peers::default(),
             assertion: Assertion::default(),
@@ -185,6 +188,7 @@ impl Config {
     /// # Errors
     /// [`Misconfigured`] names the key and says how to mend it.
     pub fn check(&self) -> Result<(), Misconfigured> {
+        self.audit.check()?;
         let paths = [
             ("state_dir", &self.state_dir),
             ("socket.path", &self.socket.path),

@@ -3,7 +3,9 @@
 use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use doorward_launch::{
-    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account, file,
+    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account,
+    audit::Place,
+    file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
     socket::{self, Bound, Owner},
@@ -56,6 +58,10 @@ impl Daemon for Certd {
 
     fn confinement(config: &Config) -> Confinement {
         Confinement::new(&config.sandbox).keep(&config.state_dir).read_beside(&config.assertion.key)
+    }
+
+    fn audit(config: &Config) -> Option<Place> {
+        config.audit.place(&config.state_dir)
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {
@@ -118,7 +124,7 @@ pub async fn serve(config: Config, parts: Parts, watch: Watch, control: Control)
     let registry = Registry::open(&config.state_dir, config.registry_limits(), watch)
         .map_err(|error| StartError::failed("cannot open the registry", error))?;
     let stop = control.shutdown.clone();
-    let core = Core::new(&config, registry, stop.clone());
+    let core = Core::new(&config, registry, control.audit.clone(), stop.clone());
     let gateway_listener = parts.gateway_socket.listen_unix(128)?;
     let authd_listener = parts.authd_socket.listen_unix(128)?;
     let (gateway, authd) = (parts.gateway.uid, parts.authd.uid);
@@ -129,6 +135,7 @@ pub async fn serve(config: Config, parts: Parts, watch: Watch, control: Control)
         serve_door(gateway_listener, Door::Gateway(gateway), &core, &stop),
         serve_door(authd_listener, Door::Authd(authd), &core, &stop),
     );
+    core.finish_changes().await;
     let closing = tokio::task::spawn_blocking(move || core.close());
     closing.await.map_err(|panic| StartError::failed("the registry did not close", panic))?;
     at_gateway.and(at_authd)

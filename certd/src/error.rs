@@ -104,6 +104,64 @@ impl CertError {
         }
     }
 
+    /// Every word of [`CertError::code`] that a refused change of a key may have.
+    pub const OF_CHANGES: [&str; 23] = [
+        "malformed",
+        "key-not-taken",
+        "certificate-not-taken",
+        "not-authenticated",
+        "acl",
+        "method",
+        "not-recent",
+        "another-user",
+        "root",
+        "not-proven",
+        "wrong-proof",
+        "of-another",
+        "user-full",
+        "full",
+        "no-such-key",
+        "by-root",
+        "busy",
+        "late",
+        "stopping",
+        "no-space",
+        "read-only",
+        "io",
+        "fault",
+    ];
+
+    /// Its word in audit records. Stable: programs look for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Key(_) => "key-not-taken",
+            Self::Certificate(_) => "certificate-not-taken",
+            Self::Caller(_) => "not-authenticated",
+            Self::Denied(rights::Denied::Acl) => "acl",
+            Self::Denied(rights::Denied::Method) => "method",
+            Self::Denied(rights::Denied::NotRecent) => "not-recent",
+            Self::Denied(rights::Denied::Another) => "another-user",
+            Self::Denied(rights::Denied::ByRoot) => "by-root",
+            Self::Denied(rights::Denied::Root) => "root",
+            Self::NotProven => "not-proven",
+            Self::WrongProof => "wrong-proof",
+            Self::Refused(Refusal::OfAnother) => "of-another",
+            Self::Refused(Refusal::UserFull(_)) => "user-full",
+            Self::Refused(Refusal::Full) => "full",
+            Self::NoSuchKey => "no-such-key",
+            Self::NotAnswered => "not-answered",
+            Self::Busy => "busy",
+            Self::FellBehind => "fell-behind",
+            Self::Late | Self::Store(Failed::Late) => "late",
+            Self::Stopping | Self::Store(Failed::Closed) => "stopping",
+            Self::Store(Failed::NoSpace) => "no-space",
+            Self::Store(Failed::ReadOnly) => "read-only",
+            Self::Store(Failed::Io(_)) => "io",
+            Self::Random(_) | Self::Store(Failed::Fault(_)) | Self::Fault => "fault",
+        }
+    }
+
     /// What the peer is told.
     pub fn to_wire(&self) -> tonic::Status {
         self.reason().to_wire(self.to_string())
@@ -121,6 +179,19 @@ mod tests {
         assert!(!failed.to_wire().message().contains("/var"));
         let fault = CertError::Store(Failed::Fault("no such column".into()));
         assert_eq!(fault.to_wire().message(), "a fault of certd");
+    }
+
+    #[test]
+    fn the_page_lists_every_reason_of_a_refused_change_and_no_other() {
+        let page = include_str!("../../docs/audit.md");
+        let (_, rest) = page.split_once("### Reasons of key_refused\n").expect("its heading");
+        let section = rest.split("\n#").next().unwrap_or_default();
+        let mut listed: Vec<_> =
+            section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let mut codes = CertError::OF_CHANGES.to_vec();
+        listed.sort_unstable();
+        codes.sort_unstable();
+        assert_eq!(listed, codes);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use doorward_launch::{Confinement, Misconfigured, account, log, sandbox};
+use doorward_launch::{Confinement, Misconfigured, account, audit, log, sandbox};
 use serde::Deserialize;
 
 use crate::{
@@ -31,6 +31,8 @@ pub struct Config {
     pub log: log::Settings,
     /// `[sandbox]`
     pub sandbox: sandbox::Settings,
+    /// `[audit]`
+    pub audit: audit::Settings,
     /// `[listen]`
     pub listen: Listen,
     /// `[tls]`
@@ -138,6 +140,7 @@ impl Default for Config {
             state_dir: "/var/lib/doorward/gateway".into(),
             log: log::Settings::default(),
             sandbox: sandbox::Settings::default(),
+            audit: audit::Settings::default(),
             listen: Listen::default(),
             tls: TlsFiles::default(),
             authd: Authd::default(),
@@ -212,6 +215,7 @@ impl Default for Timers {
 impl Config {
     /// What must hold beyond the syntax.
     pub fn check(&self) -> Result<(), Misconfigured> {
+        self.audit.check()?;
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err(Misconfigured::at("tls", "certificate and key come together or not at all"));
         }

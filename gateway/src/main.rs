@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use doorward_gateway::{Parts, config::Config};
-use doorward_launch::{Confinement, Control, Daemon, Identity, Misconfigured, StartError, log};
+use doorward_launch::{Confinement, Control, Daemon, Identity, Misconfigured, StartError, audit::Place, log};
 
 struct Gateway;
 
@@ -23,6 +23,10 @@ impl Daemon for Gateway {
 
     fn confinement(config: &Config) -> Confinement {
         config.confinement()
+    }
+
+    fn audit(config: &Config) -> Option<Place> {
+        config.audit.place(&config.state_dir)
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use doorward_launch::log::Sparingly;
+use doorward_launch::{Audit, log::Sparingly};
 use doorward_proto::certd::v1 as wire;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -35,6 +35,8 @@ const WATCHERS: usize = 8;
 /// Listings that are being read, each a page in memory; exports, which are root's, have their own.
 const LISTINGS: usize = 16;
 const EXPORTS: usize = 2;
+/// Changes of the registry at a time: it does many of them in one transaction.
+const CHANGES: usize = 256;
 /// How long a proof may wait to be computed.
 const COMPUTING: Duration = Duration::from_secs(10);
 /// Lines about refusals in a second; the others are counted.
@@ -58,6 +60,9 @@ pub struct Core {
     hinted: Arc<Semaphore>,
     unhinted: Arc<Semaphore>,
     lines: Mutex<Sparingly>,
+    /// Changes of the registry under way.
+    changes: Arc<Semaphore>,
+    audit: Audit,
     stop: CancellationToken,
 }
 
@@ -74,7 +79,7 @@ struct Rules {
 
 impl Core {
     /// Over an open registry.
-    pub fn new(config: &Config, registry: Registry, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(config: &Config, registry: Registry, audit: Audit, stop: CancellationToken) -> Arc<Self> {
         let in_sessions = match config.trust.registration {
             Registration::Gateway => true,
             Registration::Root => false,
@@ -99,6 +104,8 @@ impl Core {
             hinted: Arc::new(Semaphore::new(cores)),
             unhinted: Arc::new(Semaphore::new(cores.div_ceil(2))),
             lines: Mutex::new(Sparingly::of(LINES)),
+            changes: Arc::new(Semaphore::new(CHANGES)),
+            audit,
             stop,
         })
     }
@@ -129,6 +136,29 @@ impl Core {
         let text = challenge::text(getrandom::fill)?;
         let asked = self.challenges().open(connection, purpose, server, text, Instant::now());
         Ok(wire::ChallengeReply { test_string: asked.text, context: asked.context })
+    }
+
+    /// Carries a change out, with all that is told of it, even when its caller goes away: a gateway that
+    /// takes its request back must not leave a key behind that no record tells of.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, CertError>> + Send + 'static,
+    ) -> Result<T, CertError> {
+        let place = self.changes.clone().try_acquire_owned().map_err(|_| CertError::Busy)?;
+        let done = tokio::spawn(async move {
+            let _place = place;
+            change.await
+        });
+        done.await.map_err(|_| CertError::Fault)?
+    }
+
+    /// Waits until no change is under way, and lets none begin.
+    pub async fn finish_changes(&self) {
+        let all = u32::try_from(CHANGES).unwrap_or(u32::MAX);
+        // Each has the registry's deadline.
+        if let Ok(places) = self.changes.acquire_many(all).await {
+            places.forget();
+        }
     }
 
     /// A turn to compute.

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
+use doorward_launch::audit::{Event, Record};
 use doorward_proto::certd::v1::{
     ChallengeReply, Entry, ListRequest, RegisterChallengeRequest, RegisterReply, RegisterRequest,
     RevokeReply, RevokeRequest, registry_server,
@@ -15,7 +16,7 @@ use crate::{
     assertion::Caller,
     challenge::Purpose,
     error::CertError,
-    key::{PublicKey, SIGNATURE_MAX},
+    key::{Fingerprint, PublicKey, SIGNATURE_MAX},
     proof::{self, Forms},
     registry::{self, Failed, Page},
     rights, x509,
@@ -50,37 +51,55 @@ impl registry_server::Registry for RegistryService {
         request: Request<RegisterChallengeRequest>,
     ) -> Result<Response<ChallengeReply>, Status> {
         let request = request.into_inner();
-        self.challenge(&request)
-            .map(Response::new)
-            .map_err(|error| self.0.refused("register challenge", &error))
+        let mut record = Record::of(Event::KeyRefused);
+        let reply = self.challenge(&request, &mut record);
+        reply.map(Response::new).map_err(|error| self.refused("register challenge", &error, record))
     }
 
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterReply>, Status> {
-        let reply = self.add(request.into_inner()).await;
-        reply.map(Response::new).map_err(|error| self.0.refused("register", &error))
+        let mut record = Record::of(Event::KeyRefused);
+        let reply = self.add(request.into_inner(), &mut record).await;
+        reply.map(Response::new).map_err(|error| self.refused("register", &error, record))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeReply>, Status> {
-        let reply = self.withdraw(request.into_inner()).await;
-        reply.map(Response::new).map_err(|error| self.0.refused("revoke", &error))
+        let mut record = Record::of(Event::KeyRefused);
+        let reply = self.withdraw(request.into_inner(), &mut record).await;
+        reply.map(Response::new).map_err(|error| self.refused("revoke", &error, record))
     }
 }
 
 impl RegistryService {
-    fn challenge(&self, request: &RegisterChallengeRequest) -> Result<ChallengeReply, CertError> {
+    fn challenge(
+        &self,
+        request: &RegisterChallengeRequest,
+        record: &mut Record,
+    ) -> Result<ChallengeReply, CertError> {
+        record.connection = Some(request.connection.clone());
         let caller = self.0.caller(&request.assertion)?;
+        by_caller(record, &caller);
         rights::register(&caller, self.0.rules.registrations, now())?;
         self.0.challenge(&request.connection, purpose(&caller), &request.server_key)
     }
 
-    async fn add(&self, request: RegisterRequest) -> Result<RegisterReply, CertError> {
+    /// A gateway that is taken over can have as many of these as it likes.
+    fn refused(&self, what: &'static str, error: &CertError, record: Record) -> Status {
+        self.0.audit.record_bounded(Record { reason: Some(error.code()), ..record });
+        self.0.refused(what, error)
+    }
+
+    /// `record` becomes what is known of it.
+    async fn add(&self, request: RegisterRequest, record: &mut Record) -> Result<RegisterReply, CertError> {
         let core = &self.0;
+        record.connection = Some(request.connection.clone());
         let caller = core.caller(&request.assertion)?;
+        by_caller(record, &caller);
         let now = now();
         rights::register(&caller, core.rules.registrations, now)?;
         check_connection(&request.connection)?;
         check_texts(&request.nickname, &request.email)?;
         let key = PublicKey::parse(&request.public_key)?;
+        record.key = Some(key.fingerprint().to_string());
         let certificate = certificate(&request.certificate, &key, now)?;
         let proven = self.possession(&request, &caller, &key).await?;
         let entry = registry::Entry {
@@ -92,12 +111,8 @@ impl RegistryService {
             proven,
             ..registry::Entry::new(&key, caller.user, now)
         };
-        let registered = core.registry.register(entry).await??;
-        let entry = registered.entry;
-        tracing::info!(user = entry.user, key = %entry.fingerprint, proven, "a key is registered");
-        if let Some(user) = registered.displaced {
-            tracing::warn!(user, key = %entry.fingerprint, by = entry.user, "an unproven key is displaced");
-        }
+        let (change, known) = (core.clone(), record.clone());
+        let entry = core.to_its_end(async move { change.register(entry, known).await }).await?;
         Ok(RegisterReply { entry: Some(to_wire(entry)) })
     }
 
@@ -131,18 +146,70 @@ impl RegistryService {
         if self.0.rules.require_possession { Err(CertError::NotProven) } else { Ok(false) }
     }
 
-    async fn withdraw(&self, request: RevokeRequest) -> Result<RevokeReply, CertError> {
+    async fn withdraw(&self, request: RevokeRequest, record: &mut Record) -> Result<RevokeReply, CertError> {
         let caller = self.0.caller(&request.assertion)?;
+        by_caller(record, &caller);
         let now = now();
         let user = rights::revoke(&caller, &request.user, now)?;
         let fingerprint = PublicKey::parse(&request.public_key)?.fingerprint();
-        let revoked = self.0.registry.revoke(fingerprint, user.clone(), caller.user.clone(), now).await?;
-        if !revoked {
-            return Err(CertError::NoSuchKey);
-        }
-        tracing::info!(user, key = %fingerprint, by = caller.user, "a key is revoked");
+        record.key = Some(fingerprint.to_string());
+        let (change, known) = (self.0.clone(), record.clone());
+        self.0.to_its_end(async move { change.revoke(fingerprint, user, caller.user, known).await }).await?;
         Ok(RevokeReply {})
     }
+}
+
+impl Core {
+    async fn register(&self, entry: registry::Entry, known: Record) -> Result<registry::Entry, CertError> {
+        let registered = self.registry.register(entry).await??;
+        let entry = registered.entry;
+        let reason = if entry.proven { "proven" } else { "unproven" };
+        self.audit.record(Record { event: Event::KeyRegistered, reason: Some(reason), ..known.clone() });
+        tracing::info!(user = entry.user, key = %entry.fingerprint, reason, "a key is registered");
+        if let Some(user) = registered.displaced {
+            self.audit.record(Record {
+                event: Event::KeyRevoked,
+                reason: Some("displaced"),
+                user: Some(user.clone()),
+                uid: None,
+                by: Some(entry.user.clone()),
+                ..known
+            });
+            tracing::warn!(user, key = %entry.fingerprint, by = entry.user, "an unproven key is displaced");
+        }
+        Ok(entry)
+    }
+
+    async fn revoke(
+        &self,
+        fingerprint: Fingerprint,
+        user: String,
+        by: String,
+        known: Record,
+    ) -> Result<(), CertError> {
+        let now = now();
+        if !self.registry.revoke(fingerprint, user.clone(), by.clone(), now).await? {
+            return Err(CertError::NoSuchKey);
+        }
+        let own = user == by;
+        self.audit.record(Record {
+            event: Event::KeyRevoked,
+            reason: Some("asked"),
+            user: Some(user.clone()),
+            uid: if own { known.uid } else { None },
+            by: (!own).then(|| by.clone()),
+            ..known
+        });
+        tracing::info!(user, key = %fingerprint, by, "a key is revoked");
+        Ok(())
+    }
+}
+
+fn by_caller(record: &mut Record, caller: &Caller) {
+    record.user = Some(caller.user.clone());
+    record.uid = caller.uid;
+    record.session = Some(caller.session.clone());
+    record.method = Some(caller.method.clone());
 }
 
 fn purpose(caller: &Caller) -> Purpose {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use doorward_launch::audit::{Event, Record};
 use doorward_proto::certd::v1::{Entry, ExportRequest, ImportReply, store_server};
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -84,7 +85,22 @@ impl store_server::Store for StoreService {
 impl StoreService {
     async fn take(&self, entry: Entry) -> Result<Imported, CertError> {
         let entry = self.checked(entry)?;
-        Ok(self.0.registry.import(entry).await??)
+        let core = self.0.clone();
+        let change = async move {
+            let record = Record {
+                reason: Some(if entry.revoked.is_some() { "revoked" } else { "live" }),
+                user: Some(entry.user.clone()),
+                key: Some(entry.fingerprint.to_string()),
+                by: Some("root".to_owned()),
+                ..Record::of(Event::KeyImported)
+            };
+            let imported = core.registry.import(entry).await??;
+            if imported == Imported::Added {
+                core.audit.record(record);
+            }
+            Ok::<_, CertError>(imported)
+        };
+        self.0.to_its_end(change).await
     }
 
     /// The checks of a registration, on an entry that says everything itself.
