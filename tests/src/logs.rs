@@ -1,5 +1,9 @@
 //! What the services' logs may look like: one event, one line of printable ASCII, no secret.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use crate::secrets;
 
 /// The longest line, its end included.
@@ -42,6 +46,28 @@ fn complaint(name: &str, line: &str) -> Option<&'static str> {
     (!rest.starts_with(&format!("{name}: "))).then_some("does not name its program")
 }
 
+/// What is wrong with a daemon's audit records: each is one JSON object on one line of printable ASCII, says
+/// who says so and when, has a number of its own, and no secret.
+pub fn audit_complaints(name: &str, text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut ids = BTreeSet::new();
+    for line in text.split_inclusive('\n') {
+        let record: Value = serde_json::from_str(line).unwrap_or_default();
+        let ascii = line.trim_end_matches('\n').bytes().all(|b| (0x20..0x7f).contains(&b));
+        let whole = line.ends_with('\n') && line.len() <= LINE_MAX && record.is_object();
+        let words = ["time", "id", "event"].iter().all(|field| record[field].is_string());
+        let new = ids.insert(record["id"].to_string());
+        if !(ascii && whole && words && new && record["service"] == name) {
+            complaints.push(format!("{name}: not a record: {line:?}"));
+        }
+    }
+    for secret in secrets::found_in(text) {
+        let start: String = secret.chars().take(3).collect();
+        complaints.push(format!("{name}: a secret that starts with {start:?} is in the audit records"));
+    }
+    complaints
+}
+
 /// The value of `key=` in a log line, with its escapes still in it.
 pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let at = line.find(&format!(" {key}="))? + key.len() + 2;
@@ -81,6 +107,24 @@ mod tests {
         let told = complaints("doorward-authd", line);
         assert_eq!(told.len(), 1);
         assert!(!told[0].contains("Nachtigall"));
+    }
+
+    #[test]
+    fn records_that_are_wrong_are_told() {
+        let good = r#"{"time":"t","id":"r-1","event":"login","service":"doorward-authd"}"#;
+        let good = format!("{good}\n");
+        assert_eq!(audit_complaints("doorward-authd", &good), Vec::<String>::new());
+        for bad in [
+            good.repeat(2),
+            good.replace('\n', ""),
+            good.replace("login", "\u{e9}"),
+            good.replace("authd", "certd"),
+            good.replace("\"id\":\"r-1\",", ""),
+            "{}\n".to_owned(),
+            "{\"time\":\n".to_owned(),
+        ] {
+            assert_eq!(audit_complaints("doorward-authd", &bad).len(), 1, "{bad}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::accounts::{Accounts, Service};
@@ -130,6 +131,39 @@ impl Stack {
     /// All that a program has logged.
     pub fn log(&self, program: Program) -> String {
         self.daemon(program).log_text()
+    }
+
+    /// The audit records of a program that match all of these fields.
+    ///
+    /// # Panics
+    /// When one is no JSON.
+    pub fn records(&self, program: Program, fields: &[(&str, &str)]) -> Vec<Value> {
+        let text = self.audit_text(program);
+        let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
+        records.filter(|record: &Value| fields.iter().all(|(field, value)| record[field] == *value)).collect()
+    }
+
+    /// Waits until there is a record with all of these fields.
+    ///
+    /// # Panics
+    /// When there is none after 10 s, or more than one.
+    pub fn await_record(&self, program: Program, fields: &[(&str, &str)]) {
+        let check = || match self.records(program, fields) {
+            found if found.len() == 1 => Ok(()),
+            found => Err(format!("{fields:?}: {found:?}")),
+        };
+        leftovers::wait_for("a record", Duration::from_secs(10), check).expect("one record");
+    }
+
+    /// What is in the file where a program's records go unless a test names another.
+    fn audit_text(&self, program: Program) -> String {
+        let name = match program {
+            Program::Guard => return String::new(),
+            Program::Certd => "certd",
+            Program::Authd => "authd",
+            Program::Gateway => "gateway",
+        };
+        fs::read_to_string(self.path(&format!("state/{name}/audit.jsonl"))).unwrap_or_default()
     }
 
     /// The pid of a program.
@@ -257,6 +291,13 @@ impl Stack {
             if text.contains("panicked at") {
                 wrong.push(format!("{} panicked:\n{text}", daemon.name()));
             }
+        }
+        for (program, name) in [
+            (Program::Certd, "doorward-certd"),
+            (Program::Authd, "doorward-authd"),
+            (Program::Gateway, "doorward-gateway"),
+        ] {
+            wrong.extend(logs::audit_complaints(name, &self.audit_text(program)));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }

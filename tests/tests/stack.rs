@@ -5,6 +5,8 @@
 #[path = "stack/support.rs"]
 mod support;
 
+#[path = "stack/audit.rs"]
+mod audit;
 #[path = "stack/confinement.rs"]
 mod confinement;
 #[path = "stack/evil_gateway.rs"]

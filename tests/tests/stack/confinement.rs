@@ -117,15 +117,27 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
         Program::Guard => (&["run/pam/pam.sock"], &[], 0),
         Program::Certd => (
             &["run/certd/certd.sock", "run/certd/authd.sock"],
-            &["registry.lock", "registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"],
+            &[
+                "audit.jsonl",
+                "registry.lock",
+                "registry.sqlite",
+                "registry.sqlite-wal",
+                "registry.sqlite-shm",
+            ],
             0,
         ),
         Program::Authd => (
             &["run/authd/authd.sock", "run/authd/peer.sock"],
-            &["sessions.lock", "sessions.sqlite", "sessions.sqlite-wal", "sessions.sqlite-shm"],
+            &[
+                "audit.jsonl",
+                "sessions.lock",
+                "sessions.sqlite",
+                "sessions.sqlite-wal",
+                "sessions.sqlite-shm",
+            ],
             0,
         ),
-        Program::Gateway => (&["run/gateway.sock"], &[], 1),
+        Program::Gateway => (&["run/gateway.sock"], &["audit.jsonl"], 1),
     };
     let pid = stack.pid(program);
     let open = open_files(pid);
