@@ -1,4 +1,4 @@
-//! The command line, by hand: the guard has nine options and must stay small.
+//! The command line, by hand: the guard has ten options and must stay small.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -24,14 +24,25 @@ pub enum Arguments {
 pub struct Options {
     /// Which role.
     pub role: Role,
-    /// The only uid that may be at the other end.
-    pub allow_uid: u32,
+    /// The only user that may be at the other end.
+    pub allow: Allow,
     /// The program that holds the conversation; an absolute path.
     pub worker: PathBuf,
     /// The PAM service.
     pub service: String,
     /// How long a conversation may take.
     pub total: Duration,
+}
+
+/// Who may be at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allow {
+    /// The user with this uid.
+    Uid(u32),
+    /// Whoever owns this socket; an absolute path. A systemd unit knows the name of a user, not its
+    /// number, and systemd made the socket that user's; to look names up takes more code than this
+    /// program may have.
+    OwnerOf(PathBuf),
 }
 
 /// What this process is.
@@ -66,6 +77,7 @@ struct Given {
     listen: Option<OsString>,
     socket_owner: Option<OsString>,
     allow_uid: Option<OsString>,
+    allow_owner_of: Option<OsString>,
     worker: Option<OsString>,
     service: Option<OsString>,
     total_seconds: Option<OsString>,
@@ -83,6 +95,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
             "--listen" => &mut given.listen,
             "--socket-owner" => &mut given.socket_owner,
             "--allow-uid" => &mut given.allow_uid,
+            "--allow-owner-of" => &mut given.allow_owner_of,
             "--worker" => &mut given.worker,
             "--service" => &mut given.service,
             "--total-seconds" => &mut given.total_seconds,
@@ -109,10 +122,20 @@ fn check(given: Given) -> Result<Options, Usage> {
         }
         None => Role::Guard,
     };
+    let allow = match (given.allow_owner_of, given.allow_uid) {
+        (None, given) => Allow::Uid(uid("--allow-uid", given)?),
+        (Some(_), Some(_)) => {
+            return Err(Usage("--allow-uid and --allow-owner-of exclude each other".to_owned()));
+        }
+        (Some(_), None) if role != Role::Guard => {
+            return Err(Usage("--allow-owner-of does not go with --listen".to_owned()));
+        }
+        (Some(path), None) => Allow::OwnerOf(absolute("--allow-owner-of", path)?),
+    };
     let worker = given.worker.ok_or_else(|| Usage("--worker is missing".to_owned()))?;
     Ok(Options {
         role,
-        allow_uid: uid("--allow-uid", given.allow_uid)?,
+        allow,
         worker: absolute("--worker", worker)?,
         service: service(given.service)?,
         total: Duration::from_secs(
@@ -171,7 +194,7 @@ mod tests {
     fn a_guard_has_defaults() {
         let expected = Options {
             role: Role::Guard,
-            allow_uid: 990,
+            allow: Allow::Uid(990),
             worker: PathBuf::from("/w"),
             service: "doorward".to_owned(),
             total: Duration::from_secs(330),
@@ -180,11 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn a_guard_may_be_told_a_socket_in_place_of_a_number() {
+        let Ok(Arguments::Run(options)) = parsed("--allow-owner-of /run/s --worker /w") else {
+            panic!("refused");
+        };
+        assert_eq!(options.allow, Allow::OwnerOf(PathBuf::from("/run/s")));
+    }
+
+    #[test]
     fn a_listener_takes_all_options() {
         let line = "--listen /run/s --socket-owner 1 --allow-uid 2 --worker /w --service su-1_x --total-seconds 5 --max 3";
         let expected = Options {
             role: Role::Listen { path: PathBuf::from("/run/s"), socket_owner: 1, max: 3 },
-            allow_uid: 2,
+            allow: Allow::Uid(2),
             worker: PathBuf::from("/w"),
             service: "su-1_x".to_owned(),
             total: Duration::from_secs(5),
@@ -215,6 +246,10 @@ mod tests {
             "--worker /w --allow-uid 1 --total-seconds 3601",
             "--worker /w --allow-uid 1 --service ../etc",
             "--worker /w --allow-uid 1 --service -x",
+            "--worker /w --allow-uid 1 --allow-owner-of /s",
+            "--worker /w --allow-owner-of s",
+            "--worker /w --allow-owner-of",
+            "--worker /w --allow-owner-of /s --listen /s --socket-owner 1",
             "--worker /w --allow-uid 1 --other",
         ] {
             assert!(parsed(line).is_err(), "{line}");

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, kill_process_group, waitid};
 
-use crate::arguments::Options;
+use crate::arguments::{Allow, Options};
 use crate::family::{become_reaper, end_everything, pause};
 use crate::signals::Signals;
 use crate::{During, Failure, command, option, report};
@@ -34,7 +34,7 @@ enum End {
 
 /// Guards the connection that is standard input until nothing of the conversation is left.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let connection = accept_stdin(options.allow_uid)?;
+    let connection = accept_stdin(allowed(&options.allow)?)?;
     let signals = Signals::install().during("signal handlers")?;
     become_reaper().during("reaper of orphans")?;
     let worker = start_worker(options)?;
@@ -45,6 +45,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     finish(worker, end);
     end_everything(&signals, END_WITHIN).during("ending the conversation")
     // Here `connection` closes, and standard input with the process: the peer reads end of file.
+}
+
+fn allowed(allow: &Allow) -> Result<u32, Failure> {
+    match allow {
+        Allow::Uid(uid) => Ok(*uid),
+        Allow::OwnerOf(path) => crate::socket::owner(path),
+    }
 }
 
 /// Our own copy of standard input, if it is a packet socket with the right peer.

@@ -21,7 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-pub use arguments::{Arguments, Options, Role, Usage};
+pub use arguments::{Allow, Arguments, Options, Role, Usage};
 
 /// The name in front of every message.
 const NAME: &str = "doorward-pam-guard";

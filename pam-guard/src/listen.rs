@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
-use crate::arguments::Options;
+use crate::arguments::{Allow, Options};
 use crate::family::{Reaped, become_reaper, end_everything, kill_strangers, pause, reap};
 use crate::signals::Signals;
 use crate::socket::Listener;
@@ -37,6 +37,7 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// What the listener keeps.
 struct State<'a> {
     options: &'a Options,
+    allow_uid: u32,
     /// This very program.
     program: PathBuf,
     guards: HashSet<Pid>,
@@ -53,10 +54,13 @@ enum Next {
 
 /// Listens until a signal asks for the end.
 pub(crate) fn run(options: &Options, path: &Path, owner: u32, max: usize) -> Result<(), Failure> {
+    let Allow::Uid(allow_uid) = options.allow else {
+        return Err(Failure("a listener needs --allow-uid".to_owned()));
+    };
     let signals = Signals::install().during("signal handlers")?;
     become_reaper().during("reaper of orphans")?;
     let program = std::env::current_exe().during("own program")?;
-    let mut state = State { options, program, guards: HashSet::new() };
+    let mut state = State { options, allow_uid, program, guards: HashSet::new() };
     let listener = Listener::bind(path, owner)?;
     let served = notify::ready().during("NOTIFY_SOCKET").and_then(|()| state.serve(&listener, &signals, max));
     listener.remove();
@@ -96,7 +100,7 @@ impl State<'_> {
             }
         };
         match doorward_peercred::uid_of_peer(connection.as_fd()) {
-            Ok(uid) if uid.as_raw() == self.options.allow_uid => return self.start_guard(connection),
+            Ok(uid) if uid.as_raw() == self.allow_uid => return self.start_guard(connection),
             Ok(uid) => report(&format!("refused a connection from uid {}", uid.as_raw())),
             Err(error) => report(&format!("uid of a peer: {error}")),
         }
@@ -106,7 +110,7 @@ impl State<'_> {
     fn start_guard(&mut self, connection: OwnedFd) -> Next {
         let options = self.options;
         let guard = command(&self.program)
-            .args(option("--allow-uid", options.allow_uid.to_string()))
+            .args(option("--allow-uid", self.allow_uid.to_string()))
             .args(option("--worker", &options.worker))
             .args(option("--service", &options.service))
             .args(option("--total-seconds", options.total.as_secs().to_string()))

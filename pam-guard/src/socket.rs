@@ -85,7 +85,21 @@ impl Listener {
     }
 }
 
-/// The directory, made if it is missing: root's or our own, and nobody else may write to it.
+/// Who owns a socket that nobody but root can have put there.
+pub(crate) fn owner(path: &Path) -> Result<u32, Failure> {
+    let what = path.display().to_string();
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Failure(format!("{what} is no path of a socket")));
+    };
+    let directory = examine_directory(parent)?;
+    let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).during(&what)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return Err(Failure(format!("{what} is no socket")));
+    }
+    Ok(stat.st_uid)
+}
+
+/// The directory, made if it is missing.
 fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
     let what = path.display().to_string();
     match DirBuilder::new().mode(0o755).create(path) {
@@ -94,6 +108,12 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error).during(&what),
     }
+    examine_directory(path)
+}
+
+/// The directory: root's or our own, and nobody else may write to it.
+fn examine_directory(path: &Path) -> Result<OwnedFd, Failure> {
+    let what = path.display().to_string();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(rustix::fs::CWD, path, flags, Mode::empty()).during(&what)?;
     let stat = fstat(&directory).during(&what)?;

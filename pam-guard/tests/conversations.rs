@@ -62,6 +62,61 @@ fn a_guard_without_a_connection_fails() {
 }
 
 #[test]
+fn the_owner_of_a_socket_may_stand_for_a_uid() {
+    let scratch = Scratch::new();
+    let worker = scratch.worker("printf ready >&0");
+    let socket = scratch.path("pam.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a new name");
+    let said = |path: &std::path::Path| {
+        let (ours, theirs) = Connection::pair();
+        let output = Command::new(GUARD)
+            .arg("--allow-owner-of")
+            .arg(path)
+            .arg("--worker")
+            .arg(&worker)
+            .stdin(Stdio::from(theirs))
+            .output()
+            .expect("the guard runs");
+        let word = ours.receive();
+        (word, String::from_utf8(output.stderr).expect("text"))
+    };
+    assert_eq!(said(&socket).0.as_deref(), Some("ready"), "it is ours");
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(&socket, Some(41_010), None).expect("given away");
+        let (word, why) = said(&socket);
+        assert!(word.is_none() && why.contains("refused a connection from uid 0"), "{why}");
+        std::os::unix::fs::chown(&socket, Some(0), None).expect("taken back");
+    }
+    // What somebody else can put there says nothing.
+    let link = scratch.path("link");
+    std::os::unix::fs::symlink(&socket, &link).expect("linked");
+    for wrong in [link, worker.clone(), scratch.path("nothing")] {
+        let (word, why) = said(&wrong);
+        assert!(word.is_none() && !why.is_empty(), "{}", wrong.display());
+    }
+    std::fs::set_permissions(scratch.path(""), PermissionsExt::from_mode(0o777)).expect("opened");
+    let (word, why) = said(&socket);
+    assert!(word.is_none() && why.contains("chmod go-w"), "{why}");
+}
+
+#[test]
+fn systemd_starts_a_guard_for_each_connection() {
+    let scratch = Scratch::new();
+    let worker = scratch.worker(DEAF);
+    let Some(activator) = stack::Activator::start(&scratch, &worker) else {
+        assert!(std::env::var_os("DOORWARD_NO_SKIP").is_none(), "systemd-socket-activate is missing");
+        eprintln!("SKIPPED: systemd-socket-activate is missing (package systemd)");
+        return;
+    };
+    let connections = [activator.connect(), activator.connect()];
+    for connection in connections {
+        assert_eq!(connection.receive().as_deref(), Some("ready"));
+        connection.half_close();
+        assert_eq!(connection.receive(), None);
+    }
+}
+
+#[test]
 fn a_missing_worker_is_end_of_file() {
     let scratch = Scratch::new();
     let listener = Listener::start(&scratch, &scratch.path("no-such-worker"), &[]);

@@ -136,10 +136,7 @@ impl Listener {
     }
 
     pub fn connect(&self) -> Connection {
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .expect("a socket");
-        connect(&socket, &SocketAddrUnix::new(&self.socket).expect("a short path")).expect("it listens");
-        Connection(socket)
+        connect_to(&self.socket)
     }
 
     /// SIGTERM, then its exit status.
@@ -160,6 +157,54 @@ impl Drop for Listener {
             let _ = self.child.wait();
         }
     }
+}
+
+/// systemd's half of a `doorward-pam.socket`: one guard for each connection.
+pub struct Activator {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Activator {
+    /// Started, and listening; `None` where there is no such program.
+    pub fn start(scratch: &Scratch, worker: &Path) -> Option<Self> {
+        let socket = scratch.path("pam.sock");
+        let mut child = Command::new("systemd-socket-activate")
+            .args(["--accept", "--inetd", "--seqpacket", "--listen"])
+            .args([socket.as_os_str(), OsStr::new(GUARD), OsStr::new("--allow-owner-of"), socket.as_os_str()])
+            .arg("--worker")
+            .arg(worker)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut said = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut said, &mut line).expect("text");
+        assert!(line.contains("Listening on"), "{line}");
+        // It says more, and must not find the pipe closed.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Some(Self { child, socket })
+    }
+
+    pub fn connect(&self) -> Connection {
+        connect_to(&self.socket)
+    }
+}
+
+impl Drop for Activator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn connect_to(path: &Path) -> Connection {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .expect("a socket");
+    connect(&socket, &SocketAddrUnix::new(path).expect("a short path")).expect("it listens");
+    Connection(socket)
 }
 
 fn configure<'a>(
