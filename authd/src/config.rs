@@ -344,8 +344,18 @@ impl Config {
 }
 
 #[cfg(test)]
+#[path = "../../packaging/etc/check.rs"]
+mod example;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_example_has_every_key_with_its_default() {
+        let text = include_str!("../../packaging/etc/authd.toml");
+        example::check::<Config>(text, &[]);
+    }
 
     #[test]
     fn the_defaults_are_a_configuration() {

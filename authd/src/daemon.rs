@@ -18,7 +18,7 @@ use doorward_launch::{
     file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
-    socket::{self, Bound, Owner},
+    socket::{Bound, Owner, Sockets},
 };
 use doorward_proto::authd::v1::{login_server::LoginServer, sessions_server::SessionsServer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -119,7 +119,7 @@ impl Daemon for Authd {
         config.check()
     }
 
-    fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
+    fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
         let gateway = system_account::resolve(&config.peers.gateway)
             .map_err(|failure| Misconfigured::at("peers.gateway", failure.to_string()))?;
         if gateway.uid == 0 {
@@ -129,7 +129,8 @@ impl Daemon for Authd {
         if rustix::process::geteuid().is_root() && gateway.uid == service.uid {
             return Err(Misconfigured::at("peers.gateway", "must be another user than authd's").into());
         }
-        Parts::bind(config, service, Neighbours { gateway, certd: certd_uid(config, service, gateway)? })
+        let certd = certd_uid(config, service, gateway)?;
+        Parts::bind(config, service, Neighbours { gateway, certd }, sockets)
     }
 
     async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
@@ -162,11 +163,16 @@ impl Parts {
     ///
     /// # Errors
     /// When one of them cannot be had; says which and why.
-    pub fn bind(config: &Config, service: &Identity, peers: Neighbours) -> Result<Self, StartError> {
+    pub fn bind(
+        config: &Config,
+        service: &Identity,
+        peers: Neighbours,
+        sockets: &mut Sockets,
+    ) -> Result<Self, StartError> {
         file::state_directory(&config.state_dir, service)?;
         let owner = Owner { uid: service.uid, gid: peers.gateway.gid };
-        let socket = socket::bind_stream(&config.socket.path, 0o660, owner)?;
-        let peer_socket = socket::bind_seqpacket(&config.socket.peer_path, 0o660, owner)?;
+        let socket = sockets.stream(&config.socket.path, 0o660, owner)?;
+        let peer_socket = sockets.seqpacket(&config.socket.peer_path, 0o660, owner)?;
         let public_key = open_public(&config.socket.assertion_key).map_err(|failure| {
             StartError::failed(format!("cannot write {}", config.socket.assertion_key.display()), failure)
         })?;

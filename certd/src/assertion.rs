@@ -151,12 +151,13 @@ pub fn is_word(text: &str) -> bool {
 #[derive(Debug)]
 pub struct Verifier {
     path: PathBuf,
+    authd: u32,
 }
 
 impl Verifier {
-    /// For the key in `path`, which need not be there yet.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path }
+    /// For the key in `path`, which need not be there yet; the file is root's or authd's.
+    pub fn new(path: PathBuf, authd: u32) -> Self {
+        Self { path, authd }
     }
 
     /// Who is calling. Reads a file of a hundred bytes.
@@ -172,7 +173,7 @@ impl Verifier {
     }
 
     fn load(&self) -> Result<[u8; 32], KeyError> {
-        let text = file::read_public(&self.path)?;
+        let text = file::read_public_of(&self.path, self.authd)?;
         pem::decode(&text, "PUBLIC KEY")
             .ok()
             .and_then(|der| der.strip_prefix(ED25519_HEAD)?.try_into().ok())

@@ -227,8 +227,18 @@ impl Config {
 }
 
 #[cfg(test)]
+#[path = "../../packaging/etc/check.rs"]
+mod example;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_example_has_every_key_with_its_default() {
+        let text = include_str!("../../packaging/etc/certd.toml");
+        example::check::<Config>(text, &[]);
+    }
 
     fn read(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;

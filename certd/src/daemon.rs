@@ -8,7 +8,7 @@ use doorward_launch::{
     file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
     log,
-    socket::{self, Bound, Owner},
+    socket::{Bound, Owner, Sockets},
 };
 use doorward_proto::certd::v1::{
     proofs_server::ProofsServer, registry_server::RegistryServer, store_server::StoreServer,
@@ -68,7 +68,7 @@ impl Daemon for Certd {
         config.check()
     }
 
-    fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
+    fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
         let peer = |key: &str, name: &str| {
             let peer =
                 account::resolve(name).map_err(|failure| Misconfigured::at(key, failure.to_string()))?;
@@ -86,7 +86,7 @@ impl Daemon for Certd {
         if rustix::process::geteuid().is_root() && gateway.uid == authd.uid {
             return Err(Misconfigured::at("peers.authd", "must be another user than the gateway").into());
         }
-        Parts::bind(config, service, gateway, authd)
+        Parts::bind(config, service, gateway, authd, sockets)
     }
 
     async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
@@ -104,12 +104,13 @@ impl Parts {
         service: &Identity,
         gateway: Identity,
         authd: Identity,
+        sockets: &mut Sockets,
     ) -> Result<Self, StartError> {
         file::state_directory(&config.state_dir, service)?;
         let owner = |peer: Identity| Owner { uid: service.uid, gid: peer.gid };
         Ok(Self {
-            gateway_socket: socket::bind_stream(&config.socket.path, 0o660, owner(gateway))?,
-            authd_socket: socket::bind_stream(&config.socket.authd_path, 0o660, owner(authd))?,
+            gateway_socket: sockets.stream(&config.socket.path, 0o660, owner(gateway))?,
+            authd_socket: sockets.stream(&config.socket.authd_path, 0o660, owner(authd))?,
             gateway,
             authd,
         })
@@ -124,7 +125,7 @@ pub async fn serve(config: Config, parts: Parts, watch: Watch, control: Control)
     let registry = Registry::open(&config.state_dir, config.registry_limits(), watch)
         .map_err(|error| StartError::failed("cannot open the registry", error))?;
     let stop = control.shutdown.clone();
-    let core = Core::new(&config, registry, control.audit.clone(), stop.clone());
+    let core = Core::new(&config, registry, parts.authd.uid, control.audit.clone(), stop.clone());
     let gateway_listener = parts.gateway_socket.listen_unix(128)?;
     let authd_listener = parts.authd_socket.listen_unix(128)?;
     let (gateway, authd) = (parts.gateway.uid, parts.authd.uid);

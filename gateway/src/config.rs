@@ -327,8 +327,18 @@ fn range(key: &str, least: usize, most: usize) -> Misconfigured {
 }
 
 #[cfg(test)]
+#[path = "../../packaging/etc/check.rs"]
+mod example;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_example_has_every_key_with_its_default() {
+        let text = include_str!("../../packaging/etc/gateway.toml");
+        example::check::<Config>(text, &["exempt"]);
+    }
 
     fn refused(text: &str) -> Option<String> {
         let config: Config = toml_like(text);

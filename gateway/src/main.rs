@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use doorward_gateway::{Parts, config::Config};
-use doorward_launch::{Confinement, Control, Daemon, Identity, Misconfigured, StartError, audit::Place, log};
+use doorward_launch::{
+    Confinement, Control, Daemon, Identity, Misconfigured, StartError, audit::Place, log, socket::Sockets,
+};
 
 struct Gateway;
 
@@ -33,8 +35,8 @@ impl Daemon for Gateway {
         config.check()
     }
 
-    fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
-        doorward_gateway::bind(config, service)
+    fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
+        doorward_gateway::bind(config, service, sockets)
     }
 
     async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {

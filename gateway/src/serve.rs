@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_launch::{Control, Identity, StartError, file, socket};
+use doorward_launch::{
+    Control, Identity, StartError, file,
+    socket::{Bound, Sockets},
+};
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinSet,
@@ -34,8 +37,8 @@ const GOODBYE: Duration = Duration::from_secs(4);
 /// What was bound and read before privileges were dropped.
 #[derive(Debug)]
 pub struct Parts {
-    tls: Vec<socket::Bound>,
-    unix: Option<socket::Bound>,
+    tls: Vec<Bound>,
+    unix: Option<Bound>,
     /// The configured certificate; without one there is an own one in the state directory.
     configured: Option<Pem>,
     authd: u32,
@@ -54,7 +57,7 @@ impl Parts {
 ///
 /// # Errors
 /// With the sentence for whoever has to mend it.
-pub fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
+pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
     let (authd, certd) = (config.authd_uid()?, config.certd_uid()?);
     file::state_directory(&config.state_dir, service)?;
     let configured = match (&config.tls.certificate, &config.tls.key) {
@@ -66,10 +69,10 @@ pub fn bind(config: &Config, service: &Identity) -> Result<Parts, StartError> {
         }
         (None, None) | (Some(_), None) | (None, Some(_)) => None,
     };
-    let tls = config.listen.tls.iter().map(|address| socket::bind_tcp(*address)).collect::<Result<_, _>>()?;
+    let tls = config.listen.tls.iter().map(|address| sockets.tcp(*address)).collect::<Result<_, _>>()?;
     let unix = match config.listen.unix.as_path() {
         path if path.as_os_str().is_empty() => None,
-        path => Some(socket::bind_stream(path, DOOR_MODE, (*service).into())?),
+        path => Some(sockets.stream(path, DOOR_MODE, (*service).into())?),
     };
     Ok(Parts { tls, unix, configured, authd, certd, hub: Hub::new() })
 }

@@ -11,6 +11,7 @@ use crate::config::{self, Loaded};
 use crate::control::{Control, tell_manager};
 use crate::error::chain;
 use crate::options::Options;
+use crate::socket::{self, Sockets};
 use crate::{
     Confinement, Identity, Misconfigured, StartError, account, background, descriptors, log, privilege,
     sandbox,
@@ -51,8 +52,13 @@ pub trait Daemon: 'static {
     fn check(config: &Self::Config) -> Result<(), Misconfigured>;
 
     /// Binds sockets and opens files, still as root if the program was started by root. There is
-    /// one thread and no runtime. `service` is who the daemon will be.
-    fn bind(config: &Self::Config, service: &Identity) -> Result<Self::Parts, StartError>;
+    /// one thread and no runtime. `service` is who the daemon will be; `sockets` has those that the
+    /// service manager passed, and binds them where it passed none.
+    fn bind(
+        config: &Self::Config,
+        service: &Identity,
+        sockets: &mut Sockets,
+    ) -> Result<Self::Parts, StartError>;
 
     /// Listens and serves until `control.shutdown`; calls `control.ready()` once it can answer.
     fn serve(
@@ -86,6 +92,9 @@ pub fn run<D: Daemon>() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !options.foreground && !options.detached {
+        if socket::is_activated() {
+            return refuse::<D>("the service manager passed sockets: stay in the foreground (-f)");
+        }
         if D::log(&loaded.config).file.is_none() {
             return refuse::<D>("stay in the foreground (-f) or name a log file");
         }
@@ -172,7 +181,9 @@ fn prepare<D: Daemon>(
         true => service_of_root(options.user.as_deref().or(configured))?,
         false => service_of_user(options.user.as_deref(), configured)?,
     };
-    let parts = D::bind(&loaded.config, &service)?;
+    let mut sockets = Sockets::of_this_process()?;
+    let parts = D::bind(&loaded.config, &service, &mut sockets)?;
+    sockets.finish()?;
     if root {
         privilege::drop_to(&service)?;
     }

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -24,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) environment: Vec<(String, String)>,
     /// The uid (and gid) to start it under, when it is not that of the tests.
     pub(crate) uid: Option<u32>,
+    /// What it listens on, opened before it: as a service manager keeps them, for every start. At most two.
+    pub(crate) sockets: Vec<Arc<OwnedFd>>,
     pub(crate) log: PathBuf,
     /// The directory for the socket on which it says that it is ready.
     pub(crate) notify: PathBuf,
@@ -170,11 +174,29 @@ fn spawn(plan: &Plan, notify: &Path) -> Child {
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second descriptor"))
         .stderr(log);
+    if !plan.sockets.is_empty() {
+        pass_sockets(&mut command, plan);
+    }
     if let Some(uid) = plan.uid {
         // With a uid, std also drops the supplementary groups.
         command.uid(uid).gid(uid);
     }
     command.spawn().unwrap_or_else(|e| panic!("{}: {e}", plan.program.display()))
+}
+
+/// Makes `command` a shell that moves the sockets to where systemd puts them, and becomes the program: so
+/// the announcement can name the pid.
+fn pass_sockets(command: &mut Command, plan: &Plan) {
+    let [one, other] = plan.sockets.as_slice() else { panic!("two sockets for each service") };
+    let copy = |socket: &OwnedFd| socket.try_clone().expect("a second descriptor");
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=one:other
+        exec \"$0\" \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
+    let log = File::options().append(true).open(&plan.log).expect("a log file");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", script]).arg(&plan.program).args(&plan.arguments).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir("/").stdin(copy(one)).stdout(copy(other)).stderr(log);
+    *command = shell;
 }
 
 /// Waits for a child, at most so long.

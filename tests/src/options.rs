@@ -18,13 +18,15 @@ pub struct Options {
     pub(crate) certd: toml::Table,
     pub(crate) gateway: toml::Table,
     pub(crate) guard: Vec<String>,
+    pub(crate) activated: bool,
 }
 
 impl Options {
     /// The default stack: quick refusals, everything else as shipped.
     pub fn new(pam: Pam) -> Self {
         let none = toml::Table::new;
-        let options = Self { pam, authd: none(), certd: none(), gateway: none(), guard: Vec::new() };
+        let options =
+            Self { pam, authd: none(), certd: none(), gateway: none(), guard: Vec::new(), activated: false };
         options.authd("pam.refusal_delay_ms", 50).certd("limits.refusal_step_ms", 50)
     }
 
@@ -46,6 +48,14 @@ impl Options {
     #[must_use]
     pub fn gateway(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         set(&mut self.gateway, key, value.into());
+        self
+    }
+
+    /// As under systemd: root opens the sockets and passes them to services that never are root.
+    /// With `Pam::Real` only.
+    #[must_use]
+    pub fn activated(mut self) -> Self {
+        self.activated = true;
         self
     }
 

@@ -1,5 +1,6 @@
 //! The real programs in a directory of their own, from start to an end that leaves nothing.
 
+mod activation;
 mod start;
 
 use std::fs;

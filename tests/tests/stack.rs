@@ -5,6 +5,8 @@
 #[path = "stack/support.rs"]
 mod support;
 
+#[path = "stack/activated.rs"]
+mod activated;
 #[path = "stack/audit.rs"]
 mod audit;
 #[path = "stack/confinement.rs"]

@@ -15,7 +15,7 @@ use doorward_authd::{
     serve,
     session::{Boot, Clock},
 };
-use doorward_launch::{Audit, Control, Identity, StartError};
+use doorward_launch::{Audit, Control, Identity, StartError, socket::Sockets};
 use doorward_proto::authd::v1::{
     self as wire, begin_request::Method, login_client::LoginClient, outcome, sessions_client::SessionsClient,
 };
@@ -93,7 +93,7 @@ impl Bench {
         let certd = (!self.config.certd.socket.as_os_str().is_empty())
             .then(|| self.config.certd.user.parse().expect("tests give a number"));
         let peers = Neighbours { gateway: self.gateway, certd };
-        let parts = Parts::bind(&self.config, &service, peers).expect("bound");
+        let parts = Parts::bind(&self.config, &service, peers, &mut Sockets::default()).expect("bound");
         let now = self.now.clone();
         let system = Service {
             directory: Arc::new(self.users.clone()),

@@ -11,6 +11,10 @@ use super::*;
 
 const NOW: i64 = 1_800_000_000;
 
+fn own() -> u32 {
+    doorward_launch::Identity::current().uid
+}
+
 struct Authd {
     public: [u8; 32],
     private: EncodingKey,
@@ -141,7 +145,7 @@ fn the_header_chooses_no_algorithm() {
 fn the_key_file_may_come_later_and_change() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("assertion.pub");
-    let verifier = Verifier::new(path.clone());
+    let verifier = Verifier::new(path.clone(), own());
     let (first, second) = (authd(), authd());
     let by = |authd: &Authd| verifier.caller(&authd.sign(&claims()), NOW);
     assert!(matches!(by(&first), Err(Refused::NoKey(_))));
@@ -160,7 +164,7 @@ fn a_key_file_that_others_can_write_or_that_is_none_is_not_used() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("assertion.pub");
     let authd = authd();
-    let verdict = || Verifier::new(path.clone()).caller(&authd.sign(&claims()), NOW);
+    let verdict = || Verifier::new(path.clone(), own()).caller(&authd.sign(&claims()), NOW);
     fs::write(&path, authd.pem()).expect("written");
     assert!(verdict().is_ok());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod");

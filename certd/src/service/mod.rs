@@ -78,8 +78,14 @@ struct Rules {
 }
 
 impl Core {
-    /// Over an open registry.
-    pub fn new(config: &Config, registry: Registry, audit: Audit, stop: CancellationToken) -> Arc<Self> {
+    /// Over an open registry; `authd` is the uid whose word is believed.
+    pub fn new(
+        config: &Config,
+        registry: Registry,
+        authd: u32,
+        audit: Audit,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let in_sessions = match config.trust.registration {
             Registration::Gateway => true,
             Registration::Root => false,
@@ -87,7 +93,7 @@ impl Core {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             registry,
-            verifier: Verifier::new(config.assertion.key.clone()),
+            verifier: Verifier::new(config.assertion.key.clone(), authd),
             challenges: Mutex::new(Challenges::new(config.limits.challenges_total)),
             rules: Rules {
                 require_possession: config.policy.require_key_possession,

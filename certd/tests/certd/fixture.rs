@@ -9,7 +9,7 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use doorward_certd::{Certd, Parts, config::Config, registry::Watch, serve};
-use doorward_launch::{Control, Daemon as _, Identity, StartError};
+use doorward_launch::{Control, Daemon as _, Identity, StartError, socket::Sockets};
 use doorward_proto::certd::v1::{
     ChallengeReply, ChallengeRequest, Entry, ListRequest, RegisterChallengeRequest, RegisterRequest,
     RevokeRequest, Verified, VerifyRequest, proofs_client::ProofsClient, registry_client::RegistryClient,
@@ -113,7 +113,7 @@ pub async fn serve_in(directory: &Path, tables: &str, watch: Watch) -> (Control,
     let own = Identity::current();
     let patience = Instant::now() + PATIENCE;
     let parts = loop {
-        match Parts::bind(&config, &own, own, own) {
+        match Parts::bind(&config, &own, own, own, &mut Sockets::default()) {
             // Another test's fork() holds the descriptors of the one before until it calls exec().
             Err(StartError::Socket(error)) if Instant::now() < patience => {
                 assert!(error.to_string().contains("in use"), "{error}");

@@ -116,7 +116,12 @@ impl Gateway {
         change(&mut config);
         config.check().expect("a good configuration");
 
-        let parts = doorward_gateway::bind(&config, &Identity::current()).expect("bound");
+        let parts = doorward_gateway::bind(
+            &config,
+            &Identity::current(),
+            &mut doorward_launch::socket::Sockets::default(),
+        )
+        .expect("bound");
         let hub = parts.hub().clone();
         let listening = config.state_dir.join("listening.json");
         let (control, unix) = (Control::new(), config.listen.unix.clone());

@@ -83,7 +83,14 @@ async fn a_configured_certificate_is_used() {
     config.listen.unix = directory.path().join("g.sock");
     config.tls.certificate = Some(certificate);
     config.tls.key = Some(key);
-    assert!(doorward_gateway::bind(&config, &doorward_launch::Identity::current()).is_err());
+    assert!(
+        doorward_gateway::bind(
+            &config,
+            &doorward_launch::Identity::current(),
+            &mut doorward_launch::socket::Sockets::default()
+        )
+        .is_err()
+    );
 }
 
 #[tokio::test]

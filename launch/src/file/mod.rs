@@ -99,21 +99,27 @@ enum Secrecy {
 
 /// Reads a configuration file.
 pub fn read_config(path: &Path) -> Result<String, FileError> {
-    let bytes = read(path, CONFIG_LIMIT, Secrecy::Public)?;
+    let bytes = read(path, CONFIG_LIMIT, Secrecy::Public, None)?;
     String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
 }
 
 /// Reads a file that is no secret but must be unchanged: a certificate, a public key.
 pub fn read_public(path: &Path) -> Result<Vec<u8>, FileError> {
-    read(path, KEY_LIMIT, Secrecy::Public)
+    read(path, KEY_LIMIT, Secrecy::Public, None)
+}
+
+/// The same of a file that may also be another service's, because it is that service's own word: its
+/// public key, say.
+pub fn read_public_of(path: &Path, service: u32) -> Result<Vec<u8>, FileError> {
+    read(path, KEY_LIMIT, Secrecy::Public, Some(service))
 }
 
 /// Reads a secret key. Its group may read it (a group of key readers is common), others may not.
 pub fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    read(path, KEY_LIMIT, Secrecy::Secret).map(Zeroizing::new)
+    read(path, KEY_LIMIT, Secrecy::Secret, None).map(Zeroizing::new)
 }
 
-fn read(path: &Path, limit: usize, secrecy: Secrecy) -> Result<Vec<u8>, FileError> {
+fn read(path: &Path, limit: usize, secrecy: Secrecy, service: Option<u32>) -> Result<Vec<u8>, FileError> {
     // NONBLOCK: opening a named pipe must not wait for somebody to write to it.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match open(path, flags, Mode::empty()) {
@@ -122,7 +128,7 @@ fn read(path: &Path, limit: usize, secrecy: Secrecy) -> Result<Vec<u8>, FileErro
         Err(Errno::LOOP | Errno::MLINK) => return Err(FileError::Symlink(path.to_owned())),
         Err(error) => return Err(failed(path, "cannot open")(error)),
     };
-    examine(&file, path, secrecy)?;
+    examine(&file, path, secrecy, service)?;
     // Reserved once: a buffer that grows leaves copies of a key behind.
     let mut bytes = Vec::with_capacity(limit + 1);
     let read = File::from(file).take(limit as u64 + 1).read_to_end(&mut bytes);
@@ -135,13 +141,13 @@ fn read(path: &Path, limit: usize, secrecy: Secrecy) -> Result<Vec<u8>, FileErro
 }
 
 /// What was opened, not what the path names by now.
-fn examine(file: impl AsFd, path: &Path, secrecy: Secrecy) -> Result<(), FileError> {
+fn examine(file: impl AsFd, path: &Path, secrecy: Secrecy, service: Option<u32>) -> Result<(), FileError> {
     let stat = fstat(file).map_err(failed(path, "cannot examine"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(FileError::NotRegular(path.to_owned()));
     }
     let own = rustix::process::geteuid().as_raw();
-    if stat.st_uid != 0 && stat.st_uid != own {
+    if ![Some(0), Some(own), service].contains(&Some(stat.st_uid)) {
         return Err(FileError::ForeignOwner { path: path.to_owned(), owner: stat.st_uid, expected: own });
     }
     let mode = mode_of(&stat);
@@ -204,14 +210,14 @@ pub(crate) fn temporary_name(name: &std::ffi::OsStr) -> std::ffi::OsString {
 /// Opens the log: appended to, never truncated, made with mode 0600.
 pub(crate) fn open_log(path: &Path) -> Result<File, FileError> {
     let file = open_appended(path, OFlags::WRONLY)?;
-    examine(&file, path, Secrecy::Public)?;
+    examine(&file, path, Secrecy::Public, None)?;
     Ok(file)
 }
 
 /// Opens the audit records: as the log, but who logs in is not for everybody to read.
 pub(crate) fn open_audit(path: &Path) -> Result<File, FileError> {
     let file = open_appended(path, OFlags::RDWR)?;
-    match examine(&file, path, Secrecy::Secret) {
+    match examine(&file, path, Secrecy::Secret, None) {
         Err(FileError::Readable(path)) => Err(FileError::Exposed(path)),
         examined => examined.map(|()| file),
     }

@@ -72,6 +72,8 @@ fn a_strangers_file_is_refused() {
     let directory = directory();
     let path = file(&directory, 0o600, b"");
     std::os::unix::fs::chown(&path, Some(41_008), None).expect("given away");
+    assert!(read_public_of(&path, 41_008).is_ok(), "its own word");
+    assert!(read_public_of(&path, 41_009).is_err());
     let error = read_config(&path).expect_err("a stranger's");
     assert_eq!(error.to_string(), format!("{0} belongs to uid 41008: chown 0 {0}", path.display()));
     assert!(matches!(read_key(&path), Err(FileError::ForeignOwner { .. })));

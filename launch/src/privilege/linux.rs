@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
@@ -38,8 +38,11 @@ pub(super) fn confine() -> Result<(), StartError> {
     // needed them are bound by now.
     clear_ambient_capability_set().map_err(step("cannot clear the ambient capabilities"))?;
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .map_err(step("cannot give up capabilities"))?;
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    // Whoever has none need not give any up, and may live behind a filter that forbids the call.
+    if capabilities(None).map_err(step("cannot ask for capabilities"))? != none {
+        set_capabilities(None, none).map_err(step("cannot give up capabilities"))?;
+    }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("cannot become undumpable"))?;
     set_no_new_privs(true).map_err(step("cannot set no_new_privs"))
 }

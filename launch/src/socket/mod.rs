@@ -2,8 +2,12 @@
 //!
 //! A Unix socket is bound under a temporary name with mode 0, gets its mode and its owner, and then
 //! its name. Nobody can connect before [`Bound::listen`], which is called after privileges were
-//! dropped: a client sees the uid that called `listen()`.
+//! dropped: a client sees the uid that called `listen()`. A socket that the service manager passed listens
+//! already, as root; there [`Bound::listen`] listens again, which makes it ours in the eyes of clients.
 
+mod sockets;
+
+mod inherited;
 mod tcp;
 mod unix;
 
@@ -14,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use crate::directory::DirectoryError;
 
+pub(crate) use inherited::is_activated;
+pub use sockets::Sockets;
 pub use tcp::bind_tcp;
 pub use unix::{Owner, bind_seqpacket, bind_stream};
 
@@ -43,6 +49,9 @@ pub enum SocketError {
     /// The socket was open to others right after bind, which must not be.
     #[error("{} was open to others right after bind: this system cannot make a closed socket", .0.display())]
     BornOpen(PathBuf),
+    /// What the service manager passed does not fit the configuration.
+    #[error("{0}")]
+    Activation(String),
     /// The directory it should be in.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -52,7 +61,7 @@ fn failed<E: Into<std::io::Error>>(at: impl ToString, what: &'static str) -> imp
     move |source| SocketError::Io { at: at.to_string(), what, source: source.into() }
 }
 
-/// A socket that has its name and does not listen yet.
+/// A socket that has its name and is not listened on by us yet.
 #[derive(Debug)]
 pub struct Bound {
     fd: OwnedFd,

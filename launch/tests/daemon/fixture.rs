@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use doorward_launch::socket::{Bound, bind_stream};
+use doorward_launch::socket::{Bound, Sockets};
 use doorward_launch::{Confinement, Control, Daemon, Identity, Misconfigured, StartError, log, sandbox};
 use serde::Deserialize;
 
@@ -64,10 +64,10 @@ impl Daemon for Fixture {
         }
     }
 
-    fn bind(config: &Config, service: &Identity) -> Result<Bound, StartError> {
+    fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Bound, StartError> {
         match config.fault.bind {
             true => Err(Misconfigured::at("fault.bind", "cannot be bound\nlike this").into()),
-            false => Ok(bind_stream(&config.socket, 0o666, (*service).into())?),
+            false => Ok(sockets.stream(&config.socket, 0o666, (*service).into())?),
         }
     }
 

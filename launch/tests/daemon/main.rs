@@ -6,6 +6,7 @@
 
 #![allow(clippy::indexing_slicing)]
 
+mod activation;
 #[cfg(target_os = "linux")]
 mod attempts;
 #[cfg(target_os = "linux")]
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use doorward_launch::Daemon;
 use rustix::process::{Pid, Signal, kill_process};
 
+use activation::{activated, activation_does_not_fit};
 use fixture::Fixture;
 use place::{PATIENCE, Place, is_root, text};
 
@@ -51,6 +53,8 @@ const TESTS: &[(&str, fn())] = &[
     ("another_user_takes_root", another_user_takes_root),
     ("root_must_name_another_user", root_must_name_a_user),
     ("root_is_given_up_for_good_before_listening", root_is_given_up),
+    ("a_passed_socket_is_used_and_becomes_the_services_own", activated),
+    ("what_was_passed_and_does_not_fit_is_refused", activation_does_not_fit),
 ];
 
 fn main() -> ExitCode {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-use super::{Listening, Stack, Uids};
+use super::{Listening, Stack, Uids, activation};
 use crate::accounts::{self, Accounts, PREFIX, Service};
 use crate::cast::{Cast, FULL, LIMITED};
 use crate::daemon::{Daemon, Plan};
@@ -147,8 +147,17 @@ impl Stack {
         guard.program.clone_from(&programs().guard);
         guard.arguments.push("--worker".into());
         guard.arguments.push(path_text(&programs().worker));
-        let [certd, authd, gateway] = Self::service_plans(&layout, options, uids, &prefix);
-        let plans = [guard, certd, authd, gateway];
+        let plans = if options.activated {
+            let (options, [at_certd, at_authd, at_gateway]) = activation::open(dir.path(), options, uids);
+            let [mut certd, mut authd, mut gateway] = Self::service_plans(&layout, &options, uids, &prefix);
+            (certd.sockets, certd.uid) = (at_certd, Some(uids.certd));
+            (authd.sockets, authd.uid) = (at_authd, Some(uids.authd));
+            (gateway.sockets, gateway.uid) = (at_gateway, Some(uids.gateway));
+            [guard, certd, authd, gateway]
+        } else {
+            let [certd, authd, gateway] = Self::service_plans(&layout, options, uids, &prefix);
+            [guard, certd, authd, gateway]
+        };
         Self::run(dir, options.pam, service, cast, uids, plans, Some((file, accounts)))
     }
 
@@ -220,6 +229,7 @@ impl Stack {
             arguments,
             environment: Vec::new(),
             uid: None,
+            sockets: Vec::new(),
             log: layout.path("log").join(name),
             notify: layout.path("notify"),
         }

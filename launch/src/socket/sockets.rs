@@ -1,0 +1,107 @@
+//! All sockets of one daemon: bound by itself, or all of them passed by the service manager.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, statat};
+use rustix::net::SocketType;
+
+use super::inherited::{self, Address, Inherited};
+use super::{Bound, Owner, Place, SocketError, bind_seqpacket, bind_stream, bind_tcp, failed};
+use crate::directory;
+
+/// Where a daemon gets its sockets. A daemon to which the service manager passed some binds none.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    passed: Option<Vec<Inherited>>,
+}
+
+impl Sockets {
+    /// Those that the service manager passed, or else none yet.
+    pub(crate) fn of_this_process() -> Result<Sockets, SocketError> {
+        Ok(Sockets { passed: inherited::take()? })
+    }
+
+    /// A stream socket at a path; see [`bind_stream`].
+    pub fn stream(&mut self, path: &Path, mode: u32, owner: Owner) -> Result<Bound, SocketError> {
+        match &mut self.passed {
+            None => bind_stream(path, mode, owner),
+            Some(passed) => claim_path(passed, SocketType::STREAM, path, mode),
+        }
+    }
+
+    /// A SEQPACKET socket at a path; see [`bind_seqpacket`].
+    pub fn seqpacket(&mut self, path: &Path, mode: u32, owner: Owner) -> Result<Bound, SocketError> {
+        match &mut self.passed {
+            None => bind_seqpacket(path, mode, owner),
+            Some(passed) => claim_path(passed, SocketType::SEQPACKET, path, mode),
+        }
+    }
+
+    /// A TCP socket; see [`bind_tcp`].
+    pub fn tcp(&mut self, address: SocketAddr) -> Result<Bound, SocketError> {
+        match &mut self.passed {
+            None => bind_tcp(address),
+            Some(passed) => claim(passed, SocketType::STREAM, Address::Network(address)),
+        }
+    }
+
+    /// Nothing may be left: it would take connections that nobody ever answers.
+    pub(crate) fn finish(self) -> Result<(), SocketError> {
+        match self.passed.unwrap_or_default().first() {
+            None => Ok(()),
+            Some(Inherited { address, name, .. }) => Err(SocketError::Activation(format!(
+                "the service manager passed a socket at {address} ('{name}') that the configuration does not \
+                 name: take it out of the socket unit, or name it in the configuration"
+            ))),
+        }
+    }
+}
+
+fn claim(passed: &mut Vec<Inherited>, kind: SocketType, wanted: Address) -> Result<Bound, SocketError> {
+    let word = if kind == SocketType::SEQPACKET { "ListenSequentialPacket" } else { "ListenStream" };
+    let Some(at) = passed.iter().position(|socket| socket.address == wanted) else {
+        return Err(SocketError::Activation(format!(
+            "the service manager passed sockets, but none at {wanted}: add {word}={wanted} to the socket unit, \
+             or take it out of the configuration"
+        )));
+    };
+    let Inherited { fd, kind: found, name, .. } = passed.swap_remove(at);
+    if found != kind {
+        return Err(SocketError::Activation(format!(
+            "the socket at {wanted} ('{name}') is of another type: the socket unit needs {word}={wanted}"
+        )));
+    }
+    let place = match wanted {
+        Address::Path(path) => Place::Path(path),
+        Address::Network(address) => Place::Address(address),
+    };
+    Ok(Bound { fd, place })
+}
+
+/// Its file must be as closed as one of our own, where nobody else can put another in its place.
+fn claim_path(
+    passed: &mut Vec<Inherited>,
+    kind: SocketType,
+    path: &Path,
+    mode: u32,
+) -> Result<Bound, SocketError> {
+    let bound = claim(passed, kind, Address::Path(path.to_owned()))?;
+    let (parent, name) = directory::split(path)?;
+    let directory = directory::open_trusted(parent)?;
+    let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(failed(path.display(), "cannot examine the socket"))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return Err(SocketError::Occupied(path.to_owned()));
+    }
+    let found = directory::mode_of(&stat);
+    let allowed = Mode::from_raw_mode(mode as _);
+    if found.intersects((Mode::RWXU | Mode::RWXG | Mode::RWXO).difference(allowed)) {
+        return Err(SocketError::Activation(format!(
+            "{} has mode {:04o}, wider than {mode:04o}: the socket unit needs SocketMode={mode:04o}",
+            path.display(),
+            found.bits() & 0o7777,
+        )));
+    }
+    Ok(bound)
+}
