@@ -10,6 +10,9 @@ help:
 	@echo "make freebsd-check  type-check and link every program for FreeBSD"
 	@echo "make fuzz       30 seconds at each parser of what strangers send (FUZZ_SECONDS)"
 	@echo "make build      the programs, optimised, in target/release (pam-guard static)"
+	@echo "make install    put what \`make build\` built below DESTDIR and PREFIX (packaging/README.md)"
+	@echo "make uninstall  take it away again, without configuration and state"
+	@echo "make try-install  the same in a Debian made by debootstrap: start by hand, log in, remove (root)"
 	@echo "make dev        start everything on loopback until Ctrl-C"
 	@echo "make proto      generate proto/src/generated anew from the .proto files"
 
@@ -46,6 +49,55 @@ test:
 
 test-long:
 	DOORWARD_LONG=1 $(MAKE) test
+	@if [ "$$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; then \
+		scripts/try-install target/debug; \
+	elif [ -n "$$DOORWARD_NO_SKIP" ]; then \
+		echo "skipped although DOORWARD_NO_SKIP is set: try-install takes root and debootstrap" >&2; exit 1; \
+	else \
+		echo "SKIPPED: try-install takes root and debootstrap (make try-install installs it)" >&2; \
+	fi
+
+# --- installing: packaging/README.md says what goes where -----------------------------------------------
+
+DESTDIR =
+PREFIX = /usr/local
+SYSCONFDIR = /etc
+LOCALSTATEDIR = /var
+RUNDIR = /run
+BINDIR = $(PREFIX)/bin
+SBINDIR = $(PREFIX)/sbin
+LIBEXECDIR = $(PREFIX)/libexec
+MANDIR = $(PREFIX)/share/man
+DOCDIR = $(PREFIX)/share/doc/doorward
+UNITDIR = $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+RCDIR = $(PREFIX)/etc/rc.d
+PAMDIR = $(SYSCONFDIR)/pam.d
+LOGROTATEDIR = $(SYSCONFDIR)/logrotate.d
+# systemd, freebsd, none, or auto: what this system has.
+INIT = auto
+# debian, redhat, generic, freebsd, none, or auto.
+PAM = auto
+BUILT = target/release
+
+INSTALL_VARIABLES = DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' LOCALSTATEDIR='$(LOCALSTATEDIR)' \
+	RUNDIR='$(RUNDIR)' BINDIR='$(BINDIR)' SBINDIR='$(SBINDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
+	MANDIR='$(MANDIR)' DOCDIR='$(DOCDIR)' UNITDIR='$(UNITDIR)' SYSUSERSDIR='$(SYSUSERSDIR)' \
+	TMPFILESDIR='$(TMPFILESDIR)' RCDIR='$(RCDIR)' PAMDIR='$(PAMDIR)' LOGROTATEDIR='$(LOGROTATEDIR)' \
+	INIT='$(INIT)' PAM='$(PAM)' BUILT='$(BUILT)'
+
+install:
+	@$(INSTALL_VARIABLES) scripts/install install
+
+uninstall:
+	@$(INSTALL_VARIABLES) scripts/install uninstall
+
+# Installs into a Debian made by debootstrap, starts the services there by hand, and logs in. As root.
+try-install:
+	scripts/need-packages build install
+	$(MAKE) build
+	scripts/try-install target/release
 
 freebsd-check:
 	scripts/freebsd-check
@@ -61,4 +113,4 @@ fuzz:
 proto:
 	UPDATE_PROTO=1 $(CARGO) test -p doorward-proto --test generated
 
-.PHONY: help build demo dev test test-long freebsd-check fuzz proto
+.PHONY: help build demo dev test test-long install uninstall try-install freebsd-check fuzz proto

@@ -152,13 +152,12 @@ impl Programs {
     /// Looks beside `own`, the program that runs now, then where a package puts them.
     pub(super) fn find(own: &Path, guard: Option<PathBuf>, worker: Option<PathBuf>) -> Result<Self, Error> {
         let beside = own.parent().unwrap_or(Path::new("/"));
-        let places = [beside.to_owned(), beside.join("../libexec/doorward")];
+        let places = [beside.to_owned(), beside.join("../sbin"), beside.join("../libexec/doorward")];
         let find = |name: &str| {
             places.iter().map(|place| place.join(name)).find(|path| path.is_file()).ok_or_else(|| {
                 Error::Failed(format!(
-                    "{name} is neither in {} nor in {}: build it with `cargo build --workspace --bins`",
-                    places[0].display(),
-                    places[1].display(),
+                    "{name} is in none of {}: build it with `cargo build --workspace --bins`",
+                    places.each_ref().map(|place| place.display().to_string()).join(", "),
                 ))
             })
         };
@@ -286,7 +285,7 @@ pub(super) mod tests {
             ("bin", "doorward-authd"),
             ("bin", "doorward-certd"),
             ("libexec/doorward", "doorward-authd"),
-            ("libexec/doorward", "doorward-gateway"),
+            ("sbin", "doorward-gateway"),
             ("libexec/doorward", "doorward-pam-guard"),
         ] {
             let directory = root.path().join(directory);
@@ -294,10 +293,10 @@ pub(super) mod tests {
             std::fs::write(directory.join(name), "").expect("a file");
         }
         let error = Programs::find(&own, None, None).expect_err("the worker is missing");
-        assert!(error.to_string().starts_with("doorward-pam-worker is neither in"), "{error}");
+        assert!(error.to_string().starts_with("doorward-pam-worker is in none of"), "{error}");
         let programs = Programs::find(&own, None, Some("/worker".into())).expect("all are there");
         assert_eq!(programs.authd, root.path().join("bin/doorward-authd"));
-        assert!(programs.gateway.ends_with("libexec/doorward/doorward-gateway"));
+        assert!(programs.gateway.ends_with("sbin/doorward-gateway"));
         assert_eq!(programs.worker, Path::new("/worker"));
     }
 }

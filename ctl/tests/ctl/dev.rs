@@ -289,7 +289,7 @@ fn a_missing_program_is_named_before_anything_is_started() {
     fs::remove_file(stage.path("bin/doorward-gateway")).unwrap();
     let (code, text) = stage.start(&[]).end();
     assert_eq!(code, Some(1));
-    assert!(text.contains("doorward-gateway is neither in"), "{text}");
+    assert!(text.contains("doorward-gateway is in none of"), "{text}");
     assert_eq!(stage.diary(), Vec::<String>::new());
     stage.assert_clean();
 }
