@@ -171,7 +171,7 @@ printf 'not %s\n' "$password" | remote login "$user" --password-stdin || code=$?
 [ $code -eq 1 ] || fail "a wrong password was not refused: exit code $code"
 echo "refused, exit code 1"
 
-# --- without one, over the Unix socket --------------------------------------------------------------------
+# --- without one, on this host -----------------------------------------------------------------------------
 
 if [ $root = yes ]; then
     # The account may not be able to reach the directory with the programs.
@@ -187,13 +187,19 @@ else
 fi
 local_user() { as_user --socket "$socket" "$@"; }
 remote_user() { as_user --url "$url" --fingerprint "$fingerprint" "$@"; }
-say "As the local user $user, without a password, because the kernel says who that is:"
+say "As the local user $user, without a password, because the kernel says who that is: on the Unix socket, then over TLS on loopback:"
 echo "\$ doorward login"
 local_user login
 echo "\$ doorward call rpc/query"
 local_user call rpc/query
 echo "\$ doorward logout"
 local_user logout
+echo "\$ doorward --url $url --fingerprint ... login"
+remote_user login
+echo "\$ doorward --url ... call rpc/query"
+remote_user call rpc/query
+echo "\$ doorward --url ... logout"
+remote_user logout
 
 # --- with a key -------------------------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ pub struct Peers {
     pub gateway: String,
     /// The gateway's Unix socket: a connection that it passes must have been accepted from there.
     pub gateway_socket: PathBuf,
+    /// The gateway's TCP ports: or from there, over loopback. 0: any that it accepts on.
+    pub gateway_ports: Vec<u16>,
 }
 
 /// `[certd]`
@@ -118,6 +120,8 @@ pub struct LocalLogin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalMode {
+    /// By what the kernel says of their connection, on the Unix socket or over loopback TCP.
+    Kernel,
     /// By the credentials of their connection to the gateway's Unix socket.
     Unix,
     /// Not at all.
@@ -192,7 +196,11 @@ impl Default for Sockets {
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { gateway: "doorward-gateway".into(), gateway_socket: "/run/doorward/gateway.sock".into() }
+        Self {
+            gateway: "doorward-gateway".into(),
+            gateway_socket: "/run/doorward/gateway.sock".into(),
+            gateway_ports: vec![12150, 12151],
+        }
     }
 }
 
@@ -219,7 +227,7 @@ impl Default for Pam {
 
 impl Default for LocalLogin {
     fn default() -> Self {
-        Self { mode: LocalMode::Unix, uid_min: 1000 }
+        Self { mode: LocalMode::Kernel, uid_min: 1000 }
     }
 }
 
@@ -288,6 +296,12 @@ impl Config {
             if !(least..=most).contains(&number) {
                 return Err(Misconfigured::at(key, format!("must be {least} to {most}")));
             }
+        }
+        if self.local_login.mode == LocalMode::Kernel && self.peers.gateway_ports.is_empty() {
+            return Err(Misconfigured::at(
+                "peers.gateway_ports",
+                "names no port: set local_login.mode = \"unix\" if local users use the Unix socket only",
+            ));
         }
         if self.local_login.uid_min == 0 {
             return Err(Misconfigured::at(
@@ -383,6 +397,7 @@ mod tests {
             ("pam.total_seconds", |c| c.pam.total_seconds = 301),
             ("pam.refusal_delay_ms", |c| c.pam.refusal_delay_ms = 10_001),
             ("local_login.uid_min", |c| c.local_login.uid_min = 0),
+            ("peers.gateway_ports", |c| c.peers.gateway_ports.clear()),
             ("sessions.total", |c| c.sessions.total = 0),
             ("access.limited_acl", |c| c.access.limited_acl.push("a\nb".into())),
             ("access.full_groups", |c| c.access.full_groups.push(String::new())),

@@ -20,6 +20,7 @@ use doorward_launch::{
     log,
     socket::{Bound, Owner, Sockets},
 };
+use doorward_peercred::{Listeners, TcpListeners, can_examine_tcp};
 use doorward_proto::authd::v1::{login_server::LoginServer, sessions_server::SessionsServer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -255,12 +256,9 @@ pub async fn serve(
     let shared = Shared { logins: Arc::new(logins), holders, signer: Arc::new(signer), stop: stop.clone() };
 
     let path = config.socket.path.clone();
+    let accepted_from = listeners(&config, gateway);
     let listener = socket.listen_unix(128)?;
-    let door = Door {
-        listener: peer_socket.listen(128)?,
-        gateway: gateway.uid,
-        accepted_from: config.peers.gateway_socket,
-    };
+    let door = Door { listener: peer_socket.listen(128)?, gateway: gateway.uid, accepted_from };
     let keeper = tokio::spawn({
         let (sessions, holders, stop) = (sessions.clone(), shared.holders.clone(), stop.clone());
         async move { tokio::join!(sessions.keep(&stop), holders.keep(&stop)) }
@@ -284,6 +282,23 @@ pub async fn serve(
     peer_door.map_err(|e| StartError::failed("the peer socket failed", e))
 }
 
+/// What a local user's connection must have been accepted from.
+fn listeners(config: &Config, gateway: Identity) -> Listeners {
+    let tcp = match config.local_login.mode {
+        LocalMode::Kernel => {
+            if let Err(failure) = can_examine_tcp() {
+                warn!(
+                    cause = %failure,
+                    "the kernel cannot be asked about TCP: local users need a password there, not on the Unix socket"
+                );
+            }
+            Some(TcpListeners { uid: gateway.uid, ports: config.peers.gateway_ports.clone() })
+        }
+        LocalMode::Unix | LocalMode::Off => None,
+    };
+    Listeners { unix: config.peers.gateway_socket.clone(), tcp }
+}
+
 /// Without separation there is nothing that a service's own uid could be protected from.
 fn policy(config: &Config, gateway: Identity) -> Policy {
     let own = rustix::process::geteuid().as_raw();
@@ -294,7 +309,10 @@ fn policy(config: &Config, gateway: Identity) -> Policy {
         vec![own, gateway.uid]
     };
     Policy {
-        local_login: config.local_login.mode == LocalMode::Unix,
+        local_login: match config.local_login.mode {
+            LocalMode::Kernel | LocalMode::Unix => true,
+            LocalMode::Off => false,
+        },
         uid_min: config.local_login.uid_min,
         own_uids,
     }

@@ -9,7 +9,7 @@ use crate::{
     certd::{Proof, Verified},
     conversation::{Message, Round, Task, Verdict, VerdictKind, Word},
     error::AuthError,
-    method::{Cause, Method, Opening, Policy},
+    method::{Cause, Method, Opening, Otherwise, Policy},
     secret::{Answer, Malformed, Password, Token},
     session::Fingerprint,
 };
@@ -69,11 +69,11 @@ enum State {
     /// Nothing happened yet.
     Fresh(Result<Opening, Cause>),
     /// Waits for what the kernel said.
-    Identifying { claimed: Option<Username> },
+    Identifying { claimed: Option<Username>, otherwise: Option<Otherwise> },
     /// Waits for what certd says.
     Proving { claimed: Option<Username> },
     /// Waits for the account of a uid or of a key's owner before PAM is asked about it.
-    Admitting { claimed: Option<Username> },
+    Admitting { claimed: Option<Username>, otherwise: Option<Otherwise> },
     /// PAM computes.
     Conversing(Talk),
     /// The password was right and PAM asks; waits for the account before anybody is told.
@@ -150,8 +150,8 @@ impl Login {
             State::Fresh(Ok(Opening::Converse { user, password })) => {
                 self.converse(user, Some(password), Task::Login)
             }
-            State::Fresh(Ok(Opening::Identify { handle, user })) => {
-                self.state = State::Identifying { claimed: user };
+            State::Fresh(Ok(Opening::Identify { handle, user, otherwise })) => {
+                self.state = State::Identifying { claimed: user, otherwise };
                 Step::Identify(handle)
             }
             State::Fresh(Ok(Opening::Prove { proof, user })) => {
@@ -174,14 +174,21 @@ impl Login {
             Event::Peer(None) | Event::Account(None) | Event::Proof(_) | Event::Word(_) => {}
         }
         match (std::mem::replace(&mut self.state, State::Over), event) {
-            (State::Identifying { .. }, Event::Peer(None)) => self.refuse(Cause::NoSuchHandle),
-            (State::Identifying { claimed }, Event::Peer(Some(uid))) => {
-                self.state = State::Admitting { claimed };
+            (State::Identifying { claimed, otherwise }, Event::Peer(None)) => {
+                self.refuse_or(Cause::NoSuchHandle, claimed, otherwise)
+            }
+            (State::Identifying { claimed, otherwise }, Event::Peer(Some(uid))) => {
+                self.state = State::Admitting { claimed, otherwise };
                 Step::Resolve(Who::Uid(uid))
             }
             (State::Proving { .. }, Event::Proof(None)) => self.refuse(Cause::NotProven),
             (State::Proving { claimed }, Event::Proof(Some(verified))) => self.proven(verified, claimed),
-            (State::Admitting { claimed }, Event::Account(account)) => self.admit(account, claimed),
+            (State::Admitting { claimed, otherwise }, Event::Account(account)) => {
+                match self.admitted(account, claimed.as_ref()) {
+                    Ok(user) => self.converse(user, None, Task::Account),
+                    Err(cause) => self.refuse_or(cause, claimed, otherwise),
+                }
+            }
             (State::Conversing(talk), Event::Word(word)) => self.word(talk, word),
             (State::Permitting { talk, round }, Event::Account(account)) => self.permit(talk, round, account),
             (State::Confirming { user }, Event::Account(account)) => self.confirm(account, &user),
@@ -229,19 +236,29 @@ impl Login {
         }
         let user = verified.user.clone();
         self.key = Some(verified);
-        self.state = State::Admitting { claimed: Some(user.clone()) };
+        self.state = State::Admitting { claimed: Some(user.clone()), otherwise: None };
         Step::Resolve(Who::Name(user))
     }
 
-    fn admit(&mut self, account: Option<Account>, claimed: Option<Username>) -> Step {
-        let Some(account) = account else { return self.refuse(Cause::UnknownUser) };
-        if claimed.is_some_and(|claimed| claimed != account.name) {
-            return self.refuse(Cause::OtherUser);
+    /// The user whom PAM is asked about, if the account is theirs and may come in.
+    fn admitted(&self, account: Option<Account>, claimed: Option<&Username>) -> Result<Username, Cause> {
+        let account = account.ok_or(Cause::UnknownUser)?;
+        if claimed.is_some_and(|claimed| *claimed != account.name) {
+            return Err(Cause::OtherUser);
         }
-        match self.admits(&account) {
-            Ok(()) => self.converse(account.name, None, Task::Account),
-            Err(cause) => self.refuse(cause),
-        }
+        self.admits(&account)?;
+        Ok(account.name)
+    }
+
+    /// Goes on the other way, where there is one. It must prove who the user is by itself: nothing of what
+    /// was found until now is kept.
+    fn refuse_or(&mut self, cause: Cause, claimed: Option<Username>, otherwise: Option<Otherwise>) -> Step {
+        let (Some(user), Some(Otherwise { method, proof })) = (claimed, otherwise) else {
+            return self.refuse(cause);
+        };
+        self.method = method;
+        self.state = State::Proving { claimed: Some(user.clone()) };
+        Step::Prove(proof, Some(user))
     }
 
     fn confirm(&mut self, account: Option<Account>, user: &Username) -> Step {

@@ -8,12 +8,11 @@ use std::{
     collections::HashMap,
     io,
     os::{fd::OwnedFd, unix::net},
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use doorward_peercred::{PassedSocket, recv_one_descriptor, uid_of_peer};
+use doorward_peercred::{Listeners, PassedSocket, recv_one_descriptor, uid_of_peer};
 use doorward_proto::{PEER_PACKET_MAX, authd::v1 as wire};
 use prost::Message as _;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -106,8 +105,8 @@ pub struct Door {
     pub listener: OwnedFd,
     /// Who may ask.
     pub gateway: u32,
-    /// The gateway's Unix socket: a passed connection must have been accepted from it.
-    pub accepted_from: PathBuf,
+    /// The gateway's listeners: a passed connection must have been accepted from one of them.
+    pub accepted_from: Listeners,
 }
 
 impl Door {
@@ -119,7 +118,7 @@ impl Door {
         // Neither is a byte stream: the runtime's types accept, and tell when something can be read.
         let listener = UnixListener::from_std(net::UnixListener::from(self.listener))?;
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        let accepted_from: Arc<Path> = self.accepted_from.into();
+        let accepted_from = Arc::new(self.accepted_from);
         let tasks = TaskTracker::new();
         loop {
             // Without a place nothing is accepted: closing an accepted connection can block, too, since
@@ -162,7 +161,7 @@ struct Examination {
     connection: UnixStream,
     place: OwnedSemaphorePermit,
     gateway: u32,
-    accepted_from: Arc<Path>,
+    accepted_from: Arc<Listeners>,
     peers: Arc<Peers>,
     began: Instant,
 }
@@ -207,7 +206,7 @@ async fn asked(connection: &UnixStream) -> io::Result<()> {
 }
 
 /// Blocks, perhaps.
-fn answer(connection: &OwnedFd, accepted_from: &Path, peers: &Peers, began: Instant) {
+fn answer(connection: &OwnedFd, accepted_from: &Listeners, peers: &Peers, began: Instant) {
     let kind = match examine(connection, accepted_from, peers, began) {
         Ok(handle) => wire::peer_answer::Kind::Handle(handle.to_vec()),
         Err(refused) => {
@@ -223,18 +222,15 @@ fn answer(connection: &OwnedFd, accepted_from: &Path, peers: &Peers, began: Inst
 
 fn examine(
     connection: &OwnedFd,
-    accepted_from: &Path,
+    accepted_from: &Listeners,
     peers: &Peers,
     began: Instant,
 ) -> Result<[u8; 16], String> {
     let mut packet = [0; PEER_PACKET_MAX];
     let (length, passed) = recv_one_descriptor(connection, &mut packet).map_err(|e| chain(&e))?;
     let query = packet.get(..length).and_then(|packet| wire::PeerQuery::decode(packet).ok());
-    let uid = match PassedSocket::examine(passed, accepted_from).map_err(|e| chain(&e))? {
-        PassedSocket::Unix { uid } => uid,
-        _ => return Err("a kind of connection that is not understood".into()),
-    };
-    let uid = Uid::new(uid.as_raw()).ok_or("a uid that is nobody's")?;
+    let said = PassedSocket::examine(passed, accepted_from).map_err(|e| chain(&e))?;
+    let uid = Uid::new(said.uid().as_raw()).ok_or("a uid that is nobody's")?;
     let name = query.and_then(|query| Connection::parse(&query.connection)).ok_or("a malformed query")?;
     let now = Instant::now();
     if now.duration_since(began) > ANSWER_WITHIN {

@@ -46,10 +46,10 @@ pub(crate) async fn call(
 ) -> Result<(), Error> {
     let args = arguments(args)?;
     if local && !endpoint.is_local() {
-        return Err(Error::Usage("--local is for the Unix socket".to_owned()));
+        return Err(Error::Usage("--local is for the Unix socket and for loopback".to_owned()));
     }
     let (mut client, known) = if local {
-        (login::without_password(endpoint, None).await?.0, true)
+        (login::as_ourselves(endpoint).await?.0, true)
     } else {
         let place = Place::of(&endpoint.name())?;
         let mut client = Client::connect(endpoint).await?;

@@ -84,7 +84,7 @@ pub(crate) async fn login(
             return Err(Error::Usage("name the user to log in as: login USER".to_owned()));
         }
         (None, None) => {
-            let (client, grant) = without_password(endpoint, None).await.map_err(|error| match error {
+            let (client, grant) = as_ourselves(endpoint).await.map_err(|error| match error {
                 Error::Refused { code: Some(401), .. } => Error::Refused {
                     code: Some(401),
                     message:
@@ -100,7 +100,7 @@ pub(crate) async fn login(
             let own = endpoint.is_local() && !Uid::effective().is_root() && me.as_deref() == Some(user);
             let tried = match endpoint {
                 _ if password_stdin => None,
-                _ if own => Some(without_password(endpoint, None).await),
+                _ if own => Some(as_ourselves(endpoint).await),
                 _ if endpoint.has_certificate() => Some(without_password(endpoint, Some(user)).await),
                 _ => None,
             };
@@ -135,12 +135,22 @@ pub(crate) async fn login(
         .result(&rows, &json!({"user": session.user, "endpoint": session.endpoint, "seconds": grant.seconds}))
 }
 
-/// Logs in on a new connection as the user that the kernel says we are, or, named, as the one for whom
-/// our TLS certificate is registered.
-pub(crate) async fn without_password(
-    endpoint: &Endpoint,
-    user: Option<&str>,
-) -> Result<(Client, Grant), Error> {
+/// Logs in on a new connection as the user that the kernel says we are. Over TCP what listens on loopback may
+/// be the end of a tunnel to another host, where we are somebody else: it is told who we mean to be.
+pub(crate) async fn as_ourselves(endpoint: &Endpoint) -> Result<(Client, Grant), Error> {
+    let me = match endpoint {
+        Endpoint::Unix(_) => None,
+        Endpoint::Tls { .. } => {
+            let user = User::from_uid(Uid::effective()).ok().flatten();
+            let nobody = || Error::Usage(format!("uid {} has no account here", Uid::effective()));
+            Some(user.ok_or_else(nobody)?.name)
+        }
+    };
+    without_password(endpoint, me.as_deref()).await
+}
+
+/// The same as a user who is named, or as the one for whom our TLS certificate is registered.
+async fn without_password(endpoint: &Endpoint, user: Option<&str>) -> Result<(Client, Grant), Error> {
     let mut client = Client::connect(endpoint).await?;
     client.identify().await?;
     let args = match user {

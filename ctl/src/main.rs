@@ -69,7 +69,7 @@ struct GatewayOptions {
 enum Command {
     /// Open a session and keep its token for the next commands
     Login {
-        /// Who to log in as; absent, on the Unix socket: yourself, without a password
+        /// Who to log in as; absent, on the Unix socket or loopback: yourself, without a password
         user: Option<String>,
         /// Read the password from stdin, one line, and each further answer from a line of its own
         #[arg(long, requires = "user")]

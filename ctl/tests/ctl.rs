@@ -187,6 +187,22 @@ fn a_local_login_needs_no_password() {
 }
 
 #[test]
+fn a_local_login_over_loopback_names_its_user() {
+    let world = World::new();
+    world.gateway.allow_local();
+    let me =
+        nix::unistd::User::from_uid(nix::unistd::Uid::effective()).expect("asked").expect("an account").name;
+    let ran = world.run_tls(&["login"], "").expect(0);
+    assert!(ran.out.contains(&me), "{}", ran.out);
+    let requests = world.gateway.take_requests();
+    assert_eq!(names(&requests), ["identify", "auth"]);
+    assert_eq!(requests[1]["args"], json!({"username": me, "password": ""}));
+    world.run_tls(&["call", "rpc/query"], "").expect(0);
+    world.run_tls(&["logout"], "").expect(0);
+    world.run_tls(&["call", "--local", "rpc/query"], "").expect(0);
+}
+
+#[test]
 fn without_a_terminal_login_says_what_to_do() {
     let world = World::new();
     // A session of its own has no terminal, whatever the test run has.
@@ -412,8 +428,8 @@ fn what_cannot_be_meant_is_a_usage_error() {
         &["--url", url, "status"],
         &["--url", url, "--fingerprint", "SHA256:x", "status"],
         &["--url", url, "--fingerprint", key, "--cacert", certificate, "status"],
-        &["--url", url, "--fingerprint", key, "login"],
-        &["--url", url, "--fingerprint", key, "call", "--local", "rpc/query"],
+        &["--url", "wss://gateway.example", "--fingerprint", key, "login"],
+        &["--url", "wss://gateway.example", "--fingerprint", key, "call", "--local", "rpc/query"],
         &["--url", url, "--socket", "x", "--fingerprint", key, "status"],
         &["--url", "https://127.0.0.1", "--fingerprint", key, "status"],
         &["--fingerprint", key, "status"],

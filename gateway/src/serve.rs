@@ -113,6 +113,9 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
     let mut doors = JoinSet::new();
     let mut addresses = Vec::new();
     for bound in parts.tls {
+        // Before the first connection can come: authd believes nothing of one without it.
+        doorward_peercred::keep_proof_of_accept(&bound)
+            .map_err(|error| StartError::failed("cannot prepare a TCP socket", error))?;
         let listener = bound.listen_tcp(BACKLOG)?;
         let failed = |error| StartError::failed("cannot use a TCP socket", error);
         let listener = TcpListener::from_std(listener).map_err(failed)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::net::{SocketAddrUnix, getsockname};
 
 use crate::passed::failed;
-use crate::{Uid, Unfit};
+use crate::{TcpListeners, Uid, Unfit};
 
 pub(crate) fn uid_of_peer(socket: BorrowedFd<'_>) -> io::Result<Uid> {
     let (uid, _) = nix::unistd::getpeereid(socket)?;
@@ -27,4 +27,17 @@ pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path) -> Result<(), Un
         (Some(bound), Some(directory)) if directory.is_absolute() && bound == directory => Ok(()),
         _ => Err(Unfit::NotAccepted),
     }
+}
+
+/// Who owns the far end of a TCP connection (the sysctl `getcred`) is told to root alone.
+pub(crate) fn uid_of_accepted(_: &OwnedFd, _: &TcpListeners) -> Result<Uid, Unfit> {
+    Err(Unfit::Io { what: "this system does not tell", source: io::ErrorKind::Unsupported.into() })
+}
+
+pub(crate) fn keep_syn(_: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn can_ask() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

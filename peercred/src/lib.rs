@@ -24,11 +24,25 @@ use std::os::fd::AsFd;
 #[cfg(target_os = "linux")]
 pub use linux::tcp::{Owner, TcpState, tcp_owner};
 pub use pass::{recv_one_descriptor, send_with_descriptor};
-pub use passed::{PassedSocket, Unfit};
+pub use passed::{Listeners, PassedSocket, TcpListeners, Unfit};
 pub use uid::Uid;
 
 /// The uid that the process at the other end of a connected Unix socket had when it connected (or,
 /// seen from the side that connected, when it called `listen()`).
 pub fn uid_of_peer(socket: impl AsFd) -> io::Result<Uid> {
     system::uid_of_peer(socket.as_fd())
+}
+
+/// Has a listening TCP socket give each connection that it accepts from now on what
+/// [`PassedSocket::examine`] knows an accepted one by. Does nothing where TCP is not examined.
+pub fn keep_proof_of_accept(listener: impl AsFd) -> io::Result<()> {
+    system::keep_syn(listener.as_fd())
+}
+
+/// Whether the kernel can be asked about TCP connections at all.
+///
+/// # Errors
+/// Why not.
+pub fn can_examine_tcp() -> io::Result<()> {
+    system::can_ask()
 }

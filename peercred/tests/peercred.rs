@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 
-use doorward_peercred::{PassedSocket, Unfit, recv_one_descriptor, send_with_descriptor, uid_of_peer};
+use doorward_peercred::{
+    Listeners, PassedSocket, Unfit, recv_one_descriptor, send_with_descriptor, uid_of_peer,
+};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
     socketpair,
@@ -50,7 +52,8 @@ impl Door {
     }
 
     fn examine(&self, descriptor: impl Into<OwnedFd>) -> Result<PassedSocket, Unfit> {
-        PassedSocket::examine(descriptor.into(), &self.path)
+        let listeners = Listeners { unix: self.path.clone(), tcp: None };
+        PassedSocket::examine(descriptor.into(), &listeners)
     }
 }
 
@@ -186,7 +189,7 @@ fn what_is_no_stream_is_refused() {
 }
 
 #[test]
-fn tcp_is_refused_for_now() {
+fn tcp_is_refused_where_it_is_not_asked_for() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
     assert!(matches!(Door::new().examine(client), Err(Unfit::Family(_))));

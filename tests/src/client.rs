@@ -11,11 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::cast::Person;
-use crate::door::{Kind, connect_as};
+use crate::door::{Kind, connect_as, connect_tcp_as};
 use crate::keys::Key;
 use crate::stack::Stack;
 use crate::{secrets, tls};
@@ -85,6 +86,39 @@ impl Client {
         let stream = raw_tls(stack, versions, Some(own)).await.expect("a TLS connection");
         let url = format!("wss://{}/", stack.tls_address());
         Self::upgrade(&url, Box::new(stream)).await.expect("a WebSocket over TLS")
+    }
+
+    /// Over TLS on a TCP connection that is there already, with these headers and perhaps a certificate.
+    ///
+    /// # Errors
+    /// When the handshake or the upgrade fails.
+    pub async fn tls_over(
+        stack: &Stack,
+        descriptor: OwnedFd,
+        headers: &[(&'static str, &str)],
+        own: Option<&Key>,
+    ) -> io::Result<Self> {
+        let stream = std::net::TcpStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        let stream = tls_on(stack, TcpStream::from_std(stream)?, rustls::ALL_VERSIONS, own).await?;
+        let mut request =
+            format!("wss://{}/", stack.tls_address()).into_client_request().map_err(io::Error::other)?;
+        for (name, value) in headers {
+            // In place of what the library says, where it says something.
+            request.headers_mut().insert(*name, value.parse().map_err(io::Error::other)?);
+        }
+        let upgraded = timeout(PATIENCE, client_async(request, Box::new(stream) as Box<dyn Stream>)).await;
+        let (socket, _) = upgraded.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        Ok(Self { socket, sent: 0 })
+    }
+
+    /// Over TLS on loopback as another user.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub async fn tls_as(stack: &Stack, uid: u32) -> Self {
+        let descriptor = connect_tcp_as(uid, stack.tls_address()).expect("the port is open to everybody");
+        Self::tls_over(stack, descriptor, &[], None).await.expect("a WebSocket over TLS")
     }
 
     /// Over the Unix socket as the user who runs the tests.
@@ -292,7 +326,15 @@ pub async fn raw_tls(
     versions: &[&'static rustls::SupportedProtocolVersion],
     own: Option<&Key>,
 ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(stack.tls_address()).await?;
+    tls_on(stack, TcpStream::connect(stack.tls_address()).await?, versions, own).await
+}
+
+async fn tls_on(
+    stack: &Stack,
+    stream: TcpStream,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    own: Option<&Key>,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
     let connector = TlsConnector::from(tls::pinned(stack.fingerprint(), versions, own));
     let name = "localhost".try_into().expect("a server name");

@@ -1,4 +1,4 @@
-//! Connections to Unix sockets under any uid.
+//! Connections under any uid.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -25,6 +25,39 @@ pub enum Kind {
     Listening,
 }
 
+/// Connects to a TCP address as `uid`.
+///
+/// # Errors
+/// What the helper that connects says on its stderr.
+///
+/// # Panics
+/// When the helper cannot be run at all, as for another uid without root.
+pub fn connect_tcp_as(uid: u32, address: &str) -> io::Result<OwnedFd> {
+    have_made(uid, "tcp", Path::new(address), &[])
+}
+
+/// The same as root of a user namespace of that user's own.
+///
+/// # Errors
+/// What the helper says, or that there are no such namespaces.
+///
+/// # Panics
+/// As [`connect_tcp_as`].
+pub fn connect_tcp_as_root_of(uid: u32, address: &str) -> io::Result<OwnedFd> {
+    have_made(uid, "tcp", Path::new(address), &["unshare", "--user", "--map-root-user"])
+}
+
+/// A TCP socket on which `uid` listens.
+///
+/// # Errors
+/// What the helper says on its stderr.
+///
+/// # Panics
+/// As [`connect_tcp_as`].
+pub fn listen_tcp_as(uid: u32, address: &str) -> io::Result<OwnedFd> {
+    have_made(uid, "tcp-listen", Path::new(address), &[])
+}
+
 /// Connects (or listens) as `uid`, group the same number; the kernel will name that uid as the peer.
 ///
 /// # Errors
@@ -33,14 +66,26 @@ pub enum Kind {
 /// # Panics
 /// When the helper cannot be run at all, as for another uid without root.
 pub fn connect_as(uid: u32, kind: Kind, path: &Path) -> io::Result<OwnedFd> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let copies = tempfile::Builder::new().prefix("dwtbin").permissions(open_directory()).tempdir()?;
-    let program = for_any_uid(&programs().connect_as, copies.path());
-    let mut command = Command::new(program);
     let kind = match kind {
         Kind::Stream => "stream",
         Kind::Packets => "seqpacket",
         Kind::Listening => "listen",
+    };
+    have_made(uid, kind, path, &[])
+}
+
+/// Runs the helper, by the words of `through` where there are any.
+fn have_made(uid: u32, kind: &str, path: &Path, through: &[&str]) -> io::Result<OwnedFd> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let copies = tempfile::Builder::new().prefix("dwtbin").permissions(open_directory()).tempdir()?;
+    let program = for_any_uid(&programs().connect_as, copies.path());
+    let mut command = match through {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
     };
     command.arg(kind).arg(path);
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/");

@@ -42,6 +42,8 @@ pub enum Transport {
     Unix,
     /// The Unix socket, as somebody of the cast.
     UnixAs(String),
+    /// TLS on loopback, as somebody of the cast.
+    TlsAs(String),
     /// The Python package `websockets`, over the Unix socket or TLS.
     Python {
         /// The interpreter that has the package.
@@ -170,7 +172,10 @@ fn transport(word: &str) -> Transport {
     match word {
         "tls" => Transport::Tls,
         "unix" => Transport::Unix,
-        other => Transport::UnixAs(other.trim_start_matches("unix:").to_owned()),
+        other => match other.strip_prefix("tls:") {
+            Some(name) => Transport::TlsAs(name.to_owned()),
+            None => Transport::UnixAs(other.trim_start_matches("unix:").to_owned()),
+        },
     }
 }
 
@@ -205,7 +210,7 @@ impl Transport {
     /// Whether there is no TLS.
     fn is_local(&self) -> bool {
         match self {
-            Self::Tls => false,
+            Self::Tls | Self::TlsAs(_) => false,
             Self::Unix | Self::UnixAs(_) => true,
             Self::Python { unix, .. } => *unix,
         }

@@ -27,6 +27,8 @@ mod kill;
 mod limits;
 #[path = "stack/local_login.rs"]
 mod local_login;
+#[path = "stack/local_tcp.rs"]
+mod local_tcp;
 #[path = "stack/modules.rs"]
 mod modules;
 #[path = "stack/noise.rs"]

@@ -138,6 +138,9 @@ impl Run {
                 let Some(certd) = &self.logins.parts.certd else {
                     return Step::Refuse { cause: Cause::NoCertd, after: Some(Duration::ZERO) };
                 };
+                // The login may have begun as another's, whom the kernel named.
+                self.method = lock(&self.login).method();
+                self.peer = None;
                 // Before certd is asked: what is revoked after its answer counts, too.
                 self.key_login = Some(self.logins.parts.holders.sessions.key_login());
                 let source = self.asker.share_text();

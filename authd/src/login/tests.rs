@@ -33,7 +33,7 @@ fn password_login() -> Login {
 }
 
 fn local_login(username: &str) -> Login {
-    let mut login = login(Claim::LocalPeer { handle: vec![1], username: username.into() });
+    let mut login = login(Claim::LocalPeer { handle: vec![1], username: username.into(), loaded: None });
     assert!(matches!(login.begin(), Step::Identify(_)));
     login
 }
@@ -288,6 +288,53 @@ fn the_local_user_is_whom_the_kernel_says_or_nobody() {
         }
         assert_eq!(refused(&step), Some(cause), "{claimed} {uid:?}");
     }
+}
+
+fn local_login_with_a_certificate(username: &str) -> Login {
+    let loaded = Some(Proof::Loaded { key: vec![1; 64], certificate: vec![1; 500] });
+    let mut login = login(Claim::LocalPeer { handle: vec![1], username: username.into(), loaded });
+    assert!(matches!(login.begin(), Step::Identify(_)));
+    login
+}
+
+#[test]
+fn a_certificate_is_taken_where_the_kernels_word_does_not_do() {
+    // The kernel names nobody, another user, one without an account, one who may not come in so.
+    for (uid, found) in [
+        (None, None),
+        (Some(1001), Some(account("bob", 1001, Some(Access::Full)))),
+        (Some(0), Some(account("root", 0, Some(Access::Full)))),
+        (Some(1002), None),
+        (Some(33), Some(account("alice", 33, Some(Access::Limited)))),
+    ] {
+        let mut login = local_login_with_a_certificate("alice");
+        let mut step = login.on(Event::Peer(uid.and_then(Uid::new)));
+        if uid.is_some() {
+            step = login.on(Event::Account(found));
+        }
+        assert!(matches!(step, Step::Prove(_, Some(user)) if user == name("alice")), "{uid:?}");
+        assert_eq!(login.method(), "tls_certificate");
+        // From here on it is a login by certificate and nothing else.
+        let step = login.on(Event::Proof(None));
+        assert_eq!(refused(&step), Some(Cause::NotProven), "{uid:?}");
+    }
+}
+
+#[test]
+fn the_kernels_word_comes_first_and_needs_no_certificate() {
+    let mut login = local_login_with_a_certificate("alice");
+    login.on(Event::Peer(Uid::new(1000)));
+    let step = login.on(Event::Account(Some(account("alice", 1000, Some(Access::Limited)))));
+    assert!(matches!(step, Step::Converse(user, Task::Account) if user == name("alice")));
+    assert_eq!(login.method(), "local_peer");
+    // PAM's word about the account is for both.
+    assert_eq!(refused(&login.on(verdict(VerdictKind::Denied, ""))), Some(Cause::PamDenied));
+}
+
+#[test]
+fn a_certificate_without_a_name_is_nobodys() {
+    let mut login = local_login_with_a_certificate("");
+    assert_eq!(refused(&login.on(Event::Peer(None))), Some(Cause::NoSuchHandle));
 }
 
 #[test]

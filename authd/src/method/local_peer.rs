@@ -1,16 +1,22 @@
 //! The local user whom the kernel names as the owner of the connection: no password.
 //!
 //! For people only: services and root keep their password, so that a program that is made to fetch a
-//! local address, or the gateway itself, is nobody here.
+//! local address, or the gateway itself, is nobody here. Who has loaded a certificate in the same
+//! connection may be somebody by that; it is one login, refused once.
 
-use super::{Cause, Claim, Method, Opening, Policy, hint, in_an_access_group};
+use super::{Cause, Claim, Method, Opening, Otherwise, Policy, hint, in_an_access_group, tls_certificate};
 use crate::account::Account;
 
 pub(super) const METHOD: Method = Method { name: "local_peer", begin, admits };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
-    let Claim::LocalPeer { handle, username } = claim else { return Err(claim) };
-    Ok(hint(username).map(|user| Opening::Identify { handle, user }))
+    let Claim::LocalPeer { handle, username, loaded } = claim else { return Err(claim) };
+    Ok(hint(username).map(|user| {
+        // A certificate is somebody's only by name.
+        let loaded = loaded.filter(|proof| user.is_some() && proof.fits());
+        let otherwise = loaded.map(|proof| Otherwise { method: &tls_certificate::METHOD, proof });
+        Opening::Identify { handle, user, otherwise }
+    }))
 }
 
 fn admits(account: &Account, policy: &Policy) -> Result<(), Cause> {

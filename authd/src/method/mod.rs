@@ -53,6 +53,8 @@ pub enum Claim {
         handle: Vec<u8>,
         /// Whom they say to be; empty: whoever the kernel says.
         username: String,
+        /// What the gateway says of the TLS handshake, for where the kernel's word does not do.
+        loaded: Option<Proof>,
     },
     /// An answer to the connection's challenge.
     CertificateChallenge {
@@ -101,6 +103,8 @@ pub enum Opening {
         handle: Vec<u8>,
         /// Whom they say to be.
         user: Option<Username>,
+        /// In its place, where it is another user or one who may not come in by it.
+        otherwise: Option<Otherwise>,
     },
     /// Asking certd whose key it is.
     Prove {
@@ -111,6 +115,15 @@ pub enum Opening {
     },
     /// Taking up a live session.
     TakeUp(Token),
+}
+
+/// Another way in, for a login whose first one did not do.
+#[derive(Debug)]
+pub struct Otherwise {
+    /// The method.
+    pub method: &'static Method,
+    /// What is shown of the key.
+    pub proof: Proof,
 }
 
 impl Opening {

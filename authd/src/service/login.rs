@@ -82,7 +82,10 @@ fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim>
         Method::Password(wire::Password { username, password }) => {
             Claim::Password { username, password: Password::parse(password) }
         }
-        Method::LocalPeer(wire::LocalPeer { handle, username }) => Claim::LocalPeer { handle, username },
+        Method::LocalPeer(wire::LocalPeer { handle, username, key, certificate }) => {
+            let loaded = (!key.is_empty()).then_some(Proof::Loaded { key, certificate });
+            Claim::LocalPeer { handle, username, loaded }
+        }
         Method::Token(wire::Token { token }) => Claim::Token(Token::parse(token)),
         Method::CertificateProof(wire::CertificateProof { signature, username, fingerprint }) => {
             Claim::CertificateChallenge { username, proof: Proof::Challenge { signature, fingerprint } }

@@ -150,7 +150,7 @@ impl Local {
     }
 
     async fn begin(&self, connection: &str, handle: Vec<u8>, username: &str) -> Answer {
-        let method = wire::LocalPeer { handle, username: username.into() };
+        let method = wire::LocalPeer { handle, username: username.into(), ..wire::LocalPeer::default() };
         self.bench.login().await.begin(begin(connection, "", Method::LocalPeer(method))).await
     }
 }

@@ -6,6 +6,7 @@ mod unix;
 use std::{
     future::Future,
     io,
+    net::IpAddr,
     path::PathBuf,
     pin::Pin,
     task::{Context, Poll},
@@ -76,7 +77,13 @@ impl Endpoint {
 
     /// Whether the kernel can tell the gateway who we are.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Unix(_))
+        match self {
+            Self::Unix(_) => true,
+            Self::Tls { host, .. } => {
+                host.eq_ignore_ascii_case("localhost")
+                    || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+            }
+        }
     }
 
     /// Whether the server can be shown a certificate of ours.
@@ -308,6 +315,23 @@ mod tests {
         ] {
             assert_eq!(named(url).expect(url), name);
         }
+    }
+
+    #[test]
+    fn the_kernel_may_know_us_on_loopback_alone() {
+        for (url, local) in [
+            ("wss://127.0.0.1:7", true),
+            ("wss://127.1.2.3", true),
+            ("wss://[::1]:7", true),
+            ("wss://LocalHost", true),
+            ("wss://localhost.example", false),
+            ("wss://192.0.2.1", false),
+            ("wss://[2001:db8::1]", false),
+        ] {
+            let endpoint = Endpoint::tls(url, Trust::Authorities(Vec::new()), None).expect(url);
+            assert_eq!(endpoint.is_local(), local, "{url}");
+        }
+        assert!(Endpoint::Unix("/x".into()).is_local());
     }
 
     #[test]

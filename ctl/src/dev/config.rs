@@ -33,6 +33,7 @@ pub(super) fn authd(plan: &Plan) -> String {
     text.push_str("\n[peers]\n");
     entry(&mut text, "gateway", &quoted(&plan.accounts.gateway.uid.to_string()));
     path(&mut text, "gateway_socket", &layout.gateway_socket());
+    entry(&mut text, "gateway_ports", &format!("[{}]", plan.port));
     text.push_str("\n[certd]\n");
     path(&mut text, "socket", &layout.certd_authd_socket());
     entry(&mut text, "user", &quoted(&plan.accounts.certd.uid.to_string()));
@@ -152,6 +153,7 @@ mod tests {
             "certd.user",
             "pam.socket",
             "peers.gateway",
+            "peers.gateway_ports",
             "peers.gateway_socket",
             "socket.assertion_key",
             "socket.path",

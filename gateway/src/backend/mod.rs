@@ -115,6 +115,8 @@ pub enum Method {
         username: String,
         /// The connection.
         descriptor: OwnedFd,
+        /// The certificate of its TLS handshake, for a user who is not that owner.
+        shown: Option<ClientCertificate>,
     },
     /// By a registered key, which answered a challenge of this connection.
     CertificateProof(KeyProof),
@@ -265,11 +267,14 @@ impl Backend {
             Method::Token(token) => wire::token(&token),
             Method::CertificateProof(proof) => wire::certificate_proof(proof),
             Method::TlsCertificate { username, shown } => wire::tls_certificate(username, shown),
-            Method::LocalPeer { username, descriptor } => {
+            Method::LocalPeer { username, descriptor, shown } => {
                 let asked = peer::ask(&self.settings.peer_socket, self.settings.uid, descriptor, connection);
-                match timeout(self.settings.call, asked).await.map_err(|_| Failure::late("peer"))?? {
-                    Some(handle) => wire::local_peer(handle, username),
-                    None => return Ok(wire::denied()),
+                let handle =
+                    timeout(self.settings.call, asked).await.map_err(|_| Failure::late("peer"))??;
+                match (handle, shown) {
+                    (Some(handle), shown) => wire::local_peer(handle, username, shown),
+                    (None, Some(shown)) => wire::tls_certificate(username, shown),
+                    (None, None) => return Ok(wire::denied()),
                 }
             }
         };

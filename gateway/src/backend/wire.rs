@@ -52,8 +52,14 @@ pub(super) fn password(credentials: &Credentials) -> begin_request::Method {
     })
 }
 
-pub(super) fn local_peer(handle: Vec<u8>, username: String) -> begin_request::Method {
-    begin_request::Method::LocalPeer(proto::LocalPeer { handle, username })
+/// With what the client showed as well, if it did: authd takes it where the kernel's word does not do.
+pub(super) fn local_peer(
+    handle: Vec<u8>,
+    username: String,
+    shown: Option<ClientCertificate>,
+) -> begin_request::Method {
+    let (key, certificate) = shown.map(|shown| (shown.key, shown.certificate)).unwrap_or_default();
+    begin_request::Method::LocalPeer(proto::LocalPeer { handle, username, key, certificate })
 }
 
 pub(super) fn token(token: &Token) -> begin_request::Method {

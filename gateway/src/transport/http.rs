@@ -83,7 +83,8 @@ pub(super) async fn serve(
     let Front { client, place, .. } = parts.service;
     let place = place.into_inner().unwrap_or_else(PoisonError::into_inner);
     if finished && let (Some(Admitted { direct }), Some(permit)) = (place.upgraded, place.permit) {
-        let local = direct && path == origin::Path::Unix;
+        // authd decides; not to ask is to spare it questions that it would refuse.
+        let local = direct && path != origin::Path::Remote && stream.is_within_host();
         let leftover = parts.read_buf;
         return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local }));
     }

@@ -137,11 +137,31 @@ fn same_origin(path: Path, origin: &str, host: &Authority) -> bool {
     origin.host().eq_ignore_ascii_case(host.host()) && port(&origin) == port(host)
 }
 
+/// What proxies put in to say that somebody else is behind them; each name, and each beginning.
+const BY_PROXIES: &[&str] = &[
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "client-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-user",
+    "x-remote-addr",
+    "remote-user",
+    "cdn-loop",
+    "max-forwards",
+];
+const BY_PROXIES_TOO: &[&str] =
+    &["x-forwarded", "x-original-", "x-proxy", "x-envoy-", "x-real-", "proxy-", "x-auth-", "x-ssl-"];
+
 /// A proxy says that somebody else is behind it.
 fn forwarded(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| {
         let name = name.as_str();
-        name == "forwarded" || name == "via" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+        BY_PROXIES.contains(&name) || BY_PROXIES_TOO.iter().any(|beginning| name.starts_with(beginning))
     })
 }
 

@@ -29,6 +29,18 @@ impl Stream {
         };
         descriptor.try_clone_to_owned()
     }
+
+    /// Whether the kernel of this host may know whose the other end is.
+    pub(super) fn is_within_host(&self) -> bool {
+        match self {
+            Self::Tls(stream) => {
+                let tcp = stream.get_ref().0;
+                let ends = [tcp.local_addr(), tcp.peer_addr()];
+                ends.iter().all(|end| end.as_ref().is_ok_and(|end| end.ip().to_canonical().is_loopback()))
+            }
+            Self::Unix(_) => true,
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -430,9 +430,11 @@ impl Connection {
                 Some(shown) => Ok(Method::TlsCertificate { username, shown: shown.as_ref().clone() }),
                 None => Err(std::io::Error::other("no certificate was shown")),
             },
-            Login::LocalPeer { username } => {
-                self.frames.descriptor().map(|descriptor| Method::LocalPeer { username, descriptor })
-            }
+            Login::LocalPeer { username } => self.frames.descriptor().map(|descriptor| {
+                // Nobody is found by a certificate alone.
+                let shown = self.shown.certificate.as_deref().filter(|_| !username.is_empty()).cloned();
+                Method::LocalPeer { username, descriptor, shown }
+            }),
         };
         self.asking = Some(Box::pin(async move {
             let outcome = match method {

@@ -92,22 +92,33 @@ async fn authd_is_told_where_a_login_comes_from() {
 #[tokio::test]
 async fn an_empty_password_is_for_local_users_alone() {
     let gateway = Gateway::start().await;
-    let mut client = gateway.tls().await;
-    for args in ["{}", r#"{"username":"alice"}"#, r#"{"username":"alice","password":""}"#] {
-        assert_eq!(client.code("rpc", "auth", args).await, 401, "{args}");
-    }
-    for (name, value) in [("X-Forwarded-For", "192.0.2.1"), ("Origin", "http://localhost")] {
-        let headers = [(name, value)];
-        let stream = gateway.unix_stream().await;
-        let mut client =
-            Client::with_headers(stream, "ws://localhost/", &headers).await.expect("a WebSocket");
-        assert_eq!(client.code("rpc", "auth", "{}").await, 401, "{name}");
+    for (name, of_unix, of_tls) in [
+        ("X-Forwarded-For", "192.0.2.1", "192.0.2.1"),
+        ("Via", "1.1 proxy", "1.1 proxy"),
+        ("Forwarded", "", ""),
+        ("X-Real-IP", "127.0.0.1", "127.0.0.1"),
+        // A page of its own.
+        ("Origin", "http://localhost", "https://localhost:443"),
+    ] {
+        let (stream, headers) = (gateway.unix_stream().await, [(name, of_unix)]);
+        let client = Client::with_headers(stream, "ws://localhost/", &headers).await;
+        let (stream, headers) = (gateway.tls_stream().await, [(name, of_tls)]);
+        let other = Client::with_headers(stream, "ws://localhost/", &headers).await;
+        for client in [client, other] {
+            let mut client = client.expect("a WebSocket");
+            for args in ["{}", r#"{"username":"alice"}"#, r#"{"username":"alice","password":""}"#] {
+                assert_eq!(client.code("rpc", "auth", args).await, 401, "{name} {args}");
+            }
+        }
     }
     assert!(gateway.authd.received("begin").is_empty() && gateway.authd.received("peer").is_empty());
     let headers = [("Origin", "sysadm-client")];
     let stream = gateway.unix_stream().await;
     let mut client = Client::with_headers(stream, "ws://localhost/", &headers).await.expect("a WebSocket");
     assert_eq!(client.code("rpc", "auth", "{}").await, 0);
+    let stream = gateway.tls_stream().await;
+    let mut client = Client::with_headers(stream, "ws://localhost/", &headers).await.expect("a WebSocket");
+    assert_eq!(client.code("rpc", "auth", "{}").await, if cfg!(target_os = "linux") { 0 } else { 401 });
 }
 
 #[tokio::test]

@@ -371,14 +371,19 @@ impl login_server::Login for Service {
                     _ => denied(),
                 }
             }
-            begin_request::Method::LocalPeer(proto::LocalPeer { handle, username }) => {
-                self.0.note("begin", &connection, username.as_str());
+            begin_request::Method::LocalPeer(proto::LocalPeer { handle, username, key, certificate }) => {
+                let shown =
+                    if certificate.is_empty() { String::new() } else { format!(" {}", hex(&certificate)) };
+                self.0.note("begin", &connection, format!("{username}{shown}"));
+                let known = self.0.registered.lock().expect("not poisoned").contains(&key);
                 let handle = self.0.handles.lock().expect("not poisoned").remove(&handle);
                 match handle {
                     Some((owner, uid)) if owner == connection => {
                         let user = format!("uid-{uid}");
                         if username.is_empty() || username == user {
                             self.0.grant(&user, &["#"])
+                        } else if known && username == "alice" {
+                            self.0.grant("alice", &["#"])
                         } else {
                             denied()
                         }
@@ -594,11 +599,31 @@ async fn answer_peer(connection: UnixStream, state: &State) {
     };
     let (length, client): (usize, OwnedFd) = received.expect("one descriptor");
     let query = proto::PeerQuery::decode(&packet[..length]).expect("a query");
-    let uid = uid_of_peer(&client).expect("a Unix socket").as_raw();
-    state.note("peer", &query.connection, format!("uid-{uid}"));
-    let handle = random().into_bytes().to_vec();
-    state.handles.lock().expect("not poisoned").insert(handle.clone(), (query.connection, uid));
-    let answer = proto::PeerAnswer { kind: Some(proto::peer_answer::Kind::Handle(handle)) }.encode_to_vec();
+    let kind = match uid_of(client) {
+        Some(uid) => {
+            state.note("peer", &query.connection, format!("uid-{uid}"));
+            let handle = random().into_bytes().to_vec();
+            state.handles.lock().expect("not poisoned").insert(handle.clone(), (query.connection, uid));
+            proto::peer_answer::Kind::Handle(handle)
+        }
+        None => proto::peer_answer::Kind::Refused("not here".to_owned()),
+    };
+    let answer = proto::PeerAnswer { kind: Some(kind) }.encode_to_vec();
     connection.writable().await.expect("writable");
     connection.try_write(&answer).expect("a small packet");
+}
+
+/// As authd finds it out, with less doubt.
+fn uid_of(client: OwnedFd) -> Option<u32> {
+    if let Ok(uid) = uid_of_peer(&client) {
+        return Some(uid.as_raw());
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let tcp = std::net::TcpStream::from(client);
+        let owner = doorward_peercred::tcp_owner(tcp.local_addr().ok()?, tcp.peer_addr().ok()?);
+        owner.ok().flatten().map(|owner| owner.uid.as_raw())
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }

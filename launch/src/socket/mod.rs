@@ -12,7 +12,7 @@ mod tcp;
 mod unix;
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,13 @@ pub struct Bound {
 enum Place {
     Path(PathBuf),
     Address(SocketAddr),
+}
+
+/// For options that must be set before it listens.
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl Bound {

@@ -2,6 +2,7 @@
 
 mod device;
 mod diag;
+mod syn;
 pub(crate) mod tcp;
 mod unix;
 
@@ -12,6 +13,8 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::Uid;
 
+pub(crate) use syn::keep as keep_syn;
+pub(crate) use tcp::{can_ask, uid_of_accepted};
 pub(crate) use unix::check_accepted;
 
 pub(crate) fn uid_of_peer(socket: BorrowedFd<'_>) -> io::Result<Uid> {

@@ -2,9 +2,19 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::fstat;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, getpeername, getsockname, ipproto, socket_with,
+    sockopt,
+};
 
 use super::diag::{Reader, ask, malformed};
-use crate::Uid;
+use super::syn;
+use crate::passed::{check_open, failed};
+use crate::{TcpListeners, Uid, Unfit};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -39,7 +49,91 @@ pub enum TcpState {
 /// between accept() and this question.
 pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Owner>> {
     // Seen from the far end, whose socket is looked for.
-    let (source, destination) = (canonical(peer), canonical(local));
+    owner(canonical(peer), canonical(local))
+}
+
+/// Whether such questions are answered at all. `Err` says why not; a network namespace of one's own
+/// answers, and knows nothing of others.
+pub(crate) fn can_ask() -> io::Result<()> {
+    let Ok((_own, address)) = connected_to_itself() else {
+        // Whoever may have no such socket cannot tell a kernel that does not know TCP from one that knows
+        // no such connection.
+        let nowhere = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        return owner(nowhere, nowhere).map(drop);
+    };
+    match owner(address, address)? {
+        Some(_) => Ok(()),
+        None => Err(io::Error::new(ErrorKind::NotFound, "it knows no TCP (is tcp_diag missing?)")),
+    }
+}
+
+/// A connection that nobody has to accept: of a socket with itself.
+fn connected_to_itself() -> io::Result<(OwnedFd, (IpAddr, u16))> {
+    let own = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&own, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let address = SocketAddr::try_from(getsockname(&own)?).map_err(|_| malformed())?;
+    connect(&own, &address)?;
+    Ok((own, canonical(address)))
+}
+
+/// Whose process connected to the gateway's port: `socket` is the accepted end.
+///
+/// What the gateway could do meanwhile, or its client, is in the order:
+///
+/// - the SYN is looked at last. A socket never gets one back, so all that was asked before was asked about
+///   the connection that was accepted;
+/// - the own end is established before and after the far end is named, and cookies name one socket for as
+///   long as the machine runs. A client that left took the own end out of that state before another user
+///   could have its port.
+pub(crate) fn uid_of_accepted(socket: &OwnedFd, listeners: &TcpListeners) -> Result<Uid, Unfit> {
+    let protocol = sockopt::socket_protocol(socket).map_err(failed("cannot ask for its protocol"))?;
+    if protocol != Some(ipproto::TCP) {
+        return Err(Unfit::NotTcp);
+    }
+    let local = getsockname(socket).map_err(failed("cannot ask for its address"))?;
+    let peer = match getpeername(socket) {
+        Ok(Some(peer)) => peer,
+        Ok(None) | Err(Errno::NOTCONN) => return Err(Unfit::NotEstablished),
+        Err(error) => return Err(failed("cannot ask for its peer's address")(error)),
+    };
+    let local = canonical(SocketAddr::try_from(local).map_err(failed("cannot read its address"))?);
+    let peer = canonical(SocketAddr::try_from(peer).map_err(failed("cannot read its peer's address"))?);
+    if !local.0.is_loopback() || !peer.0.is_loopback() {
+        return Err(Unfit::NotLoopback);
+    }
+    if !listeners.has_port(local.1) {
+        return Err(Unfit::Port(local.1));
+    }
+    let inode = fstat(socket).map_err(failed("cannot examine it"))?.st_ino;
+    let cookie = sockopt::socket_cookie(socket).map_err(failed("cannot ask for its cookie"))?;
+
+    let own_end = || match owner(local, peer).map_err(failed("cannot ask about its own end"))? {
+        // No other namespace's sockets are known here.
+        None => Err(Unfit::NotKnown),
+        Some(own) if own.cookie != cookie || u64::from(own.inode) != inode => Err(Unfit::NotKnown),
+        Some(own) if own.uid != listeners.uid => Err(Unfit::NotTheGateways),
+        Some(Owner { state: TcpState::Other(_), .. }) => Err(Unfit::NotEstablished),
+        Some(Owner { state: TcpState::Established, .. }) => Ok(()),
+    };
+    let far_end = || match owner(peer, local).map_err(failed("cannot ask about its far end"))? {
+        Some(far) if far.state == TcpState::Established => Ok(far),
+        Some(_) | None => Err(Unfit::NobodyThere),
+    };
+    own_end()?;
+    let far = far_end()?;
+    if far_end()? != far {
+        return Err(Unfit::Replaced);
+    }
+    own_end()?;
+    check_open(socket)?;
+    if !syn::is_kept(socket).map_err(failed("cannot ask for its SYN"))? {
+        return Err(Unfit::NotAccepted);
+    }
+    Ok(far.uid)
+}
+
+/// The owner of the socket whose own address is `source`.
+fn owner(source: (IpAddr, u16), destination: (IpAddr, u16)) -> io::Result<Option<Owner>> {
     match ask(&question(source, destination)?)? {
         Some(answer) => read(&answer, source, destination),
         None => Ok(None),
@@ -78,7 +172,7 @@ fn read(answer: &[u8], source: (IpAddr, u16), destination: (IpAddr, u16)) -> io:
     let (family, state, _timer, _retransmits) = (rest.u8()?, rest.u8()?, rest.u8()?, rest.u8()?);
     let ports: [u16; 2] = [u16::from_be_bytes(rest.take()?), u16::from_be_bytes(rest.take()?)];
     let addresses: [[u8; 16]; 2] = [rest.take()?, rest.take()?];
-    let _interface = rest.u32()?;
+    let interface = rest.u32()?;
     let cookie = rest.u64_halves()?;
     let (_expires, _receive_queue, _write_queue) = (rest.u32()?, rest.u32()?, rest.u32()?);
     let (uid, inode) = (rest.u32()?, rest.u32()?);
@@ -87,6 +181,10 @@ fn read(answer: &[u8], source: (IpAddr, u16), destination: (IpAddr, u16)) -> io:
     let found = ((address(family, from)?, ports[0]), (address(family, to)?, ports[1]));
     // Where there is no connection the kernel answers with a listener on that port.
     if found != (source, destination) {
+        return Ok(None);
+    }
+    // One that is bound to an interface may have the same addresses as another that is not.
+    if interface != 0 {
         return Ok(None);
     }
     // Connections that ended, or are not accepted yet, have no owner: their uid field says 0.

@@ -57,6 +57,12 @@ pub struct LocalPeer {
     /// Empty: whoever the peer is.
     #[prost(string, tag = "2")]
     pub username: ::prost::alloc::string::String,
+    /// What the client proved in the TLS handshake too, as in `TlsCertificate`; empty for nothing. It is taken
+    /// where the kernel's word does not do: the peer is another user, or one that needs more than that.
+    #[prost(bytes = "vec", tag = "3")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub certificate: ::prost::alloc::vec::Vec<u8>,
 }
 /// Takes up a live session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

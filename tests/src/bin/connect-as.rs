@@ -1,11 +1,11 @@
-//! Connects to a Unix socket under its own uid and hands the connection over on its stdin.
+//! Connects to a socket under its own uid and hands the connection over on its stdin.
 //!
-//! `connect-as stream|seqpacket|listen PATH`. The kernel fixes who a peer is when it connects, or calls
+//! `connect-as stream|seqpacket|listen PATH`, `connect-as tcp|tcp-listen ADDRESS:PORT`. The kernel fixes who a peer is when it connects, or calls
 //! listen(), so a test can go on with the descriptor as if it were that user.
 
 use std::io::{IoSlice, stdin};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
 use rustix::net::{
@@ -26,6 +26,13 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let [kind, path] = arguments else { return Err("usage: connect-as stream|seqpacket|listen PATH".into()) };
+    if let Some(kind) = kind.strip_prefix("tcp") {
+        let address: std::net::SocketAddr = path.parse()?;
+        return match kind {
+            "" => give(std::net::TcpStream::connect(address)?.as_fd()),
+            _ => give(std::net::TcpListener::bind(address)?.as_fd()),
+        };
+    }
     let (kind, listens) = match kind.as_str() {
         "stream" => (SocketType::STREAM, false),
         "seqpacket" => (SocketType::SEQPACKET, false),
@@ -40,9 +47,13 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     } else {
         connect(&socket, &address)?;
     }
+    give(socket.as_fd())
+}
+
+fn give(descriptor: BorrowedFd<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [socket.as_fd()];
+    let descriptors = [descriptor];
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err("no room for a descriptor".into());
     }

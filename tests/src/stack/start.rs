@@ -192,6 +192,8 @@ impl Stack {
         set_default(&mut authd, "socket.assertion_key", layout.text("run/authd/assertion.pub"));
         set_default(&mut authd, "peers.gateway", uids.gateway.to_string());
         set_default(&mut authd, "peers.gateway_socket", layout.text("run/gateway.sock"));
+        // The gateway is given whatever port is free.
+        set_default(&mut authd, "peers.gateway_ports", vec![0]);
         set_default(&mut authd, "certd.socket", layout.text("run/certd/authd.sock"));
         set_default(&mut authd, "certd.user", uids.certd.to_string());
         set_default(&mut authd, "pam.socket", layout.text("run/pam/pam.sock"));

@@ -106,9 +106,13 @@ impl Peer {
                 None => Client::tls(stack).await,
             })),
             Transport::Unix => Self::Ours(Box::new(Client::unix(stack).await)),
-            Transport::UnixAs(name) => {
+            Transport::UnixAs(name) | Transport::TlsAs(name) => {
                 let person = stack.cast().called(name).unwrap_or_else(|| panic!("nobody is called {name}"));
-                Self::Ours(Box::new(Client::unix_as(stack, person.uid).await))
+                Self::Ours(Box::new(if over.is_local() {
+                    Client::unix_as(stack, person.uid).await
+                } else {
+                    Client::tls_as(stack, person.uid).await
+                }))
             }
             Transport::Python { interpreter, unix } => {
                 let socket = stack.path("run/gateway.sock");

@@ -288,7 +288,12 @@ impl Sequence<'_> {
     }
 
     async fn begin_local(&mut self, handle: Vec<u8>, username: &str) -> Result<(), String> {
-        self.begin(Some(Method::LocalPeer(LocalPeer { handle, username: username.to_owned() }))).await
+        self.begin(Some(Method::LocalPeer(LocalPeer {
+            handle,
+            username: username.to_owned(),
+            ..LocalPeer::default()
+        })))
+        .await
     }
 
     /// With a fresh handle of alice's connection, for this connection or another.
@@ -386,8 +391,11 @@ async fn known(stack: Stack, doorstep: Doorstep, token: &str) -> Known {
     let mut used = vec![7; 16];
     if let Some((near, _)) = &near {
         used = ask_peer(&stack, ELSEWHERE, &[near.as_fd()]).expect("a handle");
-        let method =
-            Some(Method::LocalPeer(LocalPeer { handle: used.clone(), username: alice.name.clone() }));
+        let method = Some(Method::LocalPeer(LocalPeer {
+            handle: used.clone(),
+            username: alice.name.clone(),
+            ..LocalPeer::default()
+        }));
         let request = BeginRequest {
             connection: ELSEWHERE.to_owned(),
             dialect: Dialect::Sysadm.into(),

@@ -177,7 +177,11 @@ async fn begin(
         connection: connection.to_owned(),
         source: Some(Source::default()),
         dialect: Dialect::Sysadm.into(),
-        method: Some(Method::LocalPeer(LocalPeer { handle: handle.to_vec(), username: user.to_owned() })),
+        method: Some(Method::LocalPeer(LocalPeer {
+            handle: handle.to_vec(),
+            username: user.to_owned(),
+            ..LocalPeer::default()
+        })),
     };
     authd.login.begin(request).await.map(tonic::Response::into_inner)
 }

@@ -36,7 +36,9 @@ async fn replay_all(pam: Pam, over: impl Fn(&Transport) -> Option<Transport>) {
 
 /// What this run can: another user's connection needs root.
 fn possible(transport: &Transport) -> Option<Transport> {
-    if matches!(transport, Transport::UnixAs(_)) && !skip::root("a connection as another user") {
+    if matches!(transport, Transport::UnixAs(_) | Transport::TlsAs(_))
+        && !skip::root("a connection as another user")
+    {
         return None;
     }
     Some(transport.clone())
@@ -61,7 +63,7 @@ async fn an_unmodified_python_client_gets_every_reply() {
     let python = |transport: &Transport| match transport {
         Transport::Tls => Some(Transport::Python { interpreter: interpreter.clone(), unix: false }),
         Transport::Unix => Some(Transport::Python { interpreter: interpreter.clone(), unix: true }),
-        Transport::UnixAs(_) | Transport::Python { .. } => None,
+        Transport::UnixAs(_) | Transport::TlsAs(_) | Transport::Python { .. } => None,
     };
     replay_all(Pam::Wrapper, python).await;
 }

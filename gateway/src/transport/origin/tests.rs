@@ -158,7 +158,26 @@ fn same_origin_over_the_unix_socket_is_http() {
 
 #[test]
 fn a_proxy_is_not_the_local_user() {
-    for name in ["forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto"] {
-        assert_eq!(judge(Path::Unix, "/", &[("host", "localhost"), (name, "x")]), Yes, "{name}");
+    for name in [
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded",
+        "x-original-forwarded-for",
+        "x-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "x-envoy-external-address",
+        "proxy-connection",
+        "x-ssl-client-verify",
+    ] {
+        for path in [Path::Unix, Path::Loopback] {
+            assert_eq!(judge(path, "/", &[("host", "localhost"), (name, "")]), Yes, "{name}");
+        }
+    }
+    for name in ["x-request-id", "user-agent", "sec-websocket-protocol"] {
+        assert_eq!(judge(Path::Loopback, "/", &[("host", "localhost"), (name, "x")]), Direct, "{name}");
     }
 }
