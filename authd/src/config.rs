@@ -5,13 +5,52 @@ use std::{
     time::Duration,
 };
 
-use doorward_launch::{Misconfigured, audit, log, sandbox};
-use serde::Deserialize;
+use doorward_launch::{Keys, Misconfigured, Takes, audit, log, sandbox};
+use serde::{Deserialize, Serialize};
 
 use crate::{account::Groups, conversation, session::Bounds};
 
+/// Every key, and when a change of it takes effect. A login or a session that is there keeps what it
+/// began with; what a session may do is looked up anew.
+pub const KEYS: Keys = &[
+    ("user", Takes::Restart),
+    ("state_dir", Takes::Restart),
+    ("log.level", Takes::Reload),
+    ("log.file", Takes::Restart),
+    ("audit.file", Takes::Restart),
+    ("audit.required", Takes::Restart),
+    ("sandbox.landlock", Takes::Restart),
+    ("sandbox.seccomp", Takes::Restart),
+    ("sandbox.read", Takes::Restart),
+    ("socket.path", Takes::Restart),
+    ("socket.peer_path", Takes::Restart),
+    ("socket.assertion_key", Takes::Restart),
+    ("peers.gateway", Takes::Restart),
+    ("peers.gateway_socket", Takes::Restart),
+    ("peers.gateway_ports", Takes::Restart),
+    ("certd.socket", Takes::Restart),
+    ("certd.user", Takes::Restart),
+    ("pam.socket", Takes::Restart),
+    ("pam.silent_seconds", Takes::Reload),
+    ("pam.answer_seconds", Takes::Reload),
+    ("pam.total_seconds", Takes::Reload),
+    ("pam.conversations", Takes::Reload),
+    ("pam.per_source", Takes::Reload),
+    ("pam.per_account", Takes::Reload),
+    ("pam.refusal_delay_ms", Takes::Reload),
+    ("local_login.mode", Takes::Reload),
+    ("local_login.uid_min", Takes::Reload),
+    ("access.full_groups", Takes::Reload),
+    ("access.limited_groups", Takes::Reload),
+    ("access.limited_acl", Takes::Reload),
+    ("sessions.idle_seconds", Takes::Reload),
+    ("sessions.absolute_seconds", Takes::Reload),
+    ("sessions.per_user", Takes::Reload),
+    ("sessions.total", Takes::Reload),
+];
+
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Whom authd runs as when it is started by root.
@@ -41,7 +80,7 @@ pub struct Config {
 }
 
 /// `[audit]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
     /// The file; absent: in the state directory; empty: nothing is recorded.
@@ -51,7 +90,7 @@ pub struct Audit {
 }
 
 /// `[socket]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sockets {
     /// The gRPC socket.
@@ -63,7 +102,7 @@ pub struct Sockets {
 }
 
 /// `[peers]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Peers {
     /// The gateway's user, by name or number.
@@ -75,7 +114,7 @@ pub struct Peers {
 }
 
 /// `[certd]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Certd {
     /// certd's socket for authd; empty: there is none, and nobody logs in with a key.
@@ -85,7 +124,7 @@ pub struct Certd {
 }
 
 /// `[pam]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pam {
     /// The guard's socket.
@@ -107,7 +146,7 @@ pub struct Pam {
 }
 
 /// `[local_login]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalLogin {
     /// Whether it is on.
@@ -117,7 +156,7 @@ pub struct LocalLogin {
 }
 
 /// How a local user is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalMode {
     /// By what the kernel says of their connection, on the Unix socket or over loopback TCP.
@@ -129,7 +168,7 @@ pub enum LocalMode {
 }
 
 /// `[access]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     /// Groups with full access.
@@ -141,7 +180,7 @@ pub struct Access {
 }
 
 /// `[sessions]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
     /// How long a session lives without a request.
@@ -352,6 +391,10 @@ impl Config {
         }
     }
 
+    pub(crate) fn refusal_delay(&self) -> Duration {
+        Duration::from_millis(self.pam.refusal_delay_ms.into())
+    }
+
     pub(crate) fn groups(&self) -> Groups {
         Groups { full: self.access.full_groups.clone(), limited: self.access.limited_groups.clone() }
     }
@@ -374,6 +417,11 @@ mod tests {
     #[test]
     fn the_defaults_are_a_configuration() {
         assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_key_says_when_it_takes_effect() {
+        assert_eq!(doorward_launch::unlisted(&Config::default(), KEYS), Vec::<String>::new());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::{
 };
 
 use doorward_launch::{
-    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account as system_account,
+    Confinement, Control, Current, Daemon, Identity, Keys, Misconfigured, Reloads, StartError,
+    account as system_account,
     audit::Place,
     file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
@@ -30,7 +31,7 @@ use crate::{
     account::{Accounts, Directory, System},
     assertion::Signer,
     certd::{self, Certd},
-    config::{Config, LocalMode},
+    config::{Config, KEYS, LocalMode},
     conversation::Conversations,
     driver::{self, Logins},
     method::Policy,
@@ -95,6 +96,7 @@ impl Daemon for Authd {
     const CONFIG_PATH: &'static str = "/etc/doorward/authd.toml";
     type Config = Config;
     type Parts = Parts;
+    const KEYS: Keys = KEYS;
 
     fn user(config: &Config) -> Option<&str> {
         Some(&config.user)
@@ -130,13 +132,28 @@ impl Daemon for Authd {
         if rustix::process::geteuid().is_root() && gateway.uid == service.uid {
             return Err(Misconfigured::at("peers.gateway", "must be another user than authd's").into());
         }
+        tell_missing_groups(config);
         let certd = certd_uid(config, service, gateway)?;
         Parts::bind(config, service, Neighbours { gateway, certd }, sockets)
     }
 
-    async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
+    async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Result<(), StartError> {
         let system = Service::of_the_system().map_err(|e| StartError::failed("cannot tell the boot", e))?;
         serve(config, parts, system, control).await
+    }
+}
+
+/// A group that does not exist gives nobody access. That is closed, but seldom what was meant.
+fn tell_missing_groups(config: &Config) {
+    let groups = config.access.full_groups.iter().chain(&config.access.limited_groups);
+    let exists = |name: &str| nix::unistd::Group::from_name(name).is_ok_and(|group| group.is_some());
+    if !groups.clone().any(|name| exists(name)) {
+        let names = groups.map(String::as_str).collect::<Vec<_>>().join(" ");
+        warn!(
+            names,
+            mend = "groupadd one of them, or name others in [access]",
+            "none of the access groups exists: nobody but root can log in"
+        );
     }
 }
 
@@ -219,7 +236,7 @@ pub async fn serve(
     config: Config,
     parts: Parts,
     service: Service,
-    control: Control,
+    control: Control<Config>,
 ) -> Result<(), StartError> {
     let Parts { socket, peer_socket, public_key, peers: Neighbours { gateway, certd: certd_uid } } = parts;
     let signer = Signer::open(&config.state_dir.join("assertion.key"))
@@ -237,23 +254,25 @@ pub async fn serve(
     let holders = Arc::new(Holders {
         sessions: sessions.clone(),
         accounts: Accounts::new(service.directory, config.groups()),
-        acls: Acls::new(config.access.limited_acl.clone()),
+        acls: Current::new(Acls::new(config.access.limited_acl.clone())),
     });
     let certd = certd_uid.map(|uid| {
         let settings = certd::Settings { socket: config.certd.socket.clone(), uid };
         Certd::start(settings, sessions.clone(), &tasks, stop.clone())
     });
+    let own_uids = own_uids(gateway);
     let parts = driver::Parts {
         holders: holders.clone(),
         conversations: Conversations::new(config.conversations(), tasks.clone()),
         certd,
         peers: peers.clone(),
-        policy: policy(&config, gateway),
-        refusal_delay: Duration::from_millis(config.pam.refusal_delay_ms.into()),
+        policy: Current::new(policy(&config, own_uids.clone())),
+        refusal_delay: Current::new(config.refusal_delay()),
         audit,
     };
-    let logins = Logins::new(parts, tasks.clone(), stop.clone());
-    let shared = Shared { logins: Arc::new(logins), holders, signer: Arc::new(signer), stop: stop.clone() };
+    let logins = Arc::new(Logins::new(parts, tasks.clone(), stop.clone()));
+    let renewal = Renewal { logins: logins.clone(), holders: holders.clone(), own_uids };
+    let shared = Shared { logins, holders, signer: Arc::new(signer), stop: stop.clone() };
 
     let path = config.socket.path.clone();
     let accepted_from = listeners(&config, gateway);
@@ -264,6 +283,7 @@ pub async fn serve(
         async move { tokio::join!(sessions.keep(&stop), holders.keep(&stop)) }
     });
     let peer_door = tokio::spawn(door.serve(peers, stop.clone()));
+    tokio::spawn(renewal.run(control.reloads(), stop.clone()));
     info!(socket = %path.display(), gateway = gateway.uid, "ready");
     control.ready();
     let served = serve_grpc(listener, gateway.uid, shared, &stop).await;
@@ -299,15 +319,19 @@ fn listeners(config: &Config, gateway: Identity) -> Listeners {
     Listeners { unix: config.peers.gateway_socket.clone(), tcp }
 }
 
-/// Without separation there is nothing that a service's own uid could be protected from.
-fn policy(config: &Config, gateway: Identity) -> Policy {
+/// Uids that are services': nobody logs in as one of them without a password. Without separation there
+/// is nothing that a service's own uid could be protected from.
+fn own_uids(gateway: Identity) -> Vec<u32> {
     let own = rustix::process::geteuid().as_raw();
-    let own_uids = if own == gateway.uid {
+    if own == gateway.uid {
         warn!(uid = own, "the gateway runs as the same user: no separation of privileges");
         Vec::new()
     } else {
         vec![own, gateway.uid]
-    };
+    }
+}
+
+fn policy(config: &Config, own_uids: Vec<u32>) -> Policy {
     Policy {
         local_login: match config.local_login.mode {
             LocalMode::Kernel | LocalMode::Unix => true,
@@ -315,6 +339,31 @@ fn policy(config: &Config, gateway: Identity) -> Policy {
         },
         uid_min: config.local_login.uid_min,
         own_uids,
+    }
+}
+
+/// What a reload changes. Logins and sessions that are there keep what they began with; what a session
+/// may do is looked up at each check, so a group that gives no access any more ends it there.
+struct Renewal {
+    logins: Arc<Logins>,
+    holders: Arc<Holders>,
+    own_uids: Vec<u32>,
+}
+
+impl Renewal {
+    async fn run(self, mut reloads: Reloads<Config>, stop: CancellationToken) {
+        while let Some(reload) = stop.run_until_cancelled(reloads.next()).await {
+            self.take_over(&reload.config);
+            reload.done(Ok(()));
+        }
+    }
+
+    fn take_over(&self, config: &Config) {
+        self.holders.sessions.bound(config.bounds());
+        self.holders.accounts.give_access_by(config.groups());
+        self.holders.acls.set(Acls::new(config.access.limited_acl.clone()));
+        let policy = policy(config, self.own_uids.clone());
+        self.logins.take_over(policy, config.refusal_delay(), config.conversations());
     }
 }
 

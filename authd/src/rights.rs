@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use doorward_launch::Current;
+
 use crate::{
     account::{Access, Account, Accounts, Username, Who},
     error::AuthError,
@@ -51,7 +53,7 @@ pub struct Holders {
     /// The accounts.
     pub accounts: Accounts,
     /// What access classes may do.
-    pub acls: Acls,
+    pub acls: Current<Acls>,
 }
 
 impl Holders {
@@ -116,8 +118,8 @@ impl Holders {
 
     fn acl(&self, access: Access) -> Arc<[String]> {
         match access {
-            Access::Full => self.acls.full.clone(),
-            Access::Limited => self.acls.limited.clone(),
+            Access::Full => self.acls.get().full.clone(),
+            Access::Limited => self.acls.get().limited.clone(),
         }
     }
 }

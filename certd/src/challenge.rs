@@ -131,6 +131,11 @@ impl Challenges {
         Self { limit, opened: 0, open: HashMap::new(), ends: BTreeMap::new() }
     }
 
+    /// From now on for so many; those that are open stay until their time is over.
+    pub fn limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Opens one for `connection`. Its oldest gives way when it has four, the oldest of all when the
     /// table is full.
     ///

@@ -2,13 +2,39 @@
 
 use std::path::PathBuf;
 
-use doorward_launch::{Misconfigured, audit, log, sandbox};
-use serde::Deserialize;
+use doorward_launch::{Keys, Misconfigured, Takes, audit, log, sandbox};
+use serde::{Deserialize, Serialize};
 
 use crate::registry;
 
+/// Every key, and when a change of it takes effect.
+pub const KEYS: Keys = &[
+    ("user", Takes::Restart),
+    ("state_dir", Takes::Restart),
+    ("log.level", Takes::Reload),
+    ("log.file", Takes::Restart),
+    ("audit.file", Takes::Restart),
+    ("sandbox.landlock", Takes::Restart),
+    ("sandbox.seccomp", Takes::Restart),
+    ("sandbox.read", Takes::Restart),
+    ("socket.path", Takes::Restart),
+    ("socket.authd_path", Takes::Restart),
+    ("peers.gateway", Takes::Restart),
+    ("peers.authd", Takes::Restart),
+    ("assertion.key", Takes::Restart),
+    ("limits.keys_per_user", Takes::Reload),
+    ("limits.keys_total", Takes::Reload),
+    ("limits.challenges_total", Takes::Reload),
+    ("limits.refusal_step_ms", Takes::Reload),
+    ("policy.require_key_possession", Takes::Reload),
+    ("policy.keys_for_root", Takes::Reload),
+    ("trust.registration", Takes::Reload),
+    ("trust.registration_by_loaded_certificate", Takes::Reload),
+    ("trust.tls_certificate_login", Takes::Reload),
+];
+
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Whom certd runs as when it is started by root.
@@ -36,7 +62,7 @@ pub struct Config {
 }
 
 /// `[socket]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sockets {
     /// For the gateway and root.
@@ -46,7 +72,7 @@ pub struct Sockets {
 }
 
 /// `[peers]`, by name or number.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Peers {
     /// The gateway's user.
@@ -56,7 +82,7 @@ pub struct Peers {
 }
 
 /// `[assertion]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Assertion {
     /// authd's public key.
@@ -64,7 +90,7 @@ pub struct Assertion {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Keys of one user.
@@ -78,7 +104,7 @@ pub struct Limits {
 }
 
 /// `[policy]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// Whether a key must be proven to be registered. Deployed SysAdm clients cannot.
@@ -88,7 +114,7 @@ pub struct Policy {
 }
 
 /// `[trust]`: the only things for which the gateway is believed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trust {
     /// By whose hand keys are registered.
@@ -100,7 +126,7 @@ pub struct Trust {
 }
 
 /// `registration`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
     /// Users register through the gateway, which carries their sessions and could register for them.
@@ -110,7 +136,7 @@ pub enum Registration {
 }
 
 /// `tls_certificate_login`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsLogin {
     /// Nobody.
@@ -253,6 +279,11 @@ mod tests {
         assert_eq!(config.trust.registration, Registration::Gateway);
         assert_eq!(config.trust.tls_certificate_login, TlsLogin::Limited);
         assert_eq!(config.registry_limits(), registry::Limits { per_user: 64, total: 100_000 });
+    }
+
+    #[test]
+    fn every_key_says_when_it_takes_effect() {
+        assert_eq!(doorward_launch::unlisted(&Config::default(), KEYS), Vec::<String>::new());
     }
 
     #[test]

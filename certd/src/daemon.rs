@@ -3,7 +3,7 @@
 use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use doorward_launch::{
-    Confinement, Control, Daemon, Identity, Misconfigured, StartError, account,
+    Confinement, Control, Daemon, Identity, Keys, Misconfigured, StartError, account,
     audit::Place,
     file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::{Door, ROWS},
-    config::Config,
+    config::{Config, KEYS},
     registry::{Registry, Watch},
     service::{Core, ProofsService, RegistryService, StoreService},
 };
@@ -47,6 +47,7 @@ impl Daemon for Certd {
     const CONFIG_PATH: &'static str = "/etc/doorward/certd.toml";
     type Config = Config;
     type Parts = Parts;
+    const KEYS: Keys = KEYS;
 
     fn user(config: &Config) -> Option<&str> {
         Some(&config.user)
@@ -89,7 +90,7 @@ impl Daemon for Certd {
         Parts::bind(config, service, gateway, authd, sockets)
     }
 
-    async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
+    async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Result<(), StartError> {
         serve(config, parts, Watch::nothing(), control).await
     }
 }
@@ -121,7 +122,12 @@ impl Parts {
 ///
 /// # Errors
 /// When certd cannot start, or one of its parts ends by itself.
-pub async fn serve(config: Config, parts: Parts, watch: Watch, control: Control) -> Result<(), StartError> {
+pub async fn serve(
+    config: Config,
+    parts: Parts,
+    watch: Watch,
+    control: Control<Config>,
+) -> Result<(), StartError> {
     let registry = Registry::open(&config.state_dir, config.registry_limits(), watch)
         .map_err(|error| StartError::failed("cannot open the registry", error))?;
     let stop = control.shutdown.clone();
@@ -132,7 +138,15 @@ pub async fn serve(config: Config, parts: Parts, watch: Watch, control: Control)
     tracing::info!(socket = %config.socket.path.display(), gateway, authd, "ready");
     control.ready();
 
-    let (at_gateway, at_authd) = tokio::join!(
+    let mut reloads = control.reloads();
+    let renewal = async {
+        while let Some(reload) = stop.run_until_cancelled(reloads.next()).await {
+            core.take_over(&reload.config);
+            reload.done(Ok(()));
+        }
+    };
+    let ((), at_gateway, at_authd) = tokio::join!(
+        renewal,
         serve_door(gateway_listener, Door::Gateway(gateway), &core, &stop),
         serve_door(authd_listener, Door::Authd(authd), &core, &stop),
     );

@@ -5,6 +5,7 @@ mod call;
 mod certs;
 mod client;
 mod dev;
+mod doctor;
 mod error;
 mod key;
 mod login;
@@ -103,6 +104,9 @@ enum Command {
     },
     /// Show who answers and whether the session is valid
     Status,
+    /// Look at files, users, sockets, certificate and clock of this host, and say how to mend what is wrong
+    #[command(after_help = "Exit codes: 0 nothing to mend, 1 warnings, 2 errors.")]
+    Doctor(doctor::Options),
     /// Start everything in the foreground on loopback, until Ctrl-C
     Dev(dev::Options),
 }
@@ -178,7 +182,7 @@ fn main() -> ExitCode {
     // A thread may still wait for a line of stdin that nobody wants any more.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output.error(&error);
             error.exit_code()
@@ -186,12 +190,12 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(options: Options, output: Output) -> Result<(), Error> {
+async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
     let gateway = &options.gateway;
     if gateway.key.is_some() && gateway.cert.is_none() && !options.command.takes_key() {
         return Err(Error::Usage("--key goes with login, with certs register, and with --cert".to_owned()));
     }
-    match options.command {
+    let done = match options.command {
         Command::Login { user, password_stdin } => {
             // With a certificate the key speaks in the TLS handshake.
             let key = if gateway.cert.is_some() { None } else { gateway.signing_key()? };
@@ -216,7 +220,10 @@ async fn run(options: Options, output: Output) -> Result<(), Error> {
         }
         Command::Status => until_signal(status::status(&gateway.endpoint()?, output)).await,
         Command::Dev(dev) => dev::run(dev, output).await,
-    }
+        // Its exit code says more than whether it was done.
+        Command::Doctor(doctor) => return doctor::run(doctor, output).await,
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Drops the command on a signal that would have ended the process, so that a terminal that does not

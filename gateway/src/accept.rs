@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorward_launch::log::Sparingly;
+use doorward_launch::{Current, log::Sparingly};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::ConnectionId,
@@ -37,6 +38,13 @@ impl Places {
     /// For so many connections, some of them root's, and so many of one source. Both are cut to what
     /// the descriptors of this process allow.
     pub fn new(connections: usize, of_one: Option<usize>, descriptors: usize) -> Self {
+        let places = Self { all: Gate::new(0, 0), reserve: Gate::new(0, 0) };
+        places.resize(connections, of_one, descriptors);
+        places
+    }
+
+    /// From now on for so many; nobody is sent away.
+    pub fn resize(&self, connections: usize, of_one: Option<usize>, descriptors: usize) {
         let room = descriptors.saturating_sub(DESCRIPTORS).max(1);
         if connections > room {
             tracing::warn!(connections, room, descriptors, "limits.connections is cut: too few descriptors");
@@ -44,15 +52,18 @@ impl Places {
         let connections = connections.min(room);
         let reserve = RESERVE.min(connections / 4);
         let of_one = of_one.unwrap_or((connections / 4).max(1));
-        Self { all: Gate::new(connections - reserve, of_one), reserve: Gate::new(reserve, reserve) }
+        self.all.resize(connections - reserve, of_one);
+        self.reserve.resize(reserve, reserve);
     }
 }
 
 /// Accepts on every listener the same way.
 #[derive(Debug, Clone)]
 pub struct Door {
-    /// What connections share.
-    pub shared: Arc<Shared>,
+    /// What connections share. Each has it as it was when it was accepted.
+    pub shared: Arc<Current<Shared>>,
+    /// Cancelled when the gateway stops.
+    pub stop: CancellationToken,
     /// Connections of all kinds.
     pub places: Places,
     /// What is said of connections that are refused.
@@ -61,29 +72,41 @@ pub struct Door {
     pub exempt: Option<u32>,
 }
 
+/// A connection that was just accepted.
+struct Arrival {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    /// The certificate of this moment: a handshake is made with it to its end.
+    tls: Arc<Tls>,
+    permit: Permit,
+    place: Permit,
+}
+
 impl Door {
     /// Accepts TLS until the gateway stops.
-    pub async fn tcp(self, listener: TcpListener, tls: Tls) {
+    pub async fn tcp(self, listener: TcpListener, tls: Arc<Current<Tls>>) {
         while let Some((tcp, peer)) = self.next(|| listener.accept()).await {
             let Some(place) = self.places.all.enter() else {
                 self.full();
                 continue;
             };
-            let Some(permit) = self.shared.newcomers.enter() else {
+            let shared = self.shared.get();
+            let Some(permit) = shared.newcomers.enter() else {
                 tracing::debug!(%peer, "refused: too many are not logged in");
                 continue;
             };
-            self.shared.tasks.spawn(self.clone().admit_tcp(tcp, peer, tls.clone(), permit, place));
+            let arrival = Arrival { tcp, peer, tls: tls.get(), permit, place };
+            shared.tasks.clone().spawn(self.clone().admit_tcp(arrival, shared));
         }
     }
 
     /// Accepts local clients until the gateway stops.
     pub async fn unix(self, listener: UnixListener) {
         while let Some((unix, _)) = self.next(|| listener.accept()).await {
-            match self.admit_unix(&unix) {
+            let shared = self.shared.get();
+            match self.admit_unix(&unix, &shared) {
                 Ok((client, permit)) => {
-                    let shared = Arc::clone(&self.shared);
-                    self.shared.tasks.spawn(serve(Accepted::Unix(unix), client, permit, shared));
+                    shared.tasks.clone().spawn(serve(Accepted::Unix(unix), client, permit, shared));
                 }
                 Err(error) => tracing::debug!(error, "local client refused"),
             }
@@ -96,7 +119,7 @@ impl Door {
     {
         loop {
             tokio::select! {
-                () = self.shared.stop.cancelled() => return None,
+                () = self.stop.cancelled() => return None,
                 accepted = accept() => match accepted {
                     Ok(accepted) => return Some(accepted),
                     Err(error) => {
@@ -131,14 +154,14 @@ impl Door {
         }
     }
 
-    fn admit_unix(&self, unix: &UnixStream) -> Result<(Client, Permit), &'static str> {
+    fn admit_unix(&self, unix: &UnixStream, shared: &Shared) -> Result<(Client, Permit), &'static str> {
         let uid = doorward_peercred::uid_of_peer(unix).map_err(|_| "its user is not known")?.as_raw();
         let exempt = self.exempt == Some(uid);
         let Some(place) = self.local_place(uid, exempt) else {
             self.full();
             return Err("too many connections");
         };
-        let gate = &self.shared.newcomers;
+        let gate = &shared.newcomers;
         let permit = if exempt { Some(gate.enter_exempt()) } else { gate.enter_from(Source::Uid(uid)) };
         let permit = permit.ok_or("too many are not logged in")?;
         let id = connection_id().ok_or("no random bytes")?;
@@ -146,14 +169,8 @@ impl Door {
         Ok((Client { id, source: Source::Uid(uid), address: None, since, exempt, _place: place }, permit))
     }
 
-    async fn admit_tcp(
-        self,
-        tcp: TcpStream,
-        peer: SocketAddr,
-        tls: Tls,
-        mut permit: Permit,
-        mut place: Permit,
-    ) {
+    async fn admit_tcp(self, arrival: Arrival, shared: Arc<Shared>) {
+        let Arrival { tcp, peer, tls, mut permit, mut place } = arrival;
         let since = Instant::now();
         let (source, exempt) = self.source(&tcp, peer).await;
         if exempt {
@@ -174,7 +191,7 @@ impl Door {
         }
         let address: Option<IpAddr> = Some(peer.ip());
         let client = Client { id, source, address, since, exempt, _place: place };
-        serve(Accepted::Tcp(tcp, tls), client, permit, self.shared).await;
+        serve(Accepted::Tcp(tcp, tls), client, permit, shared).await;
     }
 
     /// On loopback it is the user that counts, where the kernel can say who that is.

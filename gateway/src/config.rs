@@ -1,9 +1,13 @@
 //! `gateway.toml`: every key, its default, and what it becomes.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use doorward_launch::{Confinement, Misconfigured, account, audit, log, sandbox};
-use serde::Deserialize;
+use doorward_launch::{Confinement, Keys, Misconfigured, Takes, account, audit, log, sandbox};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     backend,
@@ -19,8 +23,45 @@ const CALL: Duration = Duration::from_secs(5);
 /// the disk.
 const CHANGE: Duration = Duration::from_secs(22);
 
+/// Every key, and when a change of it takes effect. Connections that are open keep what they have.
+pub const KEYS: Keys = &[
+    ("user", Takes::Restart),
+    ("state_dir", Takes::Restart),
+    ("log.level", Takes::Reload),
+    ("log.file", Takes::Restart),
+    ("audit.file", Takes::Restart),
+    ("sandbox.landlock", Takes::Restart),
+    ("sandbox.seccomp", Takes::Restart),
+    ("sandbox.read", Takes::Restart),
+    ("listen.tls", Takes::Restart),
+    ("listen.unix", Takes::Restart),
+    ("tls.certificate", Takes::Reload),
+    ("tls.key", Takes::Reload),
+    ("authd.socket", Takes::Restart),
+    ("authd.peer_socket", Takes::Restart),
+    ("authd.user", Takes::Restart),
+    ("certd.socket", Takes::Restart),
+    ("certd.user", Takes::Restart),
+    ("http.origins", Takes::Reload),
+    ("http.hosts", Takes::Reload),
+    ("limits.message_before_login", Takes::Reload),
+    ("limits.message_after_login", Takes::Reload),
+    ("limits.json_depth", Takes::Reload),
+    ("limits.in_flight", Takes::Reload),
+    ("limits.connections", Takes::Reload),
+    ("limits.connections_per_source", Takes::Reload),
+    ("limits.connections_before_login", Takes::Reload),
+    ("limits.per_source", Takes::Reload),
+    ("limits.plain_http", Takes::Reload),
+    ("timers.handshake_seconds", Takes::Reload),
+    ("timers.login_seconds", Takes::Reload),
+    ("timers.connection_idle_seconds", Takes::Reload),
+    ("timers.keep_alive_seconds", Takes::Reload),
+    ("timers.write_seconds", Takes::Reload),
+];
+
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Who the gateway runs as.
@@ -53,7 +94,7 @@ pub struct Config {
 }
 
 /// `[listen]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// Addresses for TLS.
@@ -63,7 +104,7 @@ pub struct Listen {
 }
 
 /// `[tls]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsFiles {
     /// The chain, PEM.
@@ -73,7 +114,7 @@ pub struct TlsFiles {
 }
 
 /// `[authd]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Authd {
     /// Its gRPC socket.
@@ -85,7 +126,7 @@ pub struct Authd {
 }
 
 /// `[certd]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Certd {
     /// Its socket for the gateway; empty: there is no certd.
@@ -95,7 +136,7 @@ pub struct Certd {
 }
 
 /// `[http]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Further origins.
@@ -105,7 +146,7 @@ pub struct Http {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct Limits {
@@ -122,7 +163,7 @@ pub struct Limits {
 }
 
 /// `[timers]`
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct Timers {
@@ -131,6 +172,13 @@ pub struct Timers {
     pub connection_idle_seconds: u64,
     pub keep_alive_seconds: u64,
     pub write_seconds: u64,
+}
+
+impl TlsFiles {
+    /// Certificate and key, if they are named.
+    pub(crate) fn files(&self) -> Option<(&Path, &Path)> {
+        self.certificate.as_deref().zip(self.key.as_deref())
+    }
 }
 
 impl Default for Config {
@@ -358,6 +406,11 @@ mod tests {
         assert_eq!(config.listen.tls.len(), 4);
         let parts = toml_like(r#"{"limits":{"in_flight":7},"timers":{},"listen":{"unix":""}}"#);
         assert_eq!((parts.limits.in_flight, parts.limits.per_source), (7, 8));
+    }
+
+    #[test]
+    fn every_key_says_when_it_takes_effect() {
+        assert_eq!(doorward_launch::unlisted(&Config::default(), KEYS), Vec::<String>::new());
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Where a connection comes from, as far as it is counted.
@@ -50,8 +53,8 @@ pub struct Gate(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    total: usize,
-    per_source: usize,
+    total: AtomicUsize,
+    per_source: AtomicUsize,
     inside: Mutex<Inside>,
 }
 
@@ -72,13 +75,20 @@ pub struct Permit {
 impl Gate {
     /// For so many in all, and so many from one source.
     pub fn new(total: usize, per_source: usize) -> Self {
+        let (total, per_source) = (total.into(), per_source.into());
         Self(Arc::new(Counts { total, per_source, inside: Mutex::default() }))
+    }
+
+    /// From now on for so many. Whoever is inside stays, also when there are more.
+    pub fn resize(&self, total: usize, per_source: usize) {
+        self.0.total.store(total, Ordering::Relaxed);
+        self.0.per_source.store(per_source, Ordering::Relaxed);
     }
 
     /// A place for somebody whose source is not known yet.
     pub fn enter(&self) -> Option<Permit> {
         let mut inside = self.lock();
-        if inside.all >= self.0.total {
+        if inside.all >= self.0.total.load(Ordering::Relaxed) {
             return None;
         }
         inside.all += 1;
@@ -110,7 +120,7 @@ impl Permit {
         }
         let mut inside = self.gate.lock();
         let count = inside.sources.entry(source).or_default();
-        if *count >= self.gate.0.per_source {
+        if *count >= self.gate.0.per_source.load(Ordering::Relaxed) {
             // An entry is made for sources that are inside only, and this one has some.
             return false;
         }
@@ -181,6 +191,20 @@ mod tests {
         assert!(gate.enter().is_none(), "who was not counted gives nothing back");
         drop(inside);
         assert!(gate.enter().is_some());
+    }
+
+    #[test]
+    fn a_gate_that_gets_narrower_throws_nobody_out() {
+        let gate = Gate::new(3, 3);
+        let inside: Vec<_> = std::iter::from_fn(|| gate.enter_from(A)).collect();
+        assert_eq!(inside.len(), 3);
+        gate.resize(2, 1);
+        assert!(gate.enter_from(B).is_none());
+        drop(inside);
+        let first = gate.enter_from(A);
+        assert!(first.is_some() && gate.enter_from(A).is_none() && gate.enter_from(B).is_some());
+        gate.resize(3, 2);
+        assert!(gate.enter_from(A).is_some());
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use doorward_gateway::{Parts, config::Config};
+use doorward_gateway::{
+    Parts,
+    config::{Config, KEYS},
+};
 use doorward_launch::{
-    Confinement, Control, Daemon, Identity, Misconfigured, StartError, audit::Place, log, socket::Sockets,
+    Confinement, Control, Daemon, Identity, Keys, Misconfigured, StartError, audit::Place, log,
+    socket::Sockets,
 };
 
 struct Gateway;
@@ -14,6 +18,7 @@ impl Daemon for Gateway {
     const CONFIG_PATH: &'static str = "/etc/doorward/gateway.toml";
     type Config = Config;
     type Parts = Parts;
+    const KEYS: Keys = KEYS;
 
     fn user(config: &Config) -> Option<&str> {
         Some(&config.user)
@@ -39,7 +44,7 @@ impl Daemon for Gateway {
         doorward_gateway::bind(config, service, sockets)
     }
 
-    async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
+    async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Result<(), StartError> {
         doorward_gateway::serve(config, parts, control).await
     }
 }

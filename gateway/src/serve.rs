@@ -1,10 +1,11 @@
 //! The gateway as a whole: what it binds before it gives up root, and how it runs after that.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use doorward_launch::{
-    Control, Identity, StartError, file,
+    Control, Current, Identity, StartError, file,
     socket::{Bound, Sockets},
 };
 use tokio::{
@@ -34,6 +35,10 @@ const DOOR_MODE: u32 = 0o666;
 /// For clients to hear that the gateway stops.
 const GOODBYE: Duration = Duration::from_secs(4);
 
+/// A start reads the key as root, a reload does not.
+const MEND_KEY: &str = "the gateway reads certificate and key as its own user: chgrp the key to the \
+    gateway's group and chmod 640 it, let that group through the directories above, or restart the gateway";
+
 /// What was bound and read before privileges were dropped.
 #[derive(Debug)]
 pub struct Parts {
@@ -60,14 +65,14 @@ impl Parts {
 pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
     let (authd, certd) = (config.authd_uid()?, config.certd_uid()?);
     file::state_directory(&config.state_dir, service)?;
-    let configured = match (&config.tls.certificate, &config.tls.key) {
-        (Some(certificate), Some(key)) => {
+    let configured = match config.tls.files() {
+        Some((certificate, key)) => {
             let pem = certificate::read(certificate, key)?;
             // Said now and not when nobody looks any more.
             certificate::load(&pem)?;
             Some(pem)
         }
-        (None, None) | (Some(_), None) | (None, Some(_)) => None,
+        None => None,
     };
     let tls = config.listen.tls.iter().map(|address| sockets.tcp(*address)).collect::<Result<_, _>>()?;
     let unix = match config.listen.unix.as_path() {
@@ -81,7 +86,7 @@ pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Resul
 ///
 /// # Errors
 /// With the sentence for whoever has to mend it.
-pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(), StartError> {
+pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Result<(), StartError> {
     let hostname = hostname();
     let pem = match parts.configured {
         Some(pem) => pem,
@@ -89,26 +94,38 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
     };
     let served = certificate::load(&pem)?;
     drop(pem);
+    if let Some(Err(error)) = config.tls.files().map(|(certificate, key)| certificate::read(certificate, key))
+    {
+        tracing::warn!(%error, mend = MEND_KEY, "a reload will not be able to read the TLS certificate and key");
+    }
     let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
+    let tls = Arc::new(Current::new(tls));
 
     let backend = Backend::start(config.backend(parts.authd, parts.certd));
-    let shared = Arc::new(Shared {
+    let limits = config.limits;
+    let shared = Shared {
         router: Router::new(&hostname, backend.certd()),
-        backend,
+        backend: Arc::clone(&backend),
         hub: parts.hub,
         rules: config.rules(),
         limits: config.limits(),
         timers: config.timers(),
-        newcomers: Gate::new(config.limits.connections_before_login, config.limits.per_source),
-        // One source can have a sixteenth, so that it takes many to keep others out.
-        plain: Gate::new(config.limits.plain_http, (config.limits.plain_http / 16).max(1)),
+        newcomers: Gate::new(limits.connections_before_login, limits.per_source),
+        plain: Gate::new(limits.plain_http, of_one_plain(limits.plain_http)),
         tasks: TaskTracker::new(),
         stop: control.shutdown.clone(),
-    });
-    let limits = config.limits;
+    };
+    let tasks = shared.tasks.clone();
+    let shared = Arc::new(Current::new(shared));
     let places =
         Places::new(limits.connections, limits.connections_per_source, doorward_launch::descriptors());
-    let door = Door { shared: Arc::clone(&shared), places, refusals: Arc::default(), exempt: config.exempt };
+    let door = Door {
+        shared: Arc::clone(&shared),
+        stop: control.shutdown.clone(),
+        places: places.clone(),
+        refusals: Arc::default(),
+        exempt: config.exempt,
+    };
 
     let mut doors = JoinSet::new();
     let mut addresses = Vec::new();
@@ -120,7 +137,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
         let failed = |error| StartError::failed("cannot use a TCP socket", error);
         let listener = TcpListener::from_std(listener).map_err(failed)?;
         addresses.push(listener.local_addr().map_err(failed)?.to_string());
-        doors.spawn(door.clone().tcp(listener, tls.clone()));
+        doors.spawn(door.clone().tcp(listener, Arc::clone(&tls)));
     }
     let mut path = None;
     if let Some(bound) = parts.unix {
@@ -132,28 +149,88 @@ pub async fn serve(config: Config, parts: Parts, control: Control) -> Result<(),
     }
     drop(door);
 
-    let listening = serde_json::json!({
-        "tls": addresses,
-        "unix": path.as_deref().map(|path| path.to_string_lossy()),
-        "fingerprint": served.fingerprint,
-    });
-    file::create_public(&config.state_dir.join("listening.json"), listening.to_string().as_bytes())?;
     for address in &addresses {
         tracing::info!(tls = address, fingerprint = served.fingerprint, "ready");
     }
-    if let Some(path) = path {
+    if let Some(path) = &path {
         tracing::info!(unix = %path.display(), "ready");
     }
+    let renewal =
+        Renewal { state_dir: config.state_dir, hostname, addresses, unix: path, tls, shared, places };
+    renewal.publish(&served)?;
+    let mut reloads = control.reloads();
     control.ready();
 
-    control.shutdown.cancelled().await;
+    loop {
+        let reload = tokio::select! {
+            () = control.shutdown.cancelled() => break,
+            reload = reloads.next() => reload,
+        };
+        let outcome = renewal.take_over(&reload.config);
+        reload.done(outcome);
+    }
     while doors.join_next().await.is_some() {}
-    shared.tasks.close();
-    if timeout(GOODBYE, shared.tasks.wait()).await.is_err() {
+    tasks.close();
+    if timeout(GOODBYE, tasks.wait()).await.is_err() {
         tracing::warn!("some clients did not go in time");
     }
-    shared.backend.stop().await;
+    backend.stop().await;
     Ok(())
+}
+
+/// One source can have a sixteenth, so that it takes many to keep others out.
+fn of_one_plain(plain: usize) -> usize {
+    (plain / 16).max(1)
+}
+
+/// What a reload changes, and where the changed certificate is told.
+struct Renewal {
+    state_dir: PathBuf,
+    hostname: String,
+    addresses: Vec<String>,
+    unix: Option<PathBuf>,
+    tls: Arc<Current<Tls>>,
+    shared: Arc<Current<Shared>>,
+    places: Places,
+}
+
+impl Renewal {
+    /// What can fail comes first, so that nothing or everything changes. Connections that are open keep
+    /// what they have.
+    fn take_over(&self, config: &Config) -> Result<(), StartError> {
+        let pem = match config.tls.files() {
+            Some((certificate, key)) => {
+                certificate::read(certificate, key).map_err(|error| StartError::failed(MEND_KEY, error))?
+            }
+            None => certificate::own(&self.state_dir, &self.hostname)?,
+        };
+        let served = certificate::load(&pem)?;
+        let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
+        self.publish(&served)?;
+        self.tls.set(tls);
+        let shared = self.shared.get().renewed(config.rules(), config.limits(), config.timers());
+        let limits = &config.limits;
+        shared.newcomers.resize(limits.connections_before_login, limits.per_source);
+        shared.plain.resize(limits.plain_http, of_one_plain(limits.plain_http));
+        self.places.resize(limits.connections, limits.connections_per_source, doorward_launch::descriptors());
+        self.shared.set(shared);
+        Ok(())
+    }
+
+    /// Writes down where the gateway is and which key it shows.
+    fn publish(&self, served: &certificate::Served) -> Result<(), StartError> {
+        let listening = serde_json::json!({
+            "tls": self.addresses,
+            "unix": self.unix.as_deref().map(Path::to_string_lossy),
+            "fingerprint": served.fingerprint,
+        });
+        file::create_public(&self.state_dir.join("listening.json"), listening.to_string().as_bytes())?;
+        tracing::info!(fingerprint = served.fingerprint, "the TLS key that clients see");
+        if let Some(complaint) = served.complaint(SystemTime::now()) {
+            tracing::warn!("{complaint}");
+        }
+        Ok(())
+    }
 }
 
 fn hostname() -> String {

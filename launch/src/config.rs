@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
-use crate::Misconfigured;
+use crate::error::chain;
 use crate::file::{FileError, read_config};
+use crate::{Misconfigured, StartError};
 
 /// Why a configuration cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +19,15 @@ pub(crate) enum ConfigError {
     Content { path: PathBuf, line: Option<usize>, sentence: String },
 }
 
-/// A configuration and the text it came from, which is kept to name lines.
+/// A configuration and where it came from.
 pub(crate) struct Loaded<C> {
     pub(crate) config: C,
+    pub(crate) source: Source,
+}
+
+/// The text of a configuration, which is kept to name lines.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
     /// False when there is no file and every key has its default.
     pub(crate) from_file: bool,
     path: PathBuf,
@@ -39,7 +46,7 @@ pub(crate) fn load<C: DeserializeOwned>(
         Err(error) => return Err(error.into()),
     };
     let config = parse(&text, path)?;
-    Ok(Loaded { config, from_file, path: path.to_owned(), text })
+    Ok(Loaded { config, source: Source { from_file, path: path.to_owned(), text } })
 }
 
 fn parse<C: DeserializeOwned>(text: &str, path: &Path) -> Result<C, ConfigError> {
@@ -50,9 +57,17 @@ fn parse<C: DeserializeOwned>(text: &str, path: &Path) -> Result<C, ConfigError>
     })
 }
 
-impl<C> Loaded<C> {
+impl Source {
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// An error in a sentence, with file and line where one key is wrong.
+    pub(crate) fn told(&self, error: &StartError) -> String {
+        match error {
+            StartError::Misconfigured(wrong) => chain(&self.locate(wrong)),
+            error => chain(error),
+        }
     }
 
     /// Says on which line the key stands that a check refused.

@@ -1,16 +1,23 @@
 //! The fixed order in which a daemon starts, and its end.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 
 use crate::audit::{Audit, Event, Place, Record};
 use crate::config::{self, Loaded};
 use crate::control::{Control, tell_manager};
 use crate::error::chain;
+use crate::keys::{Keys, Running};
 use crate::options::Options;
+use crate::reload::Reloading;
 use crate::socket::{self, Sockets};
 use crate::{
     Confinement, Identity, Misconfigured, StartError, account, background, descriptors, log, privilege,
@@ -29,7 +36,9 @@ pub trait Daemon: 'static {
     /// The configuration file if none is named. It may be missing: every key has a default.
     const CONFIG_PATH: &'static str;
     /// The configuration file's content; every table denies unknown fields and has defaults.
-    type Config: DeserializeOwned + Send + 'static;
+    type Config: DeserializeOwned + Serialize + Send + 'static;
+    /// Every key of the configuration, and whether a reload changes it.
+    const KEYS: Keys;
     /// What must be had before privileges are dropped: sockets, key files.
     type Parts: Send + 'static;
 
@@ -60,16 +69,21 @@ pub trait Daemon: 'static {
         sockets: &mut Sockets,
     ) -> Result<Self::Parts, StartError>;
 
-    /// Listens and serves until `control.shutdown`; calls `control.ready()` once it can answer.
+    /// Listens and serves until `control.shutdown`; calls `control.ready()` once it can answer, and
+    /// takes over what comes from `control.reloads()`.
     fn serve(
         config: Self::Config,
         parts: Self::Parts,
-        control: Control,
+        control: Control<Self::Config>,
     ) -> impl Future<Output = Result<(), StartError>> + Send;
 }
 
 /// A daemon's whole `main`. Exit codes: 0 stopped on request, 1 failed, 2 wrong usage.
 pub fn run<D: Daemon>() -> ExitCode {
+    // Before there is a handler a hangup would end the process: it waits until there is one.
+    if let Err(error) = hold_hangups() {
+        return refuse::<D>(&format!("cannot block a signal: {error}"));
+    }
     // Before the first file: nothing this process makes is open to others by accident.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let closed = match descriptors::close_inherited(activated()) {
@@ -88,8 +102,17 @@ pub fn run<D: Daemon>() -> ExitCode {
         Err(sentence) => return refuse::<D>(&sentence),
     };
     if options.check_config {
-        println!("{}: ok", log::printable(&loaded.path().to_string_lossy()));
+        println!("{}: ok", log::printable(&loaded.source.path().to_string_lossy()));
         return ExitCode::SUCCESS;
+    }
+    if options.show_config {
+        return match serde_json::to_string_pretty(&loaded.config) {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => refuse::<D>(&error.to_string()),
+        };
     }
     if !options.foreground && !options.detached {
         if socket::is_activated() {
@@ -122,10 +145,15 @@ fn refuse<D: Daemon>(sentence: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn configuration<D: Daemon>(options: &Options) -> Result<Loaded<D::Config>, String> {
+fn hold_hangups() -> nix::Result<()> {
+    SigSet::from(Signal::SIGHUP).thread_block()
+}
+
+/// Reads and checks the file that the options name.
+pub(crate) fn configuration<D: Daemon>(options: &Options) -> Result<Loaded<D::Config>, String> {
     let loaded = config::load::<D::Config>(options.config_file.as_deref(), Path::new(D::CONFIG_PATH))
         .map_err(|error| chain(&error))?;
-    D::check(&loaded.config).map_err(|wrong| chain(&loaded.locate(&wrong)))?;
+    D::check(&loaded.config).map_err(|wrong| chain(&loaded.source.locate(&wrong)))?;
     Ok(loaded)
 }
 
@@ -136,17 +164,16 @@ enum Stopped {
 }
 
 fn start<D: Daemon>(options: &Options, loaded: Loaded<D::Config>, closed: usize) -> Result<(), Stopped> {
-    let told = |error: &StartError| match error {
-        StartError::Misconfigured(wrong) => chain(&loaded.locate(wrong)),
-        error => chain(error),
-    };
-    let log = D::log(&loaded.config);
-    log::init(D::NAME, log, options.level()).map_err(|error| Stopped::BeforeTheLog(chain(&error)))?;
+    let Loaded { config, source } = loaded;
+    let before = |error: StartError| Stopped::BeforeTheLog(source.told(&error));
+    let service = service::<D>(options, &config).map_err(before)?;
+    let log = D::log(&config);
+    log::init(D::NAME, log, options.level(), &service).map_err(before)?;
     if closed > 0 {
         tracing::warn!(closed, "descriptors were inherited that nobody asked for");
     }
-    let result = prepare::<D>(options, &loaded).map_err(|error| {
-        let why = told(&error);
+    let result = prepare::<D>(options, &config, source.path(), &service).map_err(|error| {
+        let why = source.told(&error);
         // In the background, whoever waits in the foreground reads stderr, not the log.
         if log.file.is_some() {
             eprintln!("{}: {}", D::NAME, log::printable(&why));
@@ -154,46 +181,63 @@ fn start<D: Daemon>(options: &Options, loaded: Loaded<D::Config>, closed: usize)
         crate::critical!(why, "cannot start");
         Stopped::Logged
     });
+    if !source.from_file {
+        let file = source.path().display();
+        tracing::info!(%file, "no configuration file, every key has its default");
+    }
     let (parts, audit) = result?;
-    let Loaded { config, .. } = loaded;
-    serve::<D>(config, parts, audit, options.detached).map_err(|error| {
+    if let Err(error) = log::reopen() {
+        tracing::warn!(why = chain(&error), "a reload will not be able to open the log file anew");
+    }
+    let from_file = source.from_file;
+    let reloading = Reloading { options: options.clone(), running: Running::of(&config), from_file };
+    serve::<D>(config, parts, audit, reloading).map_err(|error| {
         crate::critical!(why = chain(&error), "stopped");
         Stopped::Logged
     })
 }
 
+/// Who the daemon is going to be.
+fn service<D: Daemon>(options: &Options, config: &D::Config) -> Result<Identity, StartError> {
+    let configured = D::user(config);
+    match rustix::process::geteuid().is_root() {
+        true => service_of_root(options.user.as_deref().or(configured)),
+        false => service_of_user(options.user.as_deref()),
+    }
+}
+
 /// Everything that needs root, and the end of being root.
 fn prepare<D: Daemon>(
     options: &Options,
-    loaded: &Loaded<D::Config>,
+    config: &D::Config,
+    path: &Path,
+    service: &Identity,
 ) -> Result<(D::Parts, Audit), StartError> {
     if options.detached {
         background::detach()?;
     }
-    descriptors::empty_stdin()
-        .map_err(|error| StartError::failed("cannot open /dev/null", std::io::Error::from(error)))?;
-    if !loaded.from_file {
-        tracing::info!(file = %loaded.path().display(), "no configuration file, every key has its default");
+    // With this option the other end of stdin is somebody whose death is to be noticed.
+    if !options.stop_at_eof {
+        descriptors::empty_stdin()
+            .map_err(|error| StartError::failed("cannot open /dev/null", std::io::Error::from(error)))?;
     }
-    let configured = D::user(&loaded.config);
     let root = rustix::process::geteuid().is_root();
-    let service = match root {
-        true => service_of_root(options.user.as_deref().or(configured))?,
-        false => service_of_user(options.user.as_deref(), configured)?,
-    };
+    if !root && let Some(user) = D::user(config) {
+        tell_if_not_separated(user, service);
+    }
     let mut sockets = Sockets::of_this_process()?;
-    let parts = D::bind(&loaded.config, &service, &mut sockets)?;
+    let parts = D::bind(config, service, &mut sockets)?;
     sockets.finish()?;
     if root {
-        privilege::drop_to(&service)?;
+        privilege::drop_to(service)?;
     }
     privilege::confine()?;
     descriptors::raise_limit()?;
-    let mut confinement = D::confinement(&loaded.config).read_beside(loaded.path());
-    if let Some(file) = &D::log(&loaded.config).file {
+    let mut confinement = D::confinement(config).read_beside(path);
+    if let Some(file) = &D::log(config).file {
         confinement = confinement.log(file);
     }
-    let audit = match D::audit(&loaded.config) {
+    let audit = match D::audit(config) {
         Some(place) => {
             confinement = confinement.log(&place.file);
             Audit::open(D::NAME, &place)?
@@ -218,26 +262,27 @@ fn service_of_root(user: Option<&str>) -> Result<Identity, StartError> {
 }
 
 /// Anybody else stays who they are.
-fn service_of_user(asked: Option<&str>, configured: Option<&str>) -> Result<Identity, StartError> {
+fn service_of_user(asked: Option<&str>) -> Result<Identity, StartError> {
     let own = Identity::current();
     if let Some(user) = asked
         && account::resolve(user)?.uid != own.uid
     {
         return Err(Misconfigured::new(format!("only root can run this as '{user}'")).into());
     }
-    if let Some(user) = configured
-        && account::resolve(user).map_or(true, |service| service.uid != own.uid)
-    {
-        tracing::info!(uid = own.uid, configured = user, "not root: no separation of privileges");
-    }
     Ok(own)
+}
+
+fn tell_if_not_separated(configured: &str, own: &Identity) {
+    if account::resolve(configured).map_or(true, |service| service.uid != own.uid) {
+        tracing::info!(uid = own.uid, configured, "not root: no separation of privileges");
+    }
 }
 
 fn serve<D: Daemon>(
     config: D::Config,
     parts: D::Parts,
     audit: Audit,
-    detached: bool,
+    reloading: Reloading,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -245,7 +290,7 @@ fn serve<D: Daemon>(
         .build()
         .map_err(|error| StartError::failed("cannot start the runtime", error))?;
     audit.record(Record::of(Event::Start));
-    let result = runtime.block_on(serve_until_stopped::<D>(config, parts, audit.clone(), detached));
+    let result = runtime.block_on(serve_until_stopped::<D>(config, parts, audit.clone(), reloading));
     runtime.shutdown_timeout(BLOCKING_PATIENCE);
     // What is still recorded by a task that did not end in time comes after this one.
     audit.settle();
@@ -258,8 +303,9 @@ async fn serve_until_stopped<D: Daemon>(
     config: D::Config,
     parts: D::Parts,
     audit: Audit,
-    detached: bool,
+    reloading: Reloading,
 ) -> Result<(), StartError> {
+    let detached = reloading.options.detached;
     let control = Control::announcing(Some(Box::new(move || {
         tell_manager(&[sd_notify::NotifyState::Ready]);
         if detached && let Err(error) = background::ready() {
@@ -267,11 +313,25 @@ async fn serve_until_stopped<D: Daemon>(
         }
     })))
     .with_audit(audit.clone());
-    let signals =
-        control.listen_to_signals().map_err(|error| StartError::failed("cannot listen to signals", error))?;
+    let hangups = Arc::new(Notify::new());
+    let signals = control
+        .listen_to_signals(Arc::clone(&hangups))
+        .map_err(|error| StartError::failed("cannot listen to signals", error))?;
+    // This thread takes it for all.
+    SigSet::from(Signal::SIGHUP)
+        .thread_unblock()
+        .map_err(|error| StartError::failed("cannot listen to signals", error))?;
     let signals = tokio::spawn(signals);
     let keeper = tokio::spawn(async move { audit.keep().await });
     let shutdown = control.shutdown.clone();
+    if reloading.options.stop_at_eof {
+        let shutdown = shutdown.clone();
+        std::thread::spawn(move || {
+            await_eof();
+            shutdown.cancel();
+        });
+    }
+    let reloads = tokio::spawn(reloading.run::<D>(hangups, control.clone()));
     let mut serving = tokio::spawn(D::serve(config, parts, control));
     let ended = tokio::select! {
         ended = &mut serving => Some(ended),
@@ -279,6 +339,7 @@ async fn serve_until_stopped<D: Daemon>(
     };
     signals.abort();
     keeper.abort();
+    reloads.abort();
     match ended {
         Some(Ok(Ok(()))) if shutdown.is_cancelled() => Ok(()),
         Some(Ok(Ok(()))) => Err(StartError::failed("the service ended", "nobody asked it to")),
@@ -290,4 +351,11 @@ async fn serve_until_stopped<D: Daemon>(
             Err(StartError::failed("the service did not stop", "20 s are over"))
         }
     }
+}
+
+/// The other end of stdin is closed by the kernel when its holder dies, however it dies.
+fn await_eof() {
+    let mut stdin = std::io::stdin().lock();
+    let mut nothing = [0; 64];
+    while matches!(stdin.read(&mut nothing), Ok(1..)) {}
 }

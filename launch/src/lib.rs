@@ -10,15 +10,20 @@ mod daemon;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 
+mod reload;
+
 mod background;
 mod config;
 mod control;
 mod descriptors;
+mod keys;
 mod options;
 mod privilege;
 pub mod sandbox;
 
 pub mod audit;
+
+mod current;
 
 pub mod log;
 
@@ -37,8 +42,10 @@ mod skip;
 
 pub use account::Identity;
 pub use audit::Audit;
-pub use control::Control;
+pub use control::{Control, Reload, Reloads};
+pub use current::Current;
 pub use daemon::{Daemon, run};
 pub use descriptors::descriptors;
 pub use error::{Misconfigured, StartError};
+pub use keys::{Keys, Takes, unlisted};
 pub use sandbox::Confinement;

@@ -35,6 +35,14 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) check_config: bool,
 
+    /// Print the configuration as it would be in effect, defaults included, as JSON, and exit
+    #[arg(long, conflicts_with = "check_config")]
+    pub(crate) show_config: bool,
+
+    /// Stop when stdin comes to its end: for whoever starts it and must not leave it behind
+    #[arg(long, hide = true, requires = "foreground")]
+    pub(crate) stop_at_eof: bool,
+
     /// The process in the background, started by the one in the foreground
     #[arg(long, hide = true)]
     pub(crate) detached: bool,

@@ -56,6 +56,8 @@ pub enum Role {
         socket_owner: u32,
         /// How many conversations at once.
         max: usize,
+        /// Whether it ends when its standard input does: for a parent that must not leave it behind.
+        stop_at_eof: bool,
     },
     /// Guards the connection that is standard input.
     Guard,
@@ -82,6 +84,7 @@ struct Given {
     service: Option<OsString>,
     total_seconds: Option<OsString>,
     max: Option<OsString>,
+    stop_at_eof: bool,
 }
 
 /// Reads the command line, program name taken off.
@@ -92,6 +95,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
         let name = name.to_str().unwrap_or_default();
         let slot = match name {
             "--version" => return Ok(Arguments::Version),
+            "--stop-at-eof" => {
+                given.stop_at_eof = true;
+                continue;
+            }
             "--listen" => &mut given.listen,
             "--socket-owner" => &mut given.socket_owner,
             "--allow-uid" => &mut given.allow_uid,
@@ -116,9 +123,11 @@ fn check(given: Given) -> Result<Options, Usage> {
             path: absolute("--listen", path)?,
             socket_owner: uid("--socket-owner", given.socket_owner)?,
             max: number("--max", given.max, DEFAULT_MAX, 1024)? as usize,
+            stop_at_eof: given.stop_at_eof,
         },
-        None if given.socket_owner.is_some() || given.max.is_some() => {
-            return Err(Usage("--socket-owner and --max go with --listen".to_owned()));
+        // Without --listen standard input is the connection.
+        None if given.socket_owner.is_some() || given.max.is_some() || given.stop_at_eof => {
+            return Err(Usage("--socket-owner, --max and --stop-at-eof go with --listen".to_owned()));
         }
         None => Role::Guard,
     };
@@ -212,9 +221,9 @@ mod tests {
 
     #[test]
     fn a_listener_takes_all_options() {
-        let line = "--listen /run/s --socket-owner 1 --allow-uid 2 --worker /w --service su-1_x --total-seconds 5 --max 3";
+        let line = "--listen /run/s --socket-owner 1 --allow-uid 2 --worker /w --service su-1_x --total-seconds 5 --stop-at-eof --max 3";
         let expected = Options {
-            role: Role::Listen { path: PathBuf::from("/run/s"), socket_owner: 1, max: 3 },
+            role: Role::Listen { path: PathBuf::from("/run/s"), socket_owner: 1, max: 3, stop_at_eof: true },
             allow: Allow::Uid(2),
             worker: PathBuf::from("/w"),
             service: "su-1_x".to_owned(),
@@ -237,6 +246,7 @@ mod tests {
             "--worker /w --allow-uid 1 --allow-uid 1",
             "--worker /w --allow-uid",
             "--worker /w --allow-uid 1 --max 3",
+            "--worker /w --allow-uid 1 --stop-at-eof",
             "--worker /w --allow-uid 1 --socket-owner 3",
             "--worker /w --allow-uid 1 --listen /s",
             "--worker /w --allow-uid 1 --listen s --socket-owner 1",

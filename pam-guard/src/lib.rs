@@ -21,6 +21,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use listen::Bounds;
+
 pub use arguments::{Allow, Arguments, Options, Role, Usage};
 
 /// The name in front of every message.
@@ -46,7 +48,9 @@ pub fn run() -> ExitCode {
     // Nothing made from here on, by libraries either, is for anybody else.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let done = match &options.role {
-        Role::Listen { path, socket_owner, max } => listen::run(&options, path, *socket_owner, *max),
+        Role::Listen { path, socket_owner, max, stop_at_eof } => {
+            listen::run(&options, path, *socket_owner, Bounds { max: *max, stop_at_eof: *stop_at_eof })
+        }
         Role::Guard => guard::run(&options),
     };
     match done {

@@ -52,8 +52,17 @@ enum Next {
     Rest,
 }
 
+/// How much and how long.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Conversations at once.
+    pub(crate) max: usize,
+    /// Whether the end of standard input is the end.
+    pub(crate) stop_at_eof: bool,
+}
+
 /// Listens until a signal asks for the end.
-pub(crate) fn run(options: &Options, path: &Path, owner: u32, max: usize) -> Result<(), Failure> {
+pub(crate) fn run(options: &Options, path: &Path, owner: u32, bounds: Bounds) -> Result<(), Failure> {
     let Allow::Uid(allow_uid) = options.allow else {
         return Err(Failure("a listener needs --allow-uid".to_owned()));
     };
@@ -62,22 +71,31 @@ pub(crate) fn run(options: &Options, path: &Path, owner: u32, max: usize) -> Res
     let program = std::env::current_exe().during("own program")?;
     let mut state = State { options, allow_uid, program, guards: HashSet::new() };
     let listener = Listener::bind(path, owner)?;
-    let served = notify::ready().during("NOTIFY_SOCKET").and_then(|()| state.serve(&listener, &signals, max));
+    let served =
+        notify::ready().during("NOTIFY_SOCKET").and_then(|()| state.serve(&listener, &signals, bounds));
     listener.remove();
     let ended = state.end(&signals);
     served.and(ended)
 }
 
 impl State<'_> {
-    fn serve(&mut self, listener: &Listener, signals: &Signals, max: usize) -> Result<(), Failure> {
+    fn serve(&mut self, listener: &Listener, signals: &Signals, bounds: Bounds) -> Result<(), Failure> {
         let mut resting = false;
+        let stdin = std::io::stdin();
         while !signals.asked_to_end() {
-            let accepting = !resting && self.guards.len() < max;
+            let accepting = !resting && self.guards.len() < bounds.max;
             let mut fds = vec![PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN)];
+            if bounds.stop_at_eof {
+                fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+            }
             if accepting {
                 fds.push(PollFd::from_borrowed_fd(listener.fd(), PollFlags::IN));
             }
             pause(&mut fds, if resting { BACK_OFF } else { IDLE }).during("poll")?;
+            // Nobody writes there: the kernel says that whoever held the other end is gone.
+            if bounds.stop_at_eof && fds.get(1).is_some_and(|stdin| !stdin.revents().is_empty()) {
+                return Ok(());
+            }
             resting = false;
             signals.drain();
             self.reap_all()?;

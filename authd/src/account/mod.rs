@@ -9,6 +9,7 @@ mod directory;
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 pub use directory::{Directory, System, User};
+use doorward_launch::Current;
 use tokio::sync::Semaphore;
 
 use crate::error::AuthError;
@@ -102,14 +103,19 @@ pub struct Groups {
 #[derive(Debug)]
 pub struct Accounts {
     directory: Arc<dyn Directory>,
-    groups: Arc<Groups>,
+    groups: Current<Groups>,
     places: Arc<Semaphore>,
 }
 
 impl Accounts {
     /// Accounts of `directory`.
     pub fn new(directory: Arc<dyn Directory>, groups: Groups) -> Self {
-        Self { directory, groups: Arc::new(groups), places: Arc::new(Semaphore::new(LOOKUPS)) }
+        Self { directory, groups: Current::new(groups), places: Arc::new(Semaphore::new(LOOKUPS)) }
+    }
+
+    /// From now on these groups give access.
+    pub fn give_access_by(&self, groups: Groups) {
+        self.groups.set(groups);
     }
 
     /// The account, or None when there is none that could log in.
@@ -117,7 +123,7 @@ impl Accounts {
     /// # Errors
     /// When the database fails or does not answer in time: that is a denial, never "unknown".
     pub async fn find(&self, who: Who) -> Result<Option<Account>, AuthError> {
-        let groups = self.groups.clone();
+        let groups = self.groups.get();
         self.ask(move |directory| look_up(directory, &groups, who)).await
     }
 

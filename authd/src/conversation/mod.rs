@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use doorward_launch::Current;
 pub use slots::{Share, SourceKey};
 use slots::{Slot, Slots};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -88,7 +89,7 @@ pub enum Word {
 /// All conversations of this authd.
 #[derive(Debug)]
 pub struct Conversations {
-    settings: Settings,
+    settings: Current<Settings>,
     slots: Arc<Slots>,
     computing: Arc<Semaphore>,
     endings: TaskTracker,
@@ -99,12 +100,20 @@ impl Conversations {
     pub fn new(settings: Settings, endings: TaskTracker) -> Self {
         let slots = Slots::new(settings.conversations, settings.per_source, settings.per_account);
         let computing = Arc::new(Semaphore::new(settings.computing.max(1)));
-        Self { settings, slots: Arc::new(slots), computing, endings }
+        Self { settings: Current::new(settings), slots: Arc::new(slots), computing, endings }
+    }
+
+    /// Other deadlines and bounds for the conversations to come. The socket and how many may compute at a
+    /// time stay as they are.
+    pub fn take_over(&self, settings: Settings) {
+        self.slots.resize(settings.conversations, settings.per_source, settings.per_account);
+        let socket = self.settings.get().socket.clone();
+        self.settings.set(Settings { socket, ..settings });
     }
 
     /// How long a person may take to answer.
     pub fn answer_within(&self) -> Duration {
-        self.settings.answer
+        self.settings.get().answer
     }
 
     /// Connects to the guard and starts a conversation.
@@ -115,15 +124,16 @@ impl Conversations {
         let account = (!start.vouched).then_some(start.user.as_str());
         let slot = self.slots.clone().take(source, account)?;
         let began = Instant::now();
+        let settings = self.settings.get();
         let connecting = async {
             loop {
-                match Packets::connect(&self.settings.socket)? {
+                match Packets::connect(&settings.socket)? {
                     Some(packets) => return Ok(packets),
                     None => tokio::time::sleep(CONNECT_AGAIN).await,
                 }
             }
         };
-        let packets = tokio::time::timeout(self.settings.silent, connecting)
+        let packets = tokio::time::timeout(settings.silent, connecting)
             .await
             .map_err(|_| AuthError::PamTimedOut("its backlog stays full"))?
             .map_err(AuthError::PamUnreachable)?;
@@ -132,8 +142,8 @@ impl Conversations {
             computing: self.computing.clone(),
             endings: self.endings.clone(),
             permit: None,
-            silent: self.settings.silent,
-            until: began + self.settings.total,
+            silent: settings.silent,
+            until: began + settings.total,
             sent: began,
             spoke: false,
         };

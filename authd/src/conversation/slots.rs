@@ -39,14 +39,14 @@ impl SourceKey {
 /// The bounds and what is taken of them.
 #[derive(Debug)]
 pub(super) struct Slots {
-    total: usize,
-    per_source: usize,
-    per_account: usize,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
+    total: usize,
+    per_source: usize,
+    per_account: usize,
     count: usize,
     of_source: HashMap<SourceKey, usize>,
     of_account: HashMap<(SourceKey, String), usize>,
@@ -70,7 +70,15 @@ pub struct Share {
 
 impl Slots {
     pub(super) fn new(total: usize, per_source: usize, per_account: usize) -> Self {
-        Self { total, per_source, per_account, taken: Mutex::default() }
+        let slots = Self { taken: Mutex::default() };
+        slots.resize(total, per_source, per_account);
+        slots
+    }
+
+    /// From now on so many; those that are there stay.
+    pub(super) fn resize(&self, total: usize, per_source: usize, per_account: usize) {
+        let mut taken = self.taken();
+        (taken.total, taken.per_source, taken.per_account) = (total, per_source, per_account);
     }
 
     /// A place, or which bound is reached. No account: the source is known to be its owner.
@@ -80,14 +88,14 @@ impl Slots {
         let account = account.map(|account| (source.clone(), account.to_lowercase()));
         {
             let mut taken = self.taken();
-            if taken.count >= self.total {
+            if taken.count >= taken.total {
                 return Err(AuthError::TooManyLogins("in all"));
             }
-            if taken.of_source.get(&source).is_some_and(|count| *count >= self.per_source) {
+            if taken.of_source.get(&source).is_some_and(|count| *count >= taken.per_source) {
                 return Err(AuthError::TooManyLogins("of one source"));
             }
             let of_account = account.as_ref().and_then(|account| taken.of_account.get(account));
-            if of_account.is_some_and(|count| *count >= self.per_account) {
+            if of_account.is_some_and(|count| *count >= taken.per_account) {
                 return Err(AuthError::TooManyLogins("of one source about one account"));
             }
             taken.count += 1;

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use doorward_launch::audit::{Audit, Event, Record};
+use doorward_launch::{
+    Current,
+    audit::{Audit, Event, Record},
+};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -19,7 +22,7 @@ pub use self::run::Abandoned;
 use self::{lines::Lines, run::Run};
 use crate::{
     certd::{Certd, Challenge},
-    conversation::{Conversations, Message, SourceKey},
+    conversation::{self, Conversations, Message, SourceKey},
     error::AuthError,
     login::{Login, Step},
     method::{self, Claim, Policy},
@@ -114,9 +117,9 @@ pub struct Parts {
     /// What the kernel said of local users.
     pub peers: Arc<Peers>,
     /// What decides, beside the account.
-    pub policy: Policy,
+    pub policy: Current<Policy>,
     /// When a refusal is answered, about.
-    pub refusal_delay: Duration,
+    pub refusal_delay: Current<Duration>,
     /// Takes one record of each login.
     pub audit: Audit,
 }
@@ -158,6 +161,13 @@ impl Logins {
         Self { parts, longest_delay: AtomicU64::new(0), lines: Lines::default(), open, places, tasks, stop }
     }
 
+    /// Takes over what running logins allow to change; each of them keeps what it began with.
+    pub fn take_over(&self, policy: Policy, refusal_delay: Duration, conversations: conversation::Settings) {
+        self.parts.conversations.take_over(conversations);
+        self.parts.policy.set(policy);
+        self.parts.refusal_delay.set(refusal_delay);
+    }
+
     /// Begins a login. If the caller goes away the login ends, and so does a session that it opened.
     ///
     /// # Errors
@@ -177,7 +187,8 @@ impl Logins {
             self.not_begun(Record { user, ..asker.known(Event::LoginFailed) }, failure);
         })?;
         let id = uuid::Builder::from_random_bytes(random).into_uuid();
-        let login = Arc::new(Mutex::new(Login::new(method, opening, self.parts.policy.clone())));
+        let login =
+            Arc::new(Mutex::new(Login::new(method, opening, Policy::clone(&self.parts.policy.get()))));
         let (turns, taken) = mpsc::channel(1);
         let (reply, outcome) = oneshot::channel();
         let end = self.stop.child_token();

@@ -326,7 +326,8 @@ impl Run {
         let longest = self.logins.longest_delay.fetch_max(asked, Ordering::Relaxed).max(asked);
         // Without random bytes the delay is the shortest that holds; nothing else depends on it.
         let random = secret::random().map_or(0, u32::from_ne_bytes);
-        let delay = refusal_delay(self.logins.parts.refusal_delay, Duration::from_micros(longest), random);
+        let delay =
+            refusal_delay(*self.logins.parts.refusal_delay.get(), Duration::from_micros(longest), random);
         self.computed_since + delay
     }
 }

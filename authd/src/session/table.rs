@@ -12,7 +12,7 @@ use std::{
 
 pub use by_key::KeyLogin;
 use doorward_launch::{
-    Audit,
+    Audit, Current,
     audit::{self, Record},
 };
 use live::Table;
@@ -62,7 +62,7 @@ pub struct Used {
 /// The sessions of this authd.
 #[derive(Debug)]
 pub struct Sessions {
-    bounds: Bounds,
+    bounds: Current<Bounds>,
     clock: Clock,
     table: Mutex<Table>,
     /// None once closed.
@@ -107,7 +107,7 @@ impl Sessions {
         }
         info!(sessions = table.count, "sessions taken up");
         Ok(Self {
-            bounds,
+            bounds: Current::new(bounds),
             clock,
             table: Mutex::new(table),
             store: RwLock::new(Some(store)),
@@ -130,8 +130,13 @@ impl Sessions {
     }
 
     /// The bounds that hold.
-    pub fn bounds(&self) -> &Bounds {
-        &self.bounds
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.get()
+    }
+
+    /// From now on these bounds hold. Sessions that are there keep their clocks, and stay.
+    pub fn bound(&self, bounds: Bounds) {
+        self.bounds.set(bounds);
     }
 
     /// Opens a session; it is on disk when this returns.
@@ -156,6 +161,7 @@ impl Sessions {
         };
         let token = Token::mint(secret::random()?);
         let now = self.clock.now();
+        let bounds = self.bounds();
         let session = Session {
             id: SessionId(uuid::Builder::from_random_bytes(secret::random()?).into_uuid().into_bytes()),
             token: token.hash(),
@@ -164,18 +170,18 @@ impl Sessions {
             started_utc: clock::utc(),
             started: now,
             last_used: now,
-            idle_ms: millis(self.bounds.idle),
-            ends: now.saturating_add(millis(self.bounds.absolute)),
+            idle_ms: millis(bounds.idle),
+            ends: now.saturating_add(millis(bounds.absolute)),
         };
         let user = session.holder.user.clone();
         // If the store fails or the caller goes away meanwhile, the place is given back and the row, if
         // it was written, is removed again: nobody has its token.
         let place = {
             let mut table = self.table();
-            if table.count >= self.bounds.total {
+            if table.count >= bounds.total {
                 return Err(AuthError::TooManySessions("in all"));
             }
-            if table.of_user.get(&user).is_some_and(|count| *count >= self.bounds.per_user) {
+            if table.of_user.get(&user).is_some_and(|count| *count >= bounds.per_user) {
                 return Err(AuthError::TooManySessions("of this user"));
             }
             table.reserve(&user);

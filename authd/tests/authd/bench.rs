@@ -28,6 +28,8 @@ use tonic::{
 
 use crate::fakes::{directory::Fake, pam};
 
+type Task = JoinHandle<Result<(), StartError>>;
+
 /// Nothing in these tests takes longer unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,7 +45,7 @@ pub(crate) struct Bench {
     gateway: Identity,
     pub(crate) boot: &'static str,
     pub(crate) audit: Audit,
-    running: Option<(Control, JoinHandle<Result<(), StartError>>)>,
+    running: Option<(Control<Config>, Task)>,
 }
 
 /// alice (1000) has full access, bob (1001) limited access, eve (1002) none.

@@ -5,6 +5,7 @@ mod store;
 
 use std::path::Path;
 
+use doorward_launch::Current;
 pub use store::{Failed, OpenError, Point, Watch};
 use tokio::sync::broadcast;
 
@@ -207,7 +208,7 @@ pub enum Imported {
 #[derive(Debug)]
 pub struct Registry {
     store: store::Store,
-    limits: Limits,
+    limits: Current<Limits>,
     revoked: broadcast::Sender<Revocation>,
 }
 
@@ -219,9 +220,14 @@ impl Registry {
     pub fn open(directory: &Path, limits: Limits, watch: Watch) -> Result<Self, OpenError> {
         Ok(Self {
             store: store::Store::open(directory, watch)?,
-            limits,
+            limits: Current::new(limits),
             revoked: broadcast::Sender::new(BEHIND),
         })
+    }
+
+    /// From now on these bounds hold; keys beyond them stay.
+    pub fn limit(&self, limits: Limits) {
+        self.limits.set(limits);
     }
 
     /// Registers a key. On disk when this returns.
@@ -229,7 +235,7 @@ impl Registry {
     /// # Errors
     /// The rules' refusal, or the store's failure: then nothing has changed.
     pub async fn register(&self, entry: Entry) -> Result<Result<Registered, Refusal>, Failed> {
-        let limits = self.limits;
+        let limits = *self.limits.get();
         let decide = move |facts: &Facts, new: &Entry| decide(facts, &new.user, new.proven, limits);
         self.store.register(entry, decide, self.teller()).await
     }
@@ -242,7 +248,7 @@ impl Registry {
         if entry.revoked.is_some() {
             return Ok(Ok(self.store.import_revoked(entry).await?));
         }
-        let limits = self.limits;
+        let limits = *self.limits.get();
         self.store.import(entry, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use doorward_launch::{Audit, log::Sparingly};
+use doorward_launch::{Audit, Current, log::Sparingly};
 use doorward_proto::certd::v1 as wire;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -50,7 +50,7 @@ pub struct Core {
     registry: Registry,
     verifier: Verifier,
     challenges: Mutex<Challenges>,
-    rules: Rules,
+    rules: Current<Rules>,
     watchers: Arc<Semaphore>,
     listings: Arc<Semaphore>,
     exports: Arc<Semaphore>,
@@ -77,6 +77,22 @@ struct Rules {
     refusal_step: Duration,
 }
 
+impl Rules {
+    fn of(config: &Config) -> Self {
+        let in_sessions = match config.trust.registration {
+            Registration::Gateway => true,
+            Registration::Root => false,
+        };
+        Self {
+            require_possession: config.policy.require_key_possession,
+            registrations: Registrations { in_sessions, for_root: config.policy.keys_for_root },
+            loaded_registers: in_sessions && config.trust.registration_by_loaded_certificate,
+            loaded_login: config.trust.tls_certificate_login,
+            refusal_step: Duration::from_millis(config.limits.refusal_step_ms.into()),
+        }
+    }
+}
+
 impl Core {
     /// Over an open registry; `authd` is the uid whose word is believed.
     pub fn new(
@@ -86,22 +102,12 @@ impl Core {
         audit: Audit,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let in_sessions = match config.trust.registration {
-            Registration::Gateway => true,
-            Registration::Root => false,
-        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             registry,
             verifier: Verifier::new(config.assertion.key.clone(), authd),
             challenges: Mutex::new(Challenges::new(config.limits.challenges_total)),
-            rules: Rules {
-                require_possession: config.policy.require_key_possession,
-                registrations: Registrations { in_sessions, for_root: config.policy.keys_for_root },
-                loaded_registers: in_sessions && config.trust.registration_by_loaded_certificate,
-                loaded_login: config.trust.tls_certificate_login,
-                refusal_step: Duration::from_millis(config.limits.refusal_step_ms.into()),
-            },
+            rules: Current::new(Rules::of(config)),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             listings: Arc::new(Semaphore::new(LISTINGS)),
             exports: Arc::new(Semaphore::new(EXPORTS)),
@@ -114,6 +120,13 @@ impl Core {
             audit,
             stop,
         })
+    }
+
+    /// Takes over what a running certd can change. Calls that are under way end by the old rules.
+    pub fn take_over(&self, config: &Config) {
+        self.registry.limit(config.registry_limits());
+        self.challenges().limit(config.limits.challenges_total);
+        self.rules.set(Rules::of(config));
     }
 
     /// Ends the registry's threads after what is queued. Blocks.

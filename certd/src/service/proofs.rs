@@ -127,7 +127,7 @@ impl ProofsService {
         let core = &self.0;
         let live = async || core.registry.find(fingerprint).await;
         let entry = live().await?.filter(|entry| entry.user == user).ok_or(CertError::NotAnswered)?;
-        if user == "root" && !core.rules.registrations.for_root {
+        if user == "root" && !core.rules.get().registrations.for_root {
             tracing::warn!(key = %fingerprint, "keys for root are switched off");
             return Err(CertError::NotAnswered);
         }
@@ -150,7 +150,7 @@ impl ProofsService {
     }
 
     async fn known(&self, request: &LoadedRequest) -> Result<Verified, CertError> {
-        let rules = &self.0.rules;
+        let rules = self.0.rules.get();
         let full_access = match rules.loaded_login {
             TlsLogin::Off => return Err(CertError::NotAnswered),
             TlsLogin::Limited => false,
@@ -186,7 +186,7 @@ impl ProofsService {
             return verdict;
         }
         let _place = self.0.refusals.try_acquire().map_err(|_| CertError::Busy)?;
-        let step = self.0.rules.refusal_step;
+        let step = self.0.rules.get().refusal_step;
         let passed = started.elapsed().as_nanos() / step.as_nanos().max(1);
         let steps = u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1);
         tokio::select! {

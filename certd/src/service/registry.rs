@@ -78,7 +78,7 @@ impl RegistryService {
         record.connection = Some(request.connection.clone());
         let caller = self.0.caller(&request.assertion)?;
         by_caller(record, &caller);
-        rights::register(&caller, self.0.rules.registrations, now())?;
+        rights::register(&caller, self.0.rules.get().registrations, now())?;
         self.0.challenge(&request.connection, purpose(&caller), &request.server_key)
     }
 
@@ -95,7 +95,7 @@ impl RegistryService {
         let caller = core.caller(&request.assertion)?;
         by_caller(record, &caller);
         let now = now();
-        rights::register(&caller, core.rules.registrations, now)?;
+        rights::register(&caller, core.rules.get().registrations, now)?;
         check_connection(&request.connection)?;
         check_texts(&request.nickname, &request.email)?;
         let key = PublicKey::parse(&request.public_key)?;
@@ -140,10 +140,10 @@ impl RegistryService {
                 None => Err(CertError::WrongProof),
             };
         }
-        if self.0.rules.loaded_registers && request.loaded_key == key.spki() {
+        if self.0.rules.get().loaded_registers && request.loaded_key == key.spki() {
             return Ok(true);
         }
-        if self.0.rules.require_possession { Err(CertError::NotProven) } else { Ok(false) }
+        if self.0.rules.get().require_possession { Err(CertError::NotProven) } else { Ok(false) }
     }
 
     async fn withdraw(&self, request: RevokeRequest, record: &mut Record) -> Result<RevokeReply, CertError> {

@@ -113,7 +113,7 @@ impl StoreService {
         if !assertion::is_user(&entry.user) {
             return Err(CertError::Malformed("the user's name cannot be one"));
         }
-        if entry.user == "root" && !self.0.rules.registrations.for_root {
+        if entry.user == "root" && !self.0.rules.get().registrations.for_root {
             return Err(crate::rights::Denied::Root.into());
         }
         check_texts(&entry.nickname, &entry.email)?;

@@ -95,7 +95,7 @@ pub fn config(directory: &Path, tables: &str) -> Config {
 pub struct Fixture {
     pub directory: tempfile::TempDir,
     pub authd: Authd,
-    control: Control,
+    control: Control<Config>,
     serving: JoinHandle<()>,
 }
 
@@ -108,7 +108,7 @@ pub async fn start(tables: &str) -> Fixture {
     Fixture { directory, authd, control, serving }
 }
 
-pub async fn serve_in(directory: &Path, tables: &str, watch: Watch) -> (Control, JoinHandle<()>) {
+pub async fn serve_in(directory: &Path, tables: &str, watch: Watch) -> (Control<Config>, JoinHandle<()>) {
     let config = config(directory, tables);
     let own = Identity::current();
     let patience = Instant::now() + PATIENCE;

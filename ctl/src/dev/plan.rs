@@ -14,6 +14,10 @@ use crate::{
 /// is somewhat longer than the final one.
 const SOCKET_PATH_MAX: usize = 107 - 24;
 
+/// A service ends when its stdin does, of which we hold the other end: not even `kill -9` of this
+/// process leaves one behind.
+const STOP_AT_EOF: &str = "--stop-at-eof";
+
 /// The services, in the order in which they start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
@@ -211,11 +215,13 @@ impl Plan {
                 let mut arguments = vec!["--listen".into(), self.layout.pam_socket().into_os_string()];
                 arguments.extend(["--socket-owner".into(), authd.clone(), "--allow-uid".into(), authd]);
                 arguments.extend(["--worker".into(), self.programs.worker.clone().into_os_string()]);
+                arguments.push(STOP_AT_EOF.into());
                 arguments
             }
             Service::Certd | Service::Authd | Service::Gateway => {
                 vec![
                     "--foreground".into(),
+                    STOP_AT_EOF.into(),
                     "--config-file".into(),
                     self.layout.config(service).into_os_string(),
                 ]
@@ -259,14 +265,14 @@ pub(super) mod tests {
         assert_eq!(
             arguments,
             "--listen /run/doorward-dev-x/run/pam/pam.sock --socket-owner 61200 --allow-uid 61200 \
-             --worker /programs/worker"
+             --worker /programs/worker --stop-at-eof"
         );
     }
 
     #[test]
     fn the_others_stay_in_the_foreground_with_a_file_of_their_own() {
         let arguments = plan().arguments(Service::Gateway).join(std::ffi::OsStr::new(" "));
-        assert_eq!(arguments, "--foreground --config-file /run/doorward-dev-x/gateway.toml");
+        assert_eq!(arguments, "--foreground --stop-at-eof --config-file /run/doorward-dev-x/gateway.toml");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use nix::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::UnixDatagram,
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     task::JoinHandle,
     time::timeout,
 };
@@ -43,6 +43,8 @@ pub(super) struct Process {
     pub(super) service: Service,
     pub(super) pid: u32,
     child: Child,
+    /// The other end of its stdin, see `--stop-at-eof`. Not left in `child`, which closes it to wait.
+    _alive: ChildStdin,
     notify: UnixDatagram,
     tail: Arc<Mutex<VecDeque<u8>>>,
     /// Copies the log; nothing once it was waited for.
@@ -68,7 +70,7 @@ impl Process {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("NOTIFY_SOCKET", &socket)
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // Ctrl-C is for us: the services are ended in order.
@@ -77,12 +79,12 @@ impl Process {
             .spawn()
             .map_err(failed)?;
         let tail = Arc::new(Mutex::new(VecDeque::new()));
-        let (pid, stderr) = match (child.id(), child.stderr.take()) {
-            (Some(pid), Some(stderr)) => (pid, stderr),
+        let (pid, alive, stderr) = match (child.id(), child.stdin.take(), child.stderr.take()) {
+            (Some(pid), Some(alive), Some(stderr)) => (pid, alive, stderr),
             _ => return Err(failed(std::io::Error::other("it has no number"))),
         };
         let log = tokio::spawn(log.keep(stderr, tail.clone()));
-        Ok(Self { service, pid, child, notify, tail, log: Some(log) })
+        Ok(Self { service, pid, child, _alive: alive, notify, tail, log: Some(log) })
     }
 
     /// Waits until the service says that it is ready.

@@ -165,7 +165,7 @@ fn fake_service() {
         std::process::exit(7);
     }
     note("start");
-    if let Some(file) = arguments.strip_prefix("--foreground --config-file ") {
+    if let Some(file) = arguments.strip_prefix("--foreground --stop-at-eof --config-file ") {
         let config: toml::Table = fs::read_to_string(file).unwrap().parse().unwrap();
         let state = Path::new(config["state_dir"].as_str().unwrap());
         assert_eq!(fs::metadata(state).unwrap().permissions().mode() & 0o7777, 0o700);
@@ -177,6 +177,13 @@ fn fake_service() {
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(arguments.contains("--stop-at-eof"), "{arguments}");
+    let diary = variable("FAKE_DIRECTORY");
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        fs::write(Path::new(&diary).join(format!("alone-{}", std::process::id())), "").unwrap();
+        std::process::exit(0);
+    });
     runtime.block_on(async {
         let kind = tokio::signal::unix::SignalKind::terminate();
         let mut terminate = tokio::signal::unix::signal(kind).unwrap();
@@ -213,6 +220,24 @@ fn everything_is_started_reported_stopped_in_reverse_and_taken_away() {
         assert_eq!(stage.diary(), [started, stopped].concat());
         assert_gone(&pids);
         stage.assert_clean();
+    }
+}
+
+#[test]
+fn kill_9_leaves_no_service_running() {
+    let stage = Stage::new();
+    let running = stage.start(&[]);
+    let pids = running.pids();
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.end().0, None);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    for pid in pids {
+        // It ends by itself; whoever inherited it reaps it.
+        let alone = stage.path("tmp").join(format!("alone-{pid}"));
+        while !alone.exists() {
+            assert!(std::time::Instant::now() < until, "{pid} runs on");
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! The server's certificate: the configured one, or an own one made at the first start.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use doorward_launch::{Identity, StartError, file};
+use doorward_launch::{
+    Identity, StartError,
+    file::{self, FileError},
+};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -30,6 +33,8 @@ pub struct Pem {
     pub certificate: Vec<u8>,
     /// Its key.
     pub key: Zeroizing<Vec<u8>>,
+    certificate_path: PathBuf,
+    key_path: PathBuf,
 }
 
 impl std::fmt::Debug for Pem {
@@ -45,11 +50,39 @@ pub struct Served {
     /// `SHA256:` and the base64 of the SHA-256 of the public key (SPKI, DER).
     pub fingerprint: String,
     pub(super) key_hash: [u8; 32],
+    not_before: i64,
+    not_after: i64,
 }
 
-/// Reads the configured files.
-pub fn read(certificate: &Path, key: &Path) -> Result<Pem, StartError> {
-    Ok(Pem { certificate: file::read_public(certificate)?, key: file::read_key(key)? })
+/// Certificates with less than this left are worth a word.
+const SOON: i64 = 14 * 24 * 60 * 60;
+
+impl Served {
+    /// What an operator should know about its dates, if anything. A client refuses what is out of date,
+    /// so it can be served.
+    pub fn complaint(&self, now: SystemTime) -> Option<&'static str> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        match () {
+            () if now < self.not_before => Some("the TLS certificate is not valid yet: look at the clock"),
+            () if now >= self.not_after => Some("the TLS certificate has expired: renew it"),
+            () if self.not_after - now < SOON => Some("the TLS certificate expires in less than 14 days"),
+            () => None,
+        }
+    }
+}
+
+/// Reads the configured files, which may be links.
+///
+/// # Errors
+/// When they cannot be read or must not be used; says how to mend it.
+pub fn read(certificate: &Path, key: &Path) -> Result<Pem, FileError> {
+    Ok(Pem {
+        certificate: file::read_linked_public(certificate)?,
+        key: file::read_linked_key(key)?,
+        certificate_path: certificate.to_owned(),
+        key_path: key.to_owned(),
+    })
 }
 
 /// The own certificate from the state directory, made if there is none. Called as the service's own
@@ -80,7 +113,8 @@ pub fn own(state: &Path, hostname: &str) -> Result<Pem, StartError> {
         Err(error) if error.is_missing() => make(&certificate_path, &pair, hostname).map_err(failed)??,
         Err(error) => return Err(error.into()),
     };
-    Ok(Pem { certificate, key: Zeroizing::new(pair.serialize_pem().into_bytes()) })
+    let key = Zeroizing::new(pair.serialize_pem().into_bytes());
+    Ok(Pem { certificate, key, certificate_path, key_path })
 }
 
 fn make(path: &Path, pair: &KeyPair, hostname: &str) -> Result<Result<Vec<u8>, StartError>, rcgen::Error> {
@@ -109,23 +143,30 @@ fn still_good(pem: &[u8], pair: &KeyPair) -> bool {
 }
 
 /// Checks that key and certificate belong together.
+///
+/// # Errors
+/// Says which file is wrong, and how to mend it.
 pub fn load(pem: &Pem) -> Result<Served, StartError> {
-    let failed = |error: rustls::pki_types::pem::Error| {
-        StartError::failed("the TLS certificate or key is no PEM", error)
-    };
-    let chain =
-        CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem.key).map_err(failed)?;
-    let leaf = chain
-        .first()
-        .ok_or_else(|| StartError::failed("the TLS certificate", "there is none in the file"))?;
+    let (certificate, key) = (pem.certificate_path.display(), pem.key_path.display());
+    let no_certificate = || format!("{certificate} holds no PEM certificate: name the file of the chain");
+    let chain = CertificateDer::pem_slice_iter(&pem.certificate)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| StartError::failed(no_certificate(), error))?;
+    let leaf = chain.first().ok_or_else(|| StartError::failed(no_certificate(), "it has no such block"))?;
     let (_, parsed) = parse_x509_certificate(leaf)
-        .map_err(|error| StartError::failed("the TLS certificate cannot be read", error.to_string()))?;
+        .map_err(|error| StartError::failed(no_certificate(), error.to_string()))?;
     let key_hash = <[u8; 32]>::try_from(digest(&SHA256, parsed.public_key().raw).as_ref())
         .expect("SHA-256 has 32 bytes");
     let fingerprint = format!("SHA256:{}", STANDARD.encode(key_hash));
+    let (not_before, not_after) =
+        (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    let private = PrivateKeyDer::from_pem_slice(&pem.key)
+        .map_err(|error| StartError::failed(format!("{key} holds no PEM private key"), error))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let certified = CertifiedKey::from_der(chain, key, &provider)
-        .map_err(|error| StartError::failed("the TLS certificate and key cannot be used", error))?;
-    Ok(Served { certified: Arc::new(certified), fingerprint, key_hash })
+    let certified = CertifiedKey::from_der(chain, private, &provider).map_err(|error| {
+        let what =
+            format!("{key} is not the key of {certificate}, or no key for TLS: name those of one pair");
+        StartError::failed(what, error)
+    })?;
+    Ok(Served { certified: Arc::new(certified), fingerprint, key_hash, not_before, not_after })
 }

@@ -96,6 +96,25 @@ pub struct Client {
     pub _place: Permit,
 }
 
+impl Shared {
+    /// The same with other rules, sizes and durations, for the connections to come.
+    #[must_use]
+    pub fn renewed(&self, rules: Rules, limits: Limits, timers: Timers) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            hub: self.hub.clone(),
+            router: self.router.clone(),
+            rules,
+            limits,
+            timers,
+            newcomers: self.newcomers.clone(),
+            plain: self.plain.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
 impl Client {
     fn origin(&self) -> Origin {
         let uid = match self.source {
@@ -110,7 +129,7 @@ impl Client {
 #[derive(Debug)]
 pub enum Accepted {
     /// Speaks TLS.
-    Tcp(TcpStream, Tls),
+    Tcp(TcpStream, Arc<Tls>),
     /// Does not.
     Unix(UnixStream),
 }

@@ -18,8 +18,9 @@ use self::client::Anybody;
 use super::certificate::Served;
 use crate::call::{ClientCertificate, ServerKey};
 
-/// Makes TLS of TCP.
-#[derive(Clone)]
+/// Makes TLS of TCP, with one certificate for as long as it lives. A new certificate gets a new one of
+/// these, its resumable sessions and its key's hash with it: a connection never has the handshake of one
+/// key and, in what a client signs for it, the hash of another.
 pub struct Tls {
     acceptor: TlsAcceptor,
     server_key: [u8; 32],

@@ -53,7 +53,7 @@ pub(crate) struct Gateway {
     pub(crate) tls: SocketAddr,
     pub(crate) fingerprint: String,
     pub(crate) hub: Hub,
-    control: Control,
+    control: Control<Config>,
     task: JoinHandle<Result<(), doorward_launch::StartError>>,
 }
 

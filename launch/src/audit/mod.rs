@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::file::FileError;
@@ -28,7 +28,7 @@ use record::Stamp;
 pub use record::{Event, FIELDS, LINE_MAX, Record};
 
 /// The `[audit]` table of a daemon's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The file; absent: `audit.jsonl` in the state directory; empty: nothing is recorded.

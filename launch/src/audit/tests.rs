@@ -95,7 +95,7 @@ proptest! {
     ) {
         let text = String::from_utf8_lossy(&bytes);
         let fields = read(&full(&text).line(&stamp()));
-        let cut = fields.get("cut").is_some();
+        let cut = fields.contains_key("cut");
         for key in ["user", "method", "reported_source", "connection", "session", "dialect", "key", "by"] {
             let back = word(&fields, key);
             match back.strip_suffix('\u{2026}') {

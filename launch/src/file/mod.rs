@@ -3,13 +3,15 @@
 //! A file that somebody else can write is that somebody's configuration, so it is refused, with the
 //! command that mends it.
 
+mod way;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, open, openat, renameat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, renameat, unlinkat,
 };
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -41,6 +43,9 @@ pub enum FileError {
     /// Whoever can write the link chooses the file.
     #[error("{} is a symbolic link: name the file itself", .0.display())]
     Symlink(PathBuf),
+    /// A log that is also something else.
+    #[error("{path} has further names (hard links): remove {path}", path = .0.display())]
+    Linked(PathBuf),
     /// A directory, device, pipe or socket.
     #[error("{} is not a regular file", .0.display())]
     NotRegular(PathBuf),
@@ -97,32 +102,65 @@ enum Secrecy {
     Secret,
 }
 
+/// Whether the last part of a path may be a link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Refused,
+    /// Every directory on the way is looked at instead.
+    Followed,
+}
+
 /// Reads a configuration file.
 pub fn read_config(path: &Path) -> Result<String, FileError> {
-    let bytes = read(path, CONFIG_LIMIT, Secrecy::Public, None)?;
+    let bytes = read(path, CONFIG_LIMIT, Secrecy::Public, None, Links::Refused)?;
     String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
 }
 
-/// Reads a file that is no secret but must be unchanged: a certificate, a public key.
+/// Reads a file that is no secret but must be unchanged: a public key.
 pub fn read_public(path: &Path) -> Result<Vec<u8>, FileError> {
-    read(path, KEY_LIMIT, Secrecy::Public, None)
+    read(path, KEY_LIMIT, Secrecy::Public, None, Links::Refused)
 }
 
 /// The same of a file that may also be another service's, because it is that service's own word: its
 /// public key, say.
 pub fn read_public_of(path: &Path, service: u32) -> Result<Vec<u8>, FileError> {
-    read(path, KEY_LIMIT, Secrecy::Public, Some(service))
+    read(path, KEY_LIMIT, Secrecy::Public, Some(service), Links::Refused)
 }
 
 /// Reads a secret key. Its group may read it (a group of key readers is common), others may not.
 pub fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    read(path, KEY_LIMIT, Secrecy::Secret, None).map(Zeroizing::new)
+    read(path, KEY_LIMIT, Secrecy::Secret, None, Links::Refused).map(Zeroizing::new)
 }
 
-fn read(path: &Path, limit: usize, secrecy: Secrecy, service: Option<u32>) -> Result<Vec<u8>, FileError> {
+/// The same as [`read_public`] for a file that a tool replaces through symbolic links, as those for
+/// certificates do: each link and each directory on the way must be root's or our own, and nobody else may
+/// be able to put something in its place.
+pub fn read_linked_public(path: &Path) -> Result<Vec<u8>, FileError> {
+    read(path, KEY_LIMIT, Secrecy::Public, None, Links::Followed)
+}
+
+/// The same as [`read_key`] with links, like [`read_linked_public`].
+pub fn read_linked_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read(path, KEY_LIMIT, Secrecy::Secret, None, Links::Followed).map(Zeroizing::new)
+}
+
+fn read(
+    path: &Path,
+    limit: usize,
+    secrecy: Secrecy,
+    service: Option<u32>,
+    links: Links,
+) -> Result<Vec<u8>, FileError> {
     // NONBLOCK: opening a named pipe must not wait for somebody to write to it.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match open(path, flags, Mode::empty()) {
+    let opened = match links {
+        Links::Refused => open(path, flags, Mode::empty()),
+        Links::Followed => {
+            let end = way::walk(path)?;
+            openat(&end.directory, &end.name, flags, Mode::empty())
+        }
+    };
+    let file = match opened {
         Ok(file) => file,
         // FreeBSD says EMLINK where Linux says ELOOP.
         Err(Errno::LOOP | Errno::MLINK) => return Err(FileError::Symlink(path.to_owned())),
@@ -140,8 +178,8 @@ fn read(path: &Path, limit: usize, secrecy: Secrecy, service: Option<u32>) -> Re
     Ok(std::mem::take(&mut *bytes))
 }
 
-/// What was opened, not what the path names by now.
-fn examine(file: impl AsFd, path: &Path, secrecy: Secrecy, service: Option<u32>) -> Result<(), FileError> {
+/// What was opened, not what the path names by now. It may also be `service`'s, if one is named.
+fn examine(file: impl AsFd, path: &Path, secrecy: Secrecy, service: Option<u32>) -> Result<Stat, FileError> {
     let stat = fstat(file).map_err(failed(path, "cannot examine"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(FileError::NotRegular(path.to_owned()));
@@ -157,7 +195,7 @@ fn examine(file: impl AsFd, path: &Path, secrecy: Secrecy, service: Option<u32>)
     if secrecy == Secrecy::Secret && mode.intersects(Mode::ROTH | Mode::XOTH) {
         return Err(FileError::Readable(path.to_owned()));
     }
-    Ok(())
+    Ok(stat)
 }
 
 /// Writes a file that everybody may read (0644), whole or not at all; an older one is replaced.
@@ -207,30 +245,43 @@ pub(crate) fn temporary_name(name: &std::ffi::OsStr) -> std::ffi::OsString {
     temporary
 }
 
-/// Opens the log: appended to, never truncated, made with mode 0600.
-pub(crate) fn open_log(path: &Path) -> Result<File, FileError> {
-    let file = open_appended(path, OFlags::WRONLY)?;
-    examine(&file, path, Secrecy::Public, None)?;
+/// Opens the log: appended to, never truncated, made with mode 0600 for the service that opens it again
+/// when it is not root any more.
+pub(crate) fn open_log(path: &Path, service: &Identity) -> Result<File, FileError> {
+    let file = match open_appended(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL) {
+        Ok(file) => {
+            if Identity::current().uid != service.uid {
+                fchown(&file, Some(Uid::from_raw(service.uid)), Some(Gid::from_raw(service.gid)))
+                    .map_err(failed(path, "cannot give the log to the service"))?;
+            }
+            file
+        }
+        Err(FileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            open_appended(path, OFlags::WRONLY)?
+        }
+        Err(error) => return Err(error),
+    };
+    let stat = examine(&file, path, Secrecy::Public, Some(service.uid))?;
+    // The directory may be the service's: another name of the file would be a file of root's that the
+    // service has root write to.
+    if stat.st_nlink != 1 {
+        return Err(FileError::Linked(path.to_owned()));
+    }
     Ok(file)
 }
 
 /// Opens the audit records: as the log, but who logs in is not for everybody to read.
 pub(crate) fn open_audit(path: &Path) -> Result<File, FileError> {
-    let file = open_appended(path, OFlags::RDWR)?;
+    let file = open_appended(path, OFlags::RDWR | OFlags::CREATE)?;
     match examine(&file, path, Secrecy::Secret, None) {
         Err(FileError::Readable(path)) => Err(FileError::Exposed(path)),
-        examined => examined.map(|()| file),
+        examined => examined.map(|_| file),
     }
 }
 
 fn open_appended(path: &Path, access: OFlags) -> Result<File, FileError> {
-    let flags = access
-        | OFlags::APPEND
-        | OFlags::CREATE
-        | OFlags::NOFOLLOW
-        | OFlags::CLOEXEC
-        | OFlags::NONBLOCK
-        | OFlags::NOCTTY;
+    let flags =
+        access | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     match open(path, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => Ok(file.into()),
         Err(Errno::LOOP | Errno::MLINK) => Err(FileError::Symlink(path.to_owned())),

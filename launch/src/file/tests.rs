@@ -94,8 +94,8 @@ fn what_is_no_regular_file_is_refused_at_once() {
     let made = rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
     made.expect("a pipe");
     assert!(matches!(read_config(&pipe), Err(FileError::NotRegular(_))));
-    assert!(matches!(open_log(&pipe), Err(FileError::NotRegular(_))));
-    assert!(matches!(open_log(&link), Err(FileError::Symlink(_))));
+    assert!(matches!(open_log(&pipe, &Identity::current()), Err(FileError::NotRegular(_))));
+    assert!(matches!(open_log(&link, &Identity::current()), Err(FileError::Symlink(_))));
 }
 
 #[test]
@@ -190,12 +190,12 @@ fn a_log_is_appended_to() {
     let directory = directory();
     let path = directory.path().join("log");
     for line in ["one\n", "two\n"] {
-        open_log(&path).expect("opened").write_all(line.as_bytes()).expect("written");
+        open_log(&path, &Identity::current()).expect("opened").write_all(line.as_bytes()).expect("written");
     }
     assert_eq!(std::fs::read_to_string(&path).expect("read"), "one\ntwo\n");
     assert_eq!(mode(&path), 0o600);
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o622)).expect("set");
-    assert!(matches!(open_log(&path), Err(FileError::Writable(_))));
+    assert!(matches!(open_log(&path, &Identity::current()), Err(FileError::Writable(_))));
 }
 
 #[test]

@@ -13,14 +13,14 @@ pub(crate) mod time;
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use line::printable;
-pub(crate) use sink::init;
+pub(crate) use sink::{init, reopen, set_level};
 pub use sparingly::Sparingly;
 
 /// The `[log]` table of a daemon's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The least important level that is logged.
@@ -30,7 +30,9 @@ pub struct Settings {
 }
 
 /// How important an event is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Somebody must look now: see [`critical!`](crate::critical).

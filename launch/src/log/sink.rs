@@ -4,6 +4,9 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
@@ -15,35 +18,59 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::line::Line;
 use super::{Level, Settings, time};
-use crate::StartError;
-use crate::file::open_log;
+use crate::file::{FileError, open_log};
+use crate::{Identity, StartError};
 
 /// More of a value than any line shows is not even formatted.
 const VALUE_LIMIT: usize = 1024;
 
 pub(super) enum Out {
     Stderr,
-    File(File),
+    File(LogFile),
     #[cfg(test)]
     Memory(std::sync::Arc<std::sync::Mutex<Vec<u8>>>),
 }
 
+/// A file that is opened anew when the old one was moved away.
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: RwLock<File>,
+    service: Identity,
+}
+
 pub(super) struct Sink {
     pub(super) name: &'static str,
-    pub(super) level: Level,
+    pub(super) level: AtomicU8,
     pub(super) out: Out,
 }
 
+/// The sink of this process, once there is one.
+static SINK: OnceLock<Arc<Sink>> = OnceLock::new();
+
+/// The layer around the sink of this process.
+struct Installed(Arc<Sink>);
+
 /// Sends every event of this process to where the settings say. Opens the file, so it must run
-/// before privileges are dropped.
-pub(crate) fn init(name: &'static str, settings: &Settings, level: Option<Level>) -> Result<(), StartError> {
+/// before privileges are dropped; the file is `service`'s, which opens it again later.
+pub(crate) fn init(
+    name: &'static str,
+    settings: &Settings,
+    level: Option<Level>,
+    service: &Identity,
+) -> Result<(), StartError> {
     let out = match &settings.file {
-        Some(path) => Out::File(open_log(path)?),
+        Some(path) => {
+            let file = RwLock::new(open_log(path, service)?);
+            Out::File(LogFile { path: path.clone(), file, service: *service })
+        }
         None => Out::Stderr,
     };
-    let sink = Sink { name, level: level.unwrap_or(settings.level), out };
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(sink))
-        .map_err(|error| StartError::failed("cannot set up the log", error))?;
+    let sink = Arc::new(Sink { name, level: AtomicU8::new(level.unwrap_or(settings.level) as u8), out });
+    tracing::subscriber::set_global_default(
+        tracing_subscriber::registry().with(Installed(Arc::clone(&sink))),
+    )
+    .map_err(|error| StartError::failed("cannot set up the log", error))?;
+    let _ = SINK.set(sink);
     std::panic::set_hook(Box::new(|panic| {
         // The text of a panic may be made from a peer's input or a secret; a literal is not.
         let text = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("");
@@ -53,9 +80,38 @@ pub(crate) fn init(name: &'static str, settings: &Settings, level: Option<Level>
     Ok(())
 }
 
+/// Opens the log file by its name again: the old one may have been moved away. On an error the old one
+/// is still written.
+pub(crate) fn reopen() -> Result<(), FileError> {
+    if let Some(Sink { out: Out::File(log), .. }) = SINK.get().map(AsRef::as_ref) {
+        let next = open_log(&log.path, &log.service)?;
+        *log.file.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+    Ok(())
+}
+
+/// From now on this level is logged.
+pub(crate) fn set_level(level: Level) {
+    if let Some(sink) = SINK.get()
+        && sink.level.swap(level as u8, Ordering::Relaxed) != level as u8
+    {
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
 impl Sink {
+    fn level(&self) -> Level {
+        match self.level.load(Ordering::Relaxed) {
+            0 => Level::Critical,
+            1 => Level::Error,
+            2 => Level::Warning,
+            3 => Level::Info,
+            _ => Level::Debug,
+        }
+    }
+
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let least = match self.level {
+        let least = match self.level() {
             Level::Critical | Level::Error => tracing::Level::ERROR,
             Level::Warning => tracing::Level::WARN,
             Level::Info => tracing::Level::INFO,
@@ -73,7 +129,10 @@ impl Sink {
         // leaves nobody to tell.
         let _ = match &self.out {
             Out::Stderr => std::io::stderr().lock().write_all(line.as_bytes()),
-            Out::File(file) => (&*file).write_all(line.as_bytes()),
+            Out::File(log) => {
+                let file = log.file.read().unwrap_or_else(PoisonError::into_inner);
+                (&*file).write_all(line.as_bytes())
+            }
             #[cfg(test)]
             Out::Memory(lines) => lines.lock().expect("no test panics with it").write_all(line.as_bytes()),
         };
@@ -90,7 +149,7 @@ impl<S: Subscriber> Layer<S> for Sink {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.level {
+        Some(match self.level() {
             Level::Critical | Level::Error => LevelFilter::ERROR,
             Level::Warning => LevelFilter::WARN,
             Level::Info => LevelFilter::INFO,
@@ -108,7 +167,7 @@ impl<S: Subscriber> Layer<S> for Sink {
             tracing::Level::INFO => Level::Info,
             _ => Level::Debug,
         };
-        if level > self.level {
+        if level > self.level() {
             return;
         }
         let mut line = Line::new();
@@ -121,6 +180,24 @@ impl<S: Subscriber> Layer<S> for Sink {
             line.field(key, value);
         }
         self.write(&line.finish());
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Installed {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        Layer::<S>::register_callsite(&*self.0, metadata)
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
+        Layer::<S>::enabled(&*self.0, metadata, context)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Layer::<S>::max_level_hint(&*self.0)
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        Layer::<S>::on_event(&*self.0, event, context);
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Level, Settings, line, printable};
 /// What is logged by `act`, at this level.
 fn logged(level: Level, act: impl FnOnce()) -> String {
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let sink = Sink { name: "doorward-test", level, out: Out::Memory(lines.clone()) };
+    let sink = Sink { name: "doorward-test", level: (level as u8).into(), out: Out::Memory(lines.clone()) };
     tracing::subscriber::with_default(tracing_subscriber::registry().with(sink), act);
     let bytes = lines.lock().expect("no panic").clone();
     String::from_utf8(bytes).expect("text")

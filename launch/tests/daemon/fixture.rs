@@ -1,12 +1,13 @@
 //! The daemon under test.
 
 use std::io::Write;
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use doorward_launch::socket::{Bound, Sockets};
-use doorward_launch::{Confinement, Control, Daemon, Identity, Misconfigured, StartError, log, sandbox};
-use serde::Deserialize;
+use doorward_launch::{
+    Confinement, Control, Daemon, Identity, Keys, Misconfigured, StartError, Takes, log, sandbox,
+};
+use serde::{Deserialize, Serialize};
 
 #[cfg(target_os = "linux")]
 use crate::attempts::attempt;
@@ -14,7 +15,7 @@ use crate::attempts::attempt;
 /// Does little, and fails in every way on demand.
 pub(crate) struct Fixture;
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     user: Option<String>,
@@ -26,9 +27,10 @@ pub(crate) struct Config {
     /// What whoever has taken it over tries, at each connection.
     attempts: Vec<String>,
     fault: Fault,
+    colour: String,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Fault {
     check: bool,
@@ -36,6 +38,7 @@ struct Fault {
     serve: bool,
     panic: bool,
     end: bool,
+    reload: bool,
 }
 
 impl Daemon for Fixture {
@@ -43,6 +46,12 @@ impl Daemon for Fixture {
     const CONFIG_PATH: &'static str = "/nonexistent/doorward/fixture.toml";
     type Config = Config;
     type Parts = Bound;
+    const KEYS: Keys = &[
+        ("log.level", Takes::Reload),
+        ("colour", Takes::Reload),
+        ("fault.reload", Takes::Reload),
+        ("socket", Takes::Restart),
+    ];
 
     fn user(config: &Config) -> Option<&str> {
         config.user.as_deref()
@@ -71,7 +80,7 @@ impl Daemon for Fixture {
         }
     }
 
-    async fn serve(config: Config, parts: Bound, control: Control) -> Result<(), StartError> {
+    async fn serve(config: Config, parts: Bound, control: Control<Config>) -> Result<(), StartError> {
         if config.fault.serve {
             return Err(StartError::failed("cannot serve", "it is broken"));
         }
@@ -81,7 +90,7 @@ impl Daemon for Fixture {
         }
         let listener = tokio::net::UnixListener::from_std(parts.listen_unix(16)?);
         let listener = listener.map_err(|error| StartError::failed("cannot listen", error))?;
-        let mut reloads = control.reload();
+        let mut reloads = control.reloads();
         control.ready();
         control.ready();
         if config.fault.end {
@@ -91,10 +100,13 @@ impl Daemon for Fixture {
         loop {
             tokio::select! {
                 () = control.shutdown.cancelled() => return Ok(()),
-                changed = reloads.changed() => {
-                    assert!(changed.is_ok());
-                    tracing::info!(target: "doorward_fixture", count = *reloads.borrow_and_update(), "reload");
-                    doorward_tell("RELOADED");
+                reload = reloads.next() => {
+                    if reload.config.fault.reload {
+                        reload.done(Err(Misconfigured::at("fault.reload", "cannot be taken over").into()));
+                        continue;
+                    }
+                    tracing::info!(target: "doorward_fixture", colour = reload.config.colour, "taken over");
+                    reload.done(Ok(()));
                 }
                 accepted = listener.accept() => {
                     let (stream, _) = accepted.map_err(|error| StartError::failed("cannot accept", error))?;
@@ -113,10 +125,4 @@ impl Daemon for Fixture {
             }
         }
     }
-}
-
-/// Tells the test that something happened, by the way that the daemon has anyway.
-fn doorward_tell(word: &str) {
-    let path = std::env::var_os("NOTIFY_SOCKET").expect("a test");
-    UnixDatagram::unbound().expect("a socket").send_to(word.as_bytes(), path).expect("told");
 }

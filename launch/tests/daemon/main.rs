@@ -13,6 +13,7 @@ mod attempts;
 mod confined;
 mod fixture;
 mod place;
+mod reload;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -34,8 +35,15 @@ const TESTS: &[(&str, fn())] = &[
     ("a_configuration_that_others_can_write_is_refused", writable_configuration),
     ("a_named_configuration_must_exist", missing_configuration),
     ("without_a_log_file_it_stays_in_the_foreground_or_not_at_all", background_needs_a_log),
-    ("it_is_ready_reloads_and_stops_on_request", foreground),
+    ("it_is_ready_and_stops_on_request", foreground),
     ("interrupt_stops_it_too", interrupt),
+    ("a_hangup_takes_over_what_can_be_and_tells_the_rest", reload::takes_over),
+    ("a_broken_file_changes_nothing_and_is_told_with_its_line", reload::broken_file),
+    ("many_hangups_and_one_during_the_start_are_safe", reload::many_hangups),
+    ("a_hangup_opens_the_log_anew", reload::log_file),
+    ("a_hangup_during_the_stop_is_safe", reload::during_the_stop),
+    ("it_stops_when_its_stdin_ends", stops_at_eof),
+    ("the_configuration_in_effect_is_shown", shows_config),
     ("it_goes_into_the_background_once_it_is_ready", background),
     ("what_fails_in_the_background_is_told_in_the_foreground", background_fails),
     ("a_service_that_fails_breaks_or_ends_exits_with_1", faults),
@@ -177,17 +185,12 @@ fn foreground() {
     let place = Place::new();
     place.configure("");
     let daemon = place.start(&[]);
-    for _ in 0..2 {
-        daemon.signal(Signal::HUP);
-        assert_eq!(place.told(), "RELOADED");
-    }
     daemon.signal(Signal::TERM);
     assert_eq!(place.told(), "STOPPING=1\n");
     let (code, log) = daemon.end();
     assert_eq!(code, Some(0), "{log}");
     // One event, one line, and the ready state told once.
     assert!(log.contains(" info doorward-fixture: serving fault=\"line\\u{a}break\"\n"), "{log}");
-    assert!(log.contains("reload count=1\n") && log.contains("reload count=2\n"), "{log}");
     assert!(log.lines().all(|line| line.contains(" doorward-fixture: ")), "{log}");
 }
 
@@ -353,4 +356,24 @@ fn root_is_given_up() {
     assert!(threads > 1);
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().0, Some(0));
+}
+
+fn stops_at_eof() {
+    let place = Place::new();
+    place.configure("");
+    let mut daemon = place.start_with(&["--stop-at-eof"], std::process::Stdio::piped());
+    // The holder of the other end dies: the kernel closes it.
+    drop(daemon.stdin());
+    assert_eq!(place.told(), "STOPPING=1\n");
+    let (code, log) = daemon.end();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+fn shows_config() {
+    let place = Place::new();
+    let path = place.write("colour = \"red\"\n");
+    let (code, stdout, stderr) = place.run(&["--show-config", "-c", text(&path)]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("\"colour\": \"red\"") && stdout.contains("\"level\": \"info\""), "{stdout}");
+    assert!(!place.path("socket").exists());
 }

@@ -77,18 +77,37 @@ impl Place {
 
     /// Starts in the foreground and waits until it is ready.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        self.start_with(arguments, Stdio::null())
+    }
+
+    pub(crate) fn start_with(&self, arguments: &[&str], stdin: Stdio) -> Running {
+        let running = self.spawn(arguments, stdin);
+        assert_eq!(self.told(), "READY=1\n");
+        running
+    }
+
+    /// Starts it and does not wait.
+    pub(crate) fn spawn(&self, arguments: &[&str], stdin: Stdio) -> Running {
         let config = self.path("fixture.toml");
         let mut all = vec!["-f", "-c", config.to_str().expect("text")];
         all.extend(arguments);
-        self.start_command(self.command(&all))
+        let mut command = self.command(&all);
+        command.stdin(stdin);
+        Running(Some(command.spawn().expect("started")))
     }
 
     /// Starts it, whatever the command is, and waits until it is ready.
     pub(crate) fn start_command(&self, mut command: Command) -> Running {
-        let child = command.spawn().expect("started");
-        let running = Running(Some(child));
+        let running = Running(Some(command.spawn().expect("started")));
         assert_eq!(self.told(), "READY=1\n");
         running
+    }
+
+    /// Waits until the daemon tells its manager that a reload is over.
+    pub(crate) fn reloaded(&self) {
+        let told = self.told();
+        assert!(told.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{told}");
+        assert_eq!(self.told(), "READY=1\n");
     }
 
     /// The next thing that the daemon tells its manager.
@@ -129,6 +148,26 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let child = self.0.as_ref().expect("running");
         kill_process(Pid::from_child(child), signal).expect("sent");
+    }
+
+    /// Waits until it is its own program and holds hangups back, which is the first thing that it does,
+    /// or has got so far that it handles them.
+    pub(crate) fn await_own_signals(&self) {
+        let path = format!("/proc/{}/status", self.0.as_ref().expect("running").id());
+        loop {
+            let status = Status(std::fs::read_to_string(&path).expect("it runs"));
+            // Bit 0 is signal 1.
+            let has = |line| u64::from_str_radix(&status.line(line), 16).is_ok_and(|set| set & 1 == 1);
+            if has("SigBlk") || has("SigCgt") {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Its stdin, if that is a pipe.
+    pub(crate) fn stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.0.as_mut().and_then(|child| child.stdin.take())
     }
 
     /// Waits for its end: exit code and log.

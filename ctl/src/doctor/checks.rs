@@ -1,0 +1,550 @@
+//! What is wrong with what was seen, and the command that mends it. Pure.
+
+use std::path::{Path, PathBuf};
+
+use super::facts::{Facts, File, Ids, Kind};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Grade {
+    /// Something does not work, or is open to somebody who should not have it.
+    Error,
+    /// Something works and will not for long, or not as well as it could.
+    Warning,
+    /// It could not be looked at.
+    Unseen,
+}
+
+impl Grade {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
+/// One thing that somebody has to mend, or look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) grade: Grade,
+    /// A path, or the name of what it is about.
+    pub(super) place: String,
+    pub(super) what: String,
+    /// A command, or what to do.
+    pub(super) mend: String,
+}
+
+const DAY: i64 = 24 * 60 * 60;
+/// No doorward is older than this (2025-01-01): a clock that shows less is wrong.
+const BEGINNING: i64 = 1_735_689_600;
+/// Below this the stores of sessions and keys soon fail.
+const BYTES_LEAST: u64 = 64 << 20;
+const BYTES_FEW: u64 = 512 << 20;
+const FILES_LEAST: u64 = 1_000;
+
+/// Every check, in the order in which one would mend things.
+pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
+    let mut found = Found::default();
+    found.configurations(facts);
+    found.users(facts);
+    found.agreement(facts);
+    found.groups(facts);
+    found.pam(facts);
+    found.states(facts);
+    found.logs(facts);
+    found.sockets(facts);
+    found.certificate(facts);
+    found.clock(facts);
+    found.gateway(facts);
+    found.0
+}
+
+#[derive(Default)]
+struct Found(Vec<Finding>);
+
+impl Found {
+    fn add(&mut self, grade: Grade, place: impl ToString, what: impl Into<String>, mend: impl Into<String>) {
+        self.0.push(Finding { grade, place: place.to_string(), what: what.into(), mend: mend.into() });
+    }
+
+    fn error(&mut self, place: impl ToString, what: impl Into<String>, mend: impl Into<String>) {
+        self.add(Grade::Error, place, what, mend);
+    }
+
+    fn warning(&mut self, place: impl ToString, what: impl Into<String>, mend: impl Into<String>) {
+        self.add(Grade::Warning, place, what, mend);
+    }
+
+    fn unseen(&mut self, path: &Path, why: &str) {
+        self.add(Grade::Unseen, path.display(), why, "run `doorward doctor` as root");
+    }
+
+    fn configurations(&mut self, facts: &Facts) {
+        use super::facts::Service::{Authd, Certd, Gateway};
+        for (service, refused) in [
+            (Gateway, facts.gateway.as_ref().err()),
+            (Authd, facts.authd.as_ref().err()),
+            (Certd, facts.certd.as_ref().err()),
+        ] {
+            let path = facts.directory.join(service.file());
+            if let Some(why) = refused {
+                self.error(
+                    path.display(),
+                    why,
+                    format!("mend the file, then: {} --check-config", service.program()),
+                );
+            }
+            if let Some(File::There { uid, mode, .. }) = facts.files.get(&path) {
+                self.roots_alone(&path, *uid, *mode);
+            }
+        }
+        match facts.files.get(&facts.directory) {
+            Some(File::There { uid, mode, .. }) => self.roots_alone(&facts.directory, *uid, *mode),
+            Some(File::Hidden(why)) => self.unseen(&facts.directory, why),
+            Some(File::Missing) | None => {}
+        }
+    }
+
+    /// What decides for root is root's, and nobody else writes it.
+    fn roots_alone(&mut self, path: &Path, uid: u32, mode: u32) {
+        let shown = path.display();
+        if uid != 0 {
+            self.error(
+                &shown,
+                format!("it belongs to uid {uid}, who can change it"),
+                format!("chown root {shown}"),
+            );
+        }
+        if mode & 0o022 != 0 {
+            self.error(
+                &shown,
+                format!("others can write it (mode {mode:04o})"),
+                format!("chmod go-w {shown}"),
+            );
+        }
+    }
+
+    fn users(&mut self, facts: &Facts) {
+        for (name, ids) in &facts.users {
+            match ids {
+                None => self.error(
+                    format!("user {name}"),
+                    "there is no such user",
+                    format!("useradd --system --no-create-home --shell /usr/sbin/nologin {name}"),
+                ),
+                Some(Ids { uid: 0, .. }) => self.error(
+                    format!("user {name}"),
+                    "a service must not run as root",
+                    "name a user of the service's own (`user` in its configuration)",
+                ),
+                Some(_) => {}
+            }
+        }
+        let services = facts.services();
+        for (index, (service, user, ..)) in services.iter().enumerate() {
+            for (other, second, ..) in services.iter().skip(index + 1) {
+                if let (Some(one), Some(two)) = (facts.ids(user), facts.ids(second))
+                    && one.uid == two.uid
+                {
+                    self.error(
+                        format!("user {user}"),
+                        format!(
+                            "{} and {} run as the same user: no separation",
+                            service.program(),
+                            other.program()
+                        ),
+                        "give each service a user of its own",
+                    );
+                }
+            }
+        }
+    }
+
+    /// What two files say of one thing is the same.
+    fn agreement(&mut self, facts: &Facts) {
+        let (Ok(gateway), Ok(authd)) = (&facts.gateway, &facts.authd) else { return };
+        let mut paths = vec![
+            (
+                "gateway.toml authd.socket",
+                &gateway.authd.socket,
+                "authd.toml socket.path",
+                &authd.socket.path,
+            ),
+            (
+                "gateway.toml authd.peer_socket",
+                &gateway.authd.peer_socket,
+                "authd.toml socket.peer_path",
+                &authd.socket.peer_path,
+            ),
+            (
+                "authd.toml peers.gateway_socket",
+                &authd.peers.gateway_socket,
+                "gateway.toml listen.unix",
+                &gateway.listen.unix,
+            ),
+        ];
+        let mut users = vec![
+            ("gateway.toml authd.user", &gateway.authd.user, "authd.toml user", &authd.user),
+            ("authd.toml peers.gateway", &authd.peers.gateway, "gateway.toml user", &gateway.user),
+        ];
+        let none = Path::new("");
+        if let Ok(certd) = &facts.certd {
+            if gateway.certd.socket != none {
+                paths.push((
+                    "gateway.toml certd.socket",
+                    &gateway.certd.socket,
+                    "certd.toml socket.path",
+                    &certd.socket.path,
+                ));
+                users.push(("gateway.toml certd.user", &gateway.certd.user, "certd.toml user", &certd.user));
+            }
+            if authd.certd.socket != none {
+                paths.push((
+                    "authd.toml certd.socket",
+                    &authd.certd.socket,
+                    "certd.toml socket.authd_path",
+                    &certd.socket.authd_path,
+                ));
+                users.push(("authd.toml certd.user", &authd.certd.user, "certd.toml user", &certd.user));
+            }
+            paths.push((
+                "certd.toml assertion.key",
+                &certd.assertion.key,
+                "authd.toml socket.assertion_key",
+                &authd.socket.assertion_key,
+            ));
+            users.push((
+                "certd.toml peers.gateway",
+                &certd.peers.gateway,
+                "gateway.toml user",
+                &gateway.user,
+            ));
+            users.push(("certd.toml peers.authd", &certd.peers.authd, "authd.toml user", &authd.user));
+        }
+        for (one, first, other, second) in paths {
+            if first != second {
+                let (first, second) = (first.display(), second.display());
+                self.error(one, format!("it is {first}, but {other} is {second}"), "make both the same");
+            }
+        }
+        for (one, first, other, second) in users {
+            let (known, same) = (facts.ids(first).zip(facts.ids(second)), first == second);
+            if !same && known.is_none_or(|(first, second)| first.uid != second.uid) {
+                self.error(one, format!("it is {first}, but {other} is {second}"), "make both the same");
+            }
+        }
+    }
+
+    fn groups(&mut self, facts: &Facts) {
+        let Ok(authd) = &facts.authd else { return };
+        let there = |groups: &[String]| groups.iter().any(|name| facts.groups.get(name) == Some(&true));
+        let (full, limited) = (&authd.access.full_groups, &authd.access.limited_groups);
+        let mend = |group: Option<&String>| {
+            let group = group.map_or("doorward", String::as_str);
+            format!("groupadd --system {group}, then usermod --append --groups {group} USER")
+        };
+        if !there(full) && !there(limited) {
+            self.error(
+                "authd.toml access",
+                "none of the access groups exists: nobody but root can log in",
+                mend(full.first().or(limited.first())),
+            );
+        } else if !there(full) {
+            let names = full.join(", ");
+            self.warning(
+                "authd.toml access.full_groups",
+                format!("none of them exists ({names}): nobody but root has full access"),
+                mend(full.first()),
+            );
+        }
+    }
+
+    fn pam(&mut self, facts: &Facts) {
+        let (path, text) = &facts.pam;
+        let shown = path.display();
+        match facts.files.get(path) {
+            Some(File::There { kind: Kind::File, uid, mode, .. }) => self.roots_alone(path, *uid, *mode),
+            Some(File::There { .. }) => {
+                self.error(&shown, "it is no regular file", "put the PAM service file there");
+                return;
+            }
+            Some(File::Hidden(why)) => return self.unseen(path, why),
+            Some(File::Missing) | None => {
+                self.error(
+                    &shown,
+                    "there is no PAM service file: nobody can log in with a password",
+                    format!("install the one that comes with doorward as {shown}"),
+                );
+                return;
+            }
+        }
+        match text {
+            Err(why) => self.unseen(path, why),
+            Ok(text) => {
+                for phase in ["auth", "account"] {
+                    if !has_phase(text, phase) {
+                        self.error(
+                            &shown,
+                            format!("it has no {phase} line: PAM falls back to the service `other`"),
+                            format!("add what {phase} takes, for example `@include common-{phase}`"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn states(&mut self, facts: &Facts) {
+        for (service, user, path, _) in facts.services() {
+            let shown = path.display();
+            match facts.files.get(path) {
+                Some(File::There { kind: Kind::Directory, uid, mode, .. }) => {
+                    if let Some(ids) = facts.ids(user).filter(|ids| ids.uid != *uid) {
+                        let what = format!("it belongs to uid {uid}, not to {user} (uid {})", ids.uid);
+                        self.error(&shown, what, format!("chown -R {user} {shown}"));
+                    }
+                    if mode & 0o077 != 0 {
+                        let what = format!("others can look into it (mode {mode:04o})");
+                        self.error(&shown, what, format!("chmod 700 {shown}"));
+                    }
+                }
+                Some(File::There { .. }) => {
+                    self.error(
+                        &shown,
+                        "it is no directory",
+                        format!("move it away and start {}", service.program()),
+                    );
+                }
+                Some(File::Hidden(why)) => self.unseen(path, why),
+                // The service makes it.
+                Some(File::Missing) | None => {}
+            }
+        }
+        for (path, room) in &facts.room {
+            let mend = "make room on that file system";
+            if room.bytes < BYTES_LEAST || room.files < FILES_LEAST {
+                let what = format!("{} MiB and {} files are left", room.bytes >> 20, room.files);
+                self.error(path.display(), what, mend);
+            } else if room.bytes < BYTES_FEW {
+                self.warning(path.display(), format!("{} MiB are left", room.bytes >> 20), mend);
+            }
+        }
+    }
+
+    fn logs(&mut self, facts: &Facts) {
+        for (_, user, _, log) in facts.services() {
+            let Some((file, directory)) = log.file.as_ref().and_then(|file| Some((file, file.parent()?)))
+            else {
+                continue;
+            };
+            let shown = directory.display();
+            let mend = format!("install -d -o {user} -m 750 {shown}");
+            match facts.files.get(directory) {
+                Some(File::There { kind: Kind::Directory, uid, gid, mode, .. }) => {
+                    let writes = facts.ids(user).is_none_or(|ids| may_write(ids, *uid, *gid, *mode));
+                    if !writes {
+                        let what = format!(
+                            "{user} cannot make a new log there: a moved log is not opened anew on SIGHUP"
+                        );
+                        self.warning(&shown, what, mend);
+                    }
+                }
+                Some(File::There { .. }) => self.error(&shown, "it is no directory", mend),
+                Some(File::Missing) | None => self.error(&shown, "it does not exist", mend),
+                Some(File::Hidden(why)) => self.unseen(directory, why),
+            }
+            if let Some(File::There { uid, .. }) = facts.files.get(file)
+                && let Some(ids) = facts.ids(user)
+                && *uid != ids.uid
+            {
+                let what = format!("it belongs to uid {uid}: {user} cannot open it anew on SIGHUP");
+                self.warning(file.display(), what, format!("chown {user} {}", file.display()));
+            }
+        }
+    }
+
+    fn sockets(&mut self, facts: &Facts) {
+        for socket in facts.sockets() {
+            let (path, shown) = (&socket.path, socket.path.display());
+            let restart = "restart the service that makes it";
+            if let Some(directory) = path.parent() {
+                self.run_directory(facts, directory);
+            }
+            let expected = facts.ids(socket.user);
+            match facts.files.get(path) {
+                Some(File::There { kind: Kind::Socket, uid, mode, .. }) => {
+                    if let Some(ids) = expected.filter(|ids| ids.uid != *uid) {
+                        let what =
+                            format!("it belongs to uid {uid}, not to {} (uid {})", socket.user, ids.uid);
+                        self.error(&shown, what, restart);
+                    }
+                    if *mode != socket.mode {
+                        let what = format!("its mode is {mode:04o}, not {:04o}", socket.mode);
+                        self.error(&shown, what, restart);
+                    }
+                }
+                Some(File::There { .. }) => {
+                    self.error(&shown, "it is no socket", format!("rm {shown}, then {restart}"));
+                }
+                Some(File::Hidden(why)) => self.unseen(path, why),
+                Some(File::Missing) | None => {
+                    self.warning(&shown, "there is no such socket: the service does not run", "start it");
+                }
+            }
+            match facts.listeners.get(path) {
+                Some(Err(why)) => self.error(&shown, format!("nobody answers: {why}"), "start the service"),
+                // Under a service manager's socket it is root who listens.
+                Some(Ok(0)) | None => {}
+                Some(Ok(uid)) => {
+                    if expected.is_some_and(|ids| ids.uid != *uid) {
+                        let what = format!("uid {uid} listens there, which is not {}", socket.user);
+                        self.error(&shown, what, "find out who that is (ss -xlp), and restart the service");
+                    }
+                }
+            }
+        }
+    }
+
+    fn run_directory(&mut self, facts: &Facts, directory: &Path) {
+        let shown = directory.display().to_string();
+        if self.0.iter().any(|finding| finding.place == shown) {
+            return;
+        }
+        match facts.files.get(directory) {
+            Some(File::There { uid, mode, .. }) => {
+                if facts
+                    .services()
+                    .iter()
+                    .any(|(_, user, ..)| facts.ids(user).is_some_and(|ids| ids.uid == *uid))
+                {
+                    self.warning(
+                        &shown,
+                        "it belongs to a service, which could put another socket into it",
+                        format!("chown root {shown}"),
+                    );
+                } else if *uid != 0 {
+                    self.error(&shown, format!("it belongs to uid {uid}"), format!("chown root {shown}"));
+                }
+                if mode & 0o022 != 0 {
+                    let what = format!("others can write it (mode {mode:04o})");
+                    self.error(&shown, what, format!("chmod go-w {shown}"));
+                }
+            }
+            Some(File::Hidden(why)) => self.unseen(directory, why),
+            // The services make it.
+            Some(File::Missing) | None => {}
+        }
+    }
+
+    fn certificate(&mut self, facts: &Facts) {
+        let Some(certificate) = &facts.certificate else { return };
+        let shown = certificate.path.display();
+        let renew = match certificate.own {
+            true => "restart doorward-gateway, which renews its own certificate".to_owned(),
+            false => "renew it, then: systemctl reload doorward-gateway (or kill -HUP)".to_owned(),
+        };
+        match &certificate.holds {
+            Err(why) => self.error(&shown, why, "name a PEM file with the chain (tls.certificate)"),
+            Ok((from, _)) if facts.now < *from => {
+                self.error(
+                    &shown,
+                    "it is not valid yet",
+                    "look at the clock of this host, or make a new one",
+                );
+            }
+            Ok((_, to)) if facts.now >= *to => self.error(&shown, "it has expired", renew),
+            Ok((_, to)) if to - facts.now < 14 * DAY => {
+                let what = format!("it expires in {} days", (to - facts.now) / DAY);
+                self.warning(&shown, what, renew);
+            }
+            Ok(_) => {}
+        }
+        let key = certificate.key.display();
+        match &certificate.key_fits {
+            Some(Ok(())) => {}
+            Some(Err(why)) => {
+                self.error(
+                    &key,
+                    format!("it is not the key of {shown}: {why}"),
+                    "name the two files of one pair",
+                );
+            }
+            None => self.unseen(&certificate.key, "the key cannot be read"),
+        }
+        if let (false, Some(File::There { uid, gid, mode, .. }), Ok(gateway)) =
+            (certificate.own, facts.files.get(&certificate.key), &facts.gateway)
+            && let Some(ids) = facts.ids(&gateway.user)
+            && !may_read(ids, *uid, *gid, *mode)
+        {
+            let what = format!("{} cannot read it: a new one takes a restart, not a reload", gateway.user);
+            self.warning(&key, what, format!("chgrp {} {key} && chmod 640 {key}", ids.gid));
+        }
+    }
+
+    fn clock(&mut self, facts: &Facts) {
+        let mend = "set the clock, for example: timedatectl set-ntp true";
+        let written = facts.files.iter().filter_map(|(path, file)| match file {
+            File::There { modified, .. } => Some((modified, path)),
+            File::Missing | File::Hidden(_) => None,
+        });
+        if facts.now < BEGINNING {
+            self.error("clock", "it shows a time before there was a doorward", mend);
+        } else if let Some((_, path)) = written.max().filter(|(modified, _)| **modified > facts.now + DAY) {
+            let what = format!("{} was written more than a day later than it is now", path.display());
+            self.error("clock", what, mend);
+        }
+    }
+
+    fn gateway(&mut self, facts: &Facts) {
+        let Ok(gateway) = &facts.gateway else { return };
+        let path: &PathBuf = &gateway.listen.unix;
+        if path.as_os_str().is_empty() {
+            return;
+        }
+        if let Err(why) = &facts.identify {
+            self.error(
+                path.display(),
+                format!("rpc/identify is not answered: {why}"),
+                "start doorward-gateway",
+            );
+        }
+    }
+}
+
+fn may_write(ids: Ids, uid: u32, gid: u32, mode: u32) -> bool {
+    may(ids, uid, gid, mode, 0o2)
+}
+
+fn may_read(ids: Ids, uid: u32, gid: u32, mode: u32) -> bool {
+    may(ids, uid, gid, mode, 0o4)
+}
+
+/// As the kernel decides: the first class that fits is the only one that counts.
+fn may(ids: Ids, uid: u32, gid: u32, mode: u32, bit: u32) -> bool {
+    let class = if ids.uid == uid {
+        6
+    } else if ids.gid == gid {
+        3
+    } else {
+        0
+    };
+    mode >> class & bit != 0
+}
+
+/// Whether a PAM service file says what a phase takes, itself or by another file.
+fn has_phase(text: &str, phase: &str) -> bool {
+    text.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("@include") => words.next().is_some_and(|name| name.ends_with(&format!("-{phase}"))),
+            Some(first) => first.trim_start_matches('-').eq_ignore_ascii_case(phase),
+            None => false,
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,279 @@
+//! Looks: runs each service's own check of its file, and asks the kernel, the user database and the gateway.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use nix::unistd::{Group, User};
+use rustls::{
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use serde::de::DeserializeOwned;
+use tokio::{net::UnixStream, process::Command, time::timeout};
+use zeroize::Zeroizing;
+
+use super::{
+    Options,
+    facts::{Certificate, Facts, File, Gateway, Ids, Kind, Room, Service},
+};
+use crate::{
+    client::{Client, Endpoint},
+    error::Error,
+};
+
+/// A service that needs longer for its own file hangs.
+const CHECK_DEADLINE: Duration = Duration::from_secs(20);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Larger files are neither certificates nor PAM services.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Everything that the checks need.
+pub(super) async fn gather(options: &Options) -> Result<Facts, Error> {
+    let directory = options.config_dir.clone();
+    let programs = programs()?;
+    let pam = options.pam_service.clone();
+    let mut facts = Facts {
+        root: rustix::process::geteuid().is_root(),
+        now: seconds(SystemTime::now()),
+        gateway: config(&programs, &directory, Service::Gateway).await,
+        authd: config(&programs, &directory, Service::Authd).await,
+        certd: config(&programs, &directory, Service::Certd).await,
+        directory,
+        users: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        files: BTreeMap::new(),
+        listeners: BTreeMap::new(),
+        identify: Err("it has no Unix socket".to_owned()),
+        pam: (pam.clone(), text(&pam)),
+        certificate: None,
+        room: BTreeMap::new(),
+    };
+    names(&mut facts);
+    facts.certificate = facts.gateway.as_ref().ok().and_then(certificate);
+    files(&mut facts);
+    listeners(&mut facts).await;
+    if let Ok(gateway) = &facts.gateway {
+        facts.identify = identify(&gateway.listen.unix).await;
+    }
+    Ok(facts)
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+/// Where the programs may be: beside ours, and where packages put them.
+fn programs() -> Result<[PathBuf; 2], Error> {
+    let own = std::env::current_exe()
+        .map_err(|error| Error::Failed(format!("cannot find the programs: {error}")))?;
+    let beside = own.parent().unwrap_or(Path::new("/"));
+    Ok([beside.to_owned(), beside.join("../libexec/doorward")])
+}
+
+/// The configuration as the service itself reads and checks it, with its defaults.
+async fn config<C: DeserializeOwned>(
+    places: &[PathBuf],
+    directory: &Path,
+    service: Service,
+) -> Result<C, String> {
+    let name = service.program();
+    let program = places.iter().map(|place| place.join(name)).find(|path| path.is_file());
+    let program = program.ok_or_else(|| format!("{name} is not installed beside doorward"))?;
+    let mut command = Command::new(program);
+    command.arg("--show-config").stdin(Stdio::null()).kill_on_drop(true);
+    let file = directory.join(service.file());
+    // Only the standard file may be missing: then every key has its default.
+    if directory != Path::new(super::CONFIG_DIR) || file.exists() {
+        command.arg("--config-file").arg(&file);
+    }
+    let output = match timeout(CHECK_DEADLINE, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(format!("{name} cannot be run: {error}")),
+        Err(_) => return Err(format!("{name} --show-config does not end")),
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim();
+        return Err(said.strip_prefix(&format!("{name}: ")).unwrap_or(said).to_owned());
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("{name} is of another version: {error}"))
+}
+
+/// Users and groups that the configurations name.
+fn names(facts: &mut Facts) {
+    let mut users: BTreeSet<String> = BTreeSet::new();
+    let mut groups: BTreeSet<String> = BTreeSet::new();
+    if let Ok(config) = &facts.gateway {
+        users.extend([config.user.clone(), config.authd.user.clone()]);
+        if config.certd.socket != Path::new("") {
+            users.insert(config.certd.user.clone());
+        }
+    }
+    if let Ok(config) = &facts.authd {
+        users.extend([config.user.clone(), config.peers.gateway.clone()]);
+        groups.extend(config.access.full_groups.iter().chain(&config.access.limited_groups).cloned());
+    }
+    if let Ok(config) = &facts.certd {
+        users.extend([config.user.clone(), config.peers.gateway.clone(), config.peers.authd.clone()]);
+    }
+    facts.users = users.into_iter().map(|name| (name.clone(), ids(&name))).collect();
+    let exists = |name: &str| Group::from_name(name).is_ok_and(|group| group.is_some());
+    facts.groups = groups.into_iter().map(|name| (name.clone(), exists(&name))).collect();
+}
+
+/// As the services read it: a number needs no account.
+fn ids(name: &str) -> Option<Ids> {
+    let of = |user: User| Ids { uid: user.uid.as_raw(), gid: user.gid.as_raw() };
+    match name.parse::<u32>() {
+        Ok(uid) => {
+            let account = User::from_uid(uid.into()).ok().flatten();
+            Some(account.map_or(Ids { uid, gid: uid }, of))
+        }
+        Err(_) => User::from_name(name).ok().flatten().map(of),
+    }
+}
+
+fn files(facts: &mut Facts) {
+    let mut paths: BTreeSet<PathBuf> = BTreeSet::from([facts.directory.clone(), facts.pam.0.clone()]);
+    paths.extend(Service::ALL.map(|service| facts.directory.join(service.file())));
+    let mut states = Vec::new();
+    for (_, _, state, log) in facts.services() {
+        states.push(state.clone());
+        if let Some(file) = &log.file {
+            paths.extend([Some(file.clone()), file.parent().map(Path::to_owned)].into_iter().flatten());
+        }
+    }
+    if let Ok(gateway) = &facts.gateway {
+        paths.insert(gateway.state_dir.join("listening.json"));
+    }
+    for socket in facts.sockets() {
+        paths.extend(socket.path.parent().map(Path::to_owned));
+        paths.insert(socket.path);
+    }
+    // What a link names is what is read.
+    let followed = facts.certificate.iter().flat_map(|found| [&found.path, &found.key]);
+    let followed: Vec<_> = followed.map(|path| (path.clone(), look(path, true))).collect();
+    for state in &states {
+        if let Ok(room) = rustix::fs::statvfs(state) {
+            let (bytes, files) = (room.f_bavail.saturating_mul(room.f_frsize), room.f_favail);
+            // A file system without a table of files says 0 of 0.
+            let files = if room.f_files == 0 { u64::MAX } else { files };
+            facts.room.insert(state.clone(), Room { bytes, files });
+        }
+    }
+    paths.extend(states);
+    facts.files = paths.into_iter().map(|path| (path.clone(), look(&path, false))).collect();
+    facts.files.extend(followed);
+}
+
+fn look(path: &Path, follow: bool) -> File {
+    match if follow { fs::metadata(path) } else { fs::symlink_metadata(path) } {
+        Ok(found) => {
+            let of = found.file_type();
+            let kind = match () {
+                () if of.is_file() => Kind::File,
+                () if of.is_dir() => Kind::Directory,
+                () if of.is_socket() => Kind::Socket,
+                () => Kind::Other,
+            };
+            let mode = found.mode() & 0o7777;
+            File::There { kind, uid: found.uid(), gid: found.gid(), mode, modified: found.mtime() }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => File::Missing,
+        Err(error) => File::Hidden(error.to_string()),
+    }
+}
+
+/// A file's bytes, of a file that is no pipe and not large.
+fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() && found.len() <= FILE_MAX => {
+            fs::read(path).map(Zeroizing::new).map_err(|error| error.to_string())
+        }
+        Ok(_) => Err("it is no regular file, or too large".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    bytes(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The certificate that is configured, or the gateway's own, which may not be there yet.
+fn certificate(gateway: &Gateway) -> Option<Certificate> {
+    let (path, key, own) = match (&gateway.tls.certificate, &gateway.tls.key) {
+        (Some(path), Some(key)) => (path.clone(), key.clone(), false),
+        _ => (gateway.state_dir.join("tls.crt"), gateway.state_dir.join("tls.key"), true),
+    };
+    if own && matches!(look(&path, true), File::Missing | File::Hidden(_)) {
+        return None;
+    }
+    let pem = bytes(&path);
+    let holds = pem.as_ref().map_err(Clone::clone).and_then(|pem| {
+        let der = CertificateDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|error| error.to_string())?;
+        let validity = parsed.validity();
+        Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
+    });
+    let key_fits = match (&pem, bytes(&key)) {
+        (Ok(pem), Ok(secret)) => Some(fits(pem, &secret)),
+        _ if matches!(look(&key, true), File::Missing) => Some(Err("it does not exist".to_owned())),
+        _ => None,
+    };
+    Some(Certificate { path, key, holds, key_fits, own })
+}
+
+fn fits(pem: &[u8], secret: &[u8]) -> Result<(), String> {
+    let chain = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_slice(secret).map_err(|error| error.to_string())?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// Who listens on the sockets that we may connect to.
+async fn listeners(facts: &mut Facts) {
+    let paths: Vec<_> =
+        facts.sockets().into_iter().filter(|socket| socket.stream).map(|socket| socket.path).collect();
+    for path in paths {
+        if !matches!(look(&path, false), File::There { kind: Kind::Socket, .. }) {
+            continue;
+        }
+        let answer = match timeout(CONNECT_DEADLINE, UnixStream::connect(&path)).await {
+            Ok(Ok(stream)) => stream.peer_cred().map(|peer| peer.uid()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        match answer {
+            // Not for us: no finding.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            answer => {
+                facts.listeners.insert(path, answer.map_err(|error| error.to_string()));
+            }
+        }
+    }
+}
+
+async fn identify(socket: &Path) -> Result<String, String> {
+    let endpoint = Endpoint::Unix(socket.to_owned());
+    let asked = async {
+        let mut client = Client::connect(&endpoint).await?;
+        let hostname = client.identify().await?;
+        client.close().await;
+        Ok::<_, Error>(hostname)
+    };
+    match timeout(CONNECT_DEADLINE, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("nothing for 5 seconds".to_owned()),
+    }
+}
