@@ -110,12 +110,13 @@ impl Daemon {
         let plain = self.plan.clone();
         let mut plan = plain.clone();
         // -D: the program stays our child, and strace becomes its grandchild.
-        plan.arguments = ["-D", "-f", "-qq", "-e", "signal=none", "-e", &format!("trace={calls}"), "-o"]
-            .into_iter()
-            .map(str::to_owned)
-            .chain([file.display().to_string(), plain.program.display().to_string()])
-            .chain(plan.arguments)
-            .collect();
+        plan.arguments =
+            ["-D", "-f", "-q", "-a", "1", "-e", "signal=none", "-e", &format!("trace={calls}"), "-o"]
+                .into_iter()
+                .map(str::to_owned)
+                .chain([file.display().to_string(), plain.program.display().to_string()])
+                .chain(plan.arguments)
+                .collect();
         plan.program = "/usr/bin/strace".into();
         assert!(!self.runs(), "{} still runs", plan.name);
         *self = Self::start(plan);
