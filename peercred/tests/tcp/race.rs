@@ -72,7 +72,8 @@ fn race(rounds: u64) -> (Count, [u64; 2]) {
     gateway.listener.set_nonblocking(true).expect("set");
     let thief = Thief {
         gateway: gateway.address(),
-        taken: [AtomicU64::new(0), AtomicU64::new(0)],
+        after_rst: AtomicU64::new(0),
+        after_fin: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     };
     let mut count = Count::default();
