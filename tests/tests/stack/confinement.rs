@@ -86,7 +86,7 @@ fn sockets(open: &[String]) -> BTreeSet<&str> {
     open.iter().filter_map(|name| name.strip_prefix("socket:[")?.strip_suffix(']')).collect()
 }
 
-/// The paths on which it listens.
+/// The names on which it listens.
 fn listens_at(pid: u32, open: &[String]) -> BTreeSet<String> {
     const LISTENS: &str = "00010000";
     let inodes = sockets(open);
@@ -97,11 +97,12 @@ fn listens_at(pid: u32, open: &[String]) -> BTreeSet<String> {
         .collect()
 }
 
-/// The kernel keeps the name that a socket was bound under: `DIRECTORY/.NAME.PID.COUNT`.
+/// The kernel keeps the name that a socket was bound under, which was a temporary one beside its final
+/// one: `.NAME.PID`, with a count or without, with the directory or without.
 fn final_name(bound: &str) -> String {
-    let (directory, name) = bound.rsplit_once('/').unwrap_or(("", bound));
-    let name = name.strip_prefix('.').and_then(|name| name.rsplitn(3, '.').nth(2)).unwrap_or(name);
-    format!("{directory}/{name}")
+    let name = bound.rsplit('/').next().unwrap_or_default().trim_start_matches('.');
+    let end = name.find(".sock").map_or(name.len(), |at| at + ".sock".len());
+    name.get(..end).unwrap_or_default().to_owned()
 }
 
 /// Its sockets of a family: /proc/PID/net/`table`, where the inode has this column.
@@ -114,7 +115,7 @@ fn of_family(pid: u32, open: &[String], table: &str, column: usize) -> usize {
 
 fn has_only_the_expected_open(stack: &Stack, program: Program) {
     let (sockets, state, tcp): (&[&str], &[&str], usize) = match program {
-        Program::Guard => (&["run/pam/pam.sock"], &[], 0),
+        Program::Guard => (&["pam.sock"], &[], 0),
         Program::Certd => (
             &["run/certd/certd.sock", "run/certd/authd.sock"],
             &[
@@ -141,8 +142,7 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
     };
     let pid = stack.pid(program);
     let open = open_files(pid);
-    let expected: BTreeSet<String> =
-        sockets.iter().map(|name| stack.path(name).to_string_lossy().into_owned()).collect();
+    let expected: BTreeSet<String> = sockets.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(listens_at(pid, &open), expected, "{program:?}");
     let tcp_sockets = of_family(pid, &open, "tcp", 9) + of_family(pid, &open, "tcp6", 9);
     assert_eq!(tcp_sockets, tcp, "{program:?}: TCP");
