@@ -308,39 +308,37 @@ async fn a_revocation_that_authd_missed_is_made_up_for() {
     }
 }
 
-/// A certificate of X.509 v1 is a key like any other, in TLS 1.3 as in 1.2: it is registered by showing it,
-/// opens the door, and when it is revoked opens nothing.
+/// A certificate of X.509 v1 is a key like any other, in TLS 1.3 (the library verifies none in 1.2): it is
+/// registered by showing it, opens the door, and when it is revoked opens nothing.
 async fn a_certificate_of_version_1_does_it_all(pam: Pam) {
     let Some(stack) = Stack::start(&options(pam)) else { return };
     let bob = stack.person(Role::Limited);
     let empty = || json!({"username": bob.name, "password": ""});
+    let connect = async |key: &Key| Client::tls_with_of(&stack, key, &[&rustls::version::TLS13]).await;
     let mut owner = Client::unix(&stack).await;
     owner.login(bob).await.expect("bob logs in");
-    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        let key = Key::generate(KeyKind::Rsa);
-        key.make_certificate_v1();
-        let mut first = Client::tls_with_of(&stack, &key, &[version]).await;
-        assert_eq!(first.ask("rpc/auth", empty()).await, Err(401), "not registered yet");
-        first.login(bob).await.expect("bob logs in");
-        let certificate = STANDARD.encode(key.certificate());
-        let args =
-            json!({"action": "register_ssl_cert", "pub_key": key.packed(), "certificate": certificate});
-        first.ask("rpc/settings", args).await.expect("its handshake proved it");
-        let (_, text) = listed(&mut owner).await.pop_first().expect("one key");
-        assert!(text.contains("Proven: yes") && text.contains("BEGIN CERTIFICATE"), "{text}");
-        first.close().await;
+    let key = Key::generate(KeyKind::Rsa);
+    key.make_certificate_v1();
+    let mut first = connect(&key).await;
+    assert_eq!(first.ask("rpc/auth", empty()).await, Err(401), "not registered yet");
+    first.login(bob).await.expect("bob logs in");
+    let certificate = STANDARD.encode(key.certificate());
+    let args = json!({"action": "register_ssl_cert", "pub_key": key.packed(), "certificate": certificate});
+    first.ask("rpc/settings", args).await.expect("its handshake proved it");
+    let (_, text) = listed(&mut owner).await.pop_first().expect("one key");
+    assert!(text.contains("Proven: yes") && text.contains("BEGIN CERTIFICATE"), "{text}");
+    first.close().await;
 
-        let mut again = Client::tls_with_of(&stack, &key, &[version]).await;
-        again.ask("rpc/auth", empty()).await.expect("the certificate opens the door");
-        let args = json!({"action": "revoke_ssl_cert", "pub_key": key.packed()});
-        owner.ask("rpc/settings", args).await.expect("bob revokes it");
-        let Received::Json(event) = again.receive().await else { panic!("no event") };
-        assert_eq!(event["args"]["reason"], "revoked", "{event}");
-        assert_eq!(again.receive().await, Received::Closed(Some(1000)));
-        let mut revoked = Client::tls_with_of(&stack, &key, &[version]).await;
-        assert_eq!(revoked.ask("rpc/auth", empty()).await, Err(401));
-        revoked.close().await;
-    }
+    let mut again = connect(&key).await;
+    again.ask("rpc/auth", empty()).await.expect("the certificate opens the door");
+    let args = json!({"action": "revoke_ssl_cert", "pub_key": key.packed()});
+    owner.ask("rpc/settings", args).await.expect("bob revokes it");
+    let Received::Json(event) = again.receive().await else { panic!("no event") };
+    assert_eq!(event["args"]["reason"], "revoked", "{event}");
+    assert_eq!(again.receive().await, Received::Closed(Some(1000)));
+    let mut revoked = connect(&key).await;
+    assert_eq!(revoked.ask("rpc/auth", empty()).await, Err(401));
+    revoked.close().await;
     owner.close().await;
 }
 

@@ -17,6 +17,9 @@ use tonic::Code;
 
 use crate::support::{log_in_with, register};
 
+/// What the gateway calls a connection of its own.
+const CONNECTION: &str = "7a0b1f04-6b1c-4c54-8000-000000000001";
+
 fn strict(pam: Pam) -> Options {
     Options::new(pam)
         .authd("pam.refusal_delay_ms", 1)
@@ -73,13 +76,13 @@ impl Evil {
 
     /// Every way to register by somebody's fresh session.
     async fn registers_nothing(&mut self, assertion: &str, others: Vec<u8>) {
-        let connection = "evil".to_owned();
+        let connection = CONNECTION.to_owned();
         let ask = |connection: &str| RegisterChallengeRequest {
             assertion: assertion.to_owned(),
             connection: connection.to_owned(),
             server_key: vec![],
         };
-        let asked = self.certd.registry.register_challenge(ask("evil")).await.expect_err("no challenge");
+        let asked = self.certd.registry.register_challenge(ask(CONNECTION)).await.expect_err("no challenge");
         assert_eq!(asked.code(), Code::PermissionDenied, "{asked}");
         let made_up = self.own.prove("doorward register v1 local", &"x".repeat(128));
         let certificate = self.own_with_certificate.certificate().into_bytes();
@@ -111,13 +114,13 @@ impl Evil {
 
     /// Every way to be `person` by a key whose private half it has not.
     async fn opens_nothing(&mut self, person: &Person, theirs: &Key) {
-        let request = ChallengeRequest { connection: "evil".into(), server_key: vec![] };
+        let request = ChallengeRequest { connection: CONNECTION.into(), server_key: vec![] };
         assert!(self.certd.proofs.challenge(request).await.is_err());
         let request = VerifyRequest { user: person.name.clone(), ..Default::default() };
         assert!(self.certd.proofs.verify(request).await.is_err());
         let request = LoadedRequest { user: person.name.clone(), key: theirs.der(), ..Default::default() };
         assert!(self.certd.proofs.loaded(request).await.is_err());
-        let challenge = LoginChallenge { connection: "evil".into(), server_key: vec![] };
+        let challenge = LoginChallenge { connection: CONNECTION.into(), server_key: vec![] };
         let asked = self.authd.login.challenge(challenge).await.expect("anybody may ask").into_inner();
         for (username, fingerprint) in [(person.name.clone(), vec![]), (String::new(), vec![7; 32])] {
             let signature = self.own.prove(&asked.context, &asked.test_string);
@@ -140,7 +143,7 @@ impl Evil {
 
     async fn begins_nothing(&mut self, method: Method) {
         let request = BeginRequest {
-            connection: "evil".into(),
+            connection: CONNECTION.into(),
             source: None,
             dialect: Dialect::Sysadm.into(),
             method: Some(method),
