@@ -8,6 +8,7 @@ pub const ROWS: &[(&str, &[Peer])] = &[
     ("/doorward.authd.v1.Login/Respond", &[Peer::Gateway]),
     ("/doorward.authd.v1.Login/Challenge", &[Peer::Gateway]),
     ("/doorward.authd.v1.Login/Abandon", &[Peer::Gateway]),
+    ("/doorward.authd.v1.Login/WatchPenalties", &[Peer::Gateway, Peer::Root]),
     ("/doorward.authd.v1.Sessions/Check", &[Peer::Gateway]),
     // Whoever holds a token may end its session; for root this is the way to revoke one.
     ("/doorward.authd.v1.Sessions/End", &[Peer::Gateway, Peer::Root]),

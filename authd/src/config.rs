@@ -1,5 +1,7 @@
 //! `authd.toml`: every key has a default, unknown ones are refused.
 
+mod guessing;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -8,7 +10,8 @@ use std::{
 use doorward_launch::{Keys, Misconfigured, Takes, audit, log, sandbox};
 use serde::{Deserialize, Serialize};
 
-use crate::{account::Groups, conversation, session::Bounds};
+pub use self::guessing::Penalty;
+use crate::{account::Groups, conversation, penalty, session::Bounds};
 
 /// Every key, and when a change of it takes effect. A login or a session that is there keeps what it
 /// began with; what a session may do is looked up anew.
@@ -47,6 +50,11 @@ pub const KEYS: Keys = &[
     ("sessions.absolute_seconds", Takes::Reload),
     ("sessions.per_user", Takes::Reload),
     ("sessions.total", Takes::Reload),
+    ("penalty.failures", Takes::Restart),
+    ("penalty.within_seconds", Takes::Restart),
+    ("penalty.first_seconds", Takes::Restart),
+    ("penalty.longest_seconds", Takes::Restart),
+    ("penalty.account_delay_ms", Takes::Restart),
 ];
 
 /// The whole file.
@@ -77,6 +85,8 @@ pub struct Config {
     pub access: Access,
     /// Sessions.
     pub sessions: Sessions,
+    /// What guessing brings.
+    pub penalty: Penalty,
 }
 
 /// `[audit]`
@@ -208,6 +218,7 @@ impl Default for Config {
             local_login: LocalLogin::default(),
             access: Access::default(),
             sessions: Sessions::default(),
+            penalty: Penalty::default(),
         }
     }
 }
@@ -330,6 +341,12 @@ impl Config {
             ("sessions.absolute_seconds", u64::from(self.sessions.absolute_seconds), 1, 31_536_000),
             ("sessions.per_user", self.sessions.per_user as u64, 1, 65_536),
             ("sessions.total", self.sessions.total as u64, 1, 1_048_576),
+            ("penalty.failures", self.penalty.failures as u64, 0, penalty::FAILURES_MAX as u64),
+            ("penalty.within_seconds", u64::from(self.penalty.within_seconds), 1, 86_400),
+            ("penalty.first_seconds", u64::from(self.penalty.first_seconds), 1, 86_400),
+            ("penalty.longest_seconds", u64::from(self.penalty.longest_seconds), 1, 86_400),
+            // With PAM's own time a right password is answered within about five seconds.
+            ("penalty.account_delay_ms", u64::from(self.penalty.account_delay_ms), 0, 5_000),
         ];
         for (key, number, least, most) in numbers {
             if !(least..=most).contains(&number) {
@@ -341,6 +358,9 @@ impl Config {
                 "peers.gateway_ports",
                 "names no port: set local_login.mode = \"unix\" if local users use the Unix socket only",
             ));
+        }
+        if self.penalty.longest_seconds < self.penalty.first_seconds {
+            return Err(Misconfigured::at("penalty.longest_seconds", "must be at least first_seconds"));
         }
         if self.local_login.uid_min == 0 {
             return Err(Misconfigured::at(
@@ -405,55 +425,4 @@ impl Config {
 mod example;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_example_has_every_key_with_its_default() {
-        let text = include_str!("../../packaging/etc/authd.toml");
-        example::check::<Config>(text, &[]);
-    }
-
-    #[test]
-    fn the_defaults_are_a_configuration() {
-        assert_eq!(Config::default().check(), Ok(()));
-    }
-
-    #[test]
-    fn every_key_says_when_it_takes_effect() {
-        assert_eq!(doorward_launch::unlisted(&Config::default(), KEYS), Vec::<String>::new());
-    }
-
-    #[test]
-    fn there_may_be_no_certd() {
-        let mut config = Config::default();
-        config.certd.socket = PathBuf::new();
-        assert_eq!(config.check(), Ok(()));
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_with_its_key() {
-        type Change = fn(&mut Config);
-        let wrong: &[(&str, Change)] = &[
-            ("state_dir", |c| c.state_dir = "var".into()),
-            ("certd.socket", |c| c.certd.socket = "certd.sock".into()),
-            ("audit.file", |c| c.audit.file = Some("audit.jsonl".into())),
-            ("audit.required", |c| {
-                c.audit = Audit { file: Some(PathBuf::new()), required: true };
-            }),
-            ("pam.silent_seconds", |c| c.pam.silent_seconds = 0),
-            ("pam.total_seconds", |c| c.pam.total_seconds = 301),
-            ("pam.refusal_delay_ms", |c| c.pam.refusal_delay_ms = 10_001),
-            ("local_login.uid_min", |c| c.local_login.uid_min = 0),
-            ("peers.gateway_ports", |c| c.peers.gateway_ports.clear()),
-            ("sessions.total", |c| c.sessions.total = 0),
-            ("access.limited_acl", |c| c.access.limited_acl.push("a\nb".into())),
-            ("access.full_groups", |c| c.access.full_groups.push(String::new())),
-        ];
-        for (key, change) in wrong {
-            let mut config = Config::default();
-            change(&mut config);
-            assert_eq!(config.check().expect_err("refused").key(), Some(*key));
-        }
-    }
-}
+mod tests;

@@ -36,6 +36,7 @@ use crate::{
     driver::{self, Logins},
     method::Policy,
     peer::{Door, Peers},
+    penalty::Penalties,
     rights::{Acls, Holders},
     service::{LoginService, SessionsService, Shared},
     session::{Boot, Clock, Sessions},
@@ -243,10 +244,16 @@ pub async fn serve(
         .map_err(|e| StartError::failed("cannot have a signing key", e))?;
     publish(public_key, signer.public_pem())
         .map_err(|e| StartError::failed("cannot publish the public key", e))?;
+    let clock = service.clock.clone();
     let sessions = Sessions::open(&config.state_dir, &service.boot, service.clock, config.bounds())
         .map_err(|e| StartError::failed("cannot open the session store", e))?;
     let audit = control.audit.clone();
     let sessions = Arc::new(sessions.recorded(audit.clone()));
+    // The lock of the sessions keeps a second authd out.
+    let (rules, account) = config.penalty.rules();
+    let penalties = Penalties::open(&config.state_dir, &service.boot, clock, rules, account)
+        .map_err(|e| StartError::failed("cannot keep penalties", e))?;
+    let penalties = Arc::new(penalties);
 
     let stop = control.shutdown.clone();
     let tasks = TaskTracker::new();
@@ -269,6 +276,7 @@ pub async fn serve(
         policy: Current::new(policy(&config, own_uids.clone())),
         refusal_delay: Current::new(config.refusal_delay()),
         audit,
+        penalties: penalties.clone(),
     };
     let logins = Arc::new(Logins::new(parts, tasks.clone(), stop.clone()));
     let renewal = Renewal { logins: logins.clone(), holders: holders.clone(), own_uids };
@@ -281,6 +289,10 @@ pub async fn serve(
     let keeper = tokio::spawn({
         let (sessions, holders, stop) = (sessions.clone(), shared.holders.clone(), stop.clone());
         async move { tokio::join!(sessions.keep(&stop), holders.keep(&stop)) }
+    });
+    let penalty_keeper = tokio::spawn({
+        let (penalties, stop) = (penalties.clone(), stop.clone());
+        async move { penalties.keep(&stop).await }
     });
     let peer_door = tokio::spawn(door.serve(peers, stop.clone()));
     tokio::spawn(renewal.run(control.reloads(), stop.clone()));
@@ -297,6 +309,8 @@ pub async fn serve(
     let peer_door = peer_door.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
     // A panic in the keeper is told by the runtime; what it would have written is written by `close`.
     let _ = keeper.await;
+    let _ = penalty_keeper.await;
+    penalties.close().await;
     sessions.close().await;
     served?;
     peer_door.map_err(|e| StartError::failed("the peer socket failed", e))

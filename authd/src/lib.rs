@@ -22,6 +22,8 @@ pub mod others;
 
 pub mod rights;
 
+pub mod penalty;
+
 pub mod conversation;
 
 pub mod certd;

@@ -144,6 +144,11 @@ impl Login {
         self.key.as_ref().map(|key| key.fingerprint)
     }
 
+    /// Whether its credentials are known to be right, so that what is asked now is no guess.
+    pub fn authenticated(&self) -> bool {
+        matches!(&self.state, State::Prompted { talk, .. } if talk.permitted)
+    }
+
     /// The first step.
     pub fn begin(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Over) {

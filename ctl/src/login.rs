@@ -106,6 +106,8 @@ pub(crate) async fn login(
             };
             let (client, grant) = match tried {
                 Some(Ok(granted)) => granted,
+                // Under a penalty a password would not be tried either.
+                Some(Err(error)) if error.code() == Some(403) => return Err(error),
                 // Who cannot be asked for a password gets the answer there was.
                 Some(Err(error @ Error::Refused { .. })) => match Answers::terminal() {
                     Ok(answers) => with_password(endpoint, user, answers).await?,

@@ -166,6 +166,25 @@ fn a_wrong_password_is_refused_and_leaves_what_was_kept() {
 }
 
 #[test]
+fn a_penalty_is_told_with_its_time() {
+    let world = World::new();
+    let ran = world.run(&["login", "hasty", "--password-stdin"], "right\n").expect(1);
+    let ran = ran.says("too many failed logins, try again in 59 s");
+    assert!(!ran.err.contains('\u{1b}') && !ran.err.contains('\u{9b}'), "{:?}", ran.err);
+}
+
+#[test]
+fn a_gateway_that_hangs_up_at_once_is_explained() {
+    let world = World::new();
+    let socket = world.directory.path().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let hangs_up = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let arguments = ["--socket", socket.to_str().unwrap(), "login", "alice", "--password-stdin"];
+    world.run(&arguments, "right\n").expect(3).says("failed to log in too often");
+    hangs_up.join().unwrap();
+}
+
+#[test]
 fn an_empty_password_is_never_sent() {
     let world = World::new();
     world.gateway.allow_local();

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::ConnectionId,
-    gate::{Gate, Permit, Source},
+    gate::{Gate, Past, Permit, Source},
     transport::{Accepted, Client, Shared, Tls, serve},
 };
 
@@ -86,6 +86,12 @@ impl Door {
     /// Accepts TLS until the gateway stops.
     pub async fn tcp(self, listener: TcpListener, tls: Arc<Current<Tls>>) {
         while let Some((tcp, peer)) = self.next(|| listener.accept()).await {
+            // Of this host it is not known yet whose connection it is.
+            let address = peer.ip().to_canonical();
+            let source = Source::of_address(address);
+            if !address.is_loopback() && !Self::may_come(&self.shared.get(), source, Some(address)) {
+                continue;
+            }
             let Some(place) = self.places.all.enter() else {
                 self.full();
                 continue;
@@ -157,22 +163,34 @@ impl Door {
     fn admit_unix(&self, unix: &UnixStream, shared: &Shared) -> Result<(Client, Permit), &'static str> {
         let uid = doorward_peercred::uid_of_peer(unix).map_err(|_| "its user is not known")?.as_raw();
         let exempt = self.exempt == Some(uid);
+        let source = Source::Uid(uid);
+        if !Self::may_come(shared, source, None) {
+            return Err("under a penalty");
+        }
         let Some(place) = self.local_place(uid, exempt) else {
             self.full();
             return Err("too many connections");
         };
         let gate = &shared.newcomers;
-        let permit = if exempt { Some(gate.enter_exempt()) } else { gate.enter_from(Source::Uid(uid)) };
+        let past = Self::past(shared, source, None);
+        let permit = if exempt { Some(gate.enter_exempt()) } else { gate.enter_as(source, past) };
         let permit = permit.ok_or("too many are not logged in")?;
         let id = connection_id().ok_or("no random bytes")?;
         let since = Instant::now();
-        Ok((Client { id, source: Source::Uid(uid), address: None, since, exempt, _place: place }, permit))
+        let proxy = shared.proxies.trust(source, None);
+        let client =
+            Client { id, source, address: None, proxy, forwarded: None, since, exempt, _place: place };
+        Ok((client, permit))
     }
 
     async fn admit_tcp(self, arrival: Arrival, shared: Arc<Shared>) {
         let Arrival { tcp, peer, tls, mut permit, mut place } = arrival;
         let since = Instant::now();
         let (source, exempt) = self.source(&tcp, peer).await;
+        let address: Option<IpAddr> = Some(peer.ip());
+        if peer.ip().to_canonical().is_loopback() && !Self::may_come(&shared, source, address) {
+            return;
+        }
         if exempt {
             permit.exempt();
         }
@@ -180,7 +198,7 @@ impl Door {
             tracing::debug!(%source, "refused: too many connections from there");
             return;
         }
-        if !permit.claim(source) {
+        if !permit.claim_as(source, Self::past(&shared, source, address)) {
             tracing::debug!(%source, "refused: too many from there are not logged in");
             return;
         }
@@ -189,9 +207,28 @@ impl Door {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(connection = %id, %error, "no TCP_NODELAY");
         }
-        let address: Option<IpAddr> = Some(peer.ip());
-        let client = Client { id, source, address, since, exempt, _place: place };
+        let proxy = shared.proxies.trust(source, address);
+        let client = Client { id, source, address, proxy, forwarded: None, since, exempt, _place: place };
         serve(Accepted::Tcp(tcp, tls), client, permit, shared).await;
+    }
+
+    /// Whether no penalty keeps a newcomer out. A proxy asks for others, and is looked at with each request.
+    fn may_come(shared: &Shared, source: Source, address: Option<IpAddr>) -> bool {
+        if shared.proxies.trust(source, address) {
+            return true;
+        }
+        let penalty = shared.backend.penalties().left(source, Instant::now());
+        if let Some(left) = penalty {
+            tracing::debug!(%source, ?left, "refused: under a penalty");
+        }
+        penalty.is_none()
+    }
+
+    fn past(shared: &Shared, source: Source, address: Option<IpAddr>) -> Past {
+        if shared.proxies.trust(source, address) {
+            return Past::Clean;
+        }
+        shared.backend.penalties().past(source, Instant::now())
     }
 
     /// On loopback it is the user that counts, where the kernel can say who that is.

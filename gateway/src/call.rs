@@ -140,6 +140,8 @@ pub struct Origin {
     pub address: Option<std::net::IpAddr>,
     /// The uid at the other end, where it is on this host and the kernel said who it is.
     pub uid: Option<u32>,
+    /// The client for whom a trusted proxy asks.
+    pub forwarded: Option<std::net::IpAddr>,
 }
 
 /// A session's token, as text.

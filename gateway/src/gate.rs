@@ -47,6 +47,15 @@ impl fmt::Display for Source {
     }
 }
 
+/// What is known of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing.
+    Clean,
+    /// It failed to log in, not long ago.
+    Failed,
+}
+
 /// Counts who is in.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<Counts>);
@@ -55,6 +64,8 @@ pub struct Gate(Arc<Counts>);
 struct Counts {
     total: AtomicUsize,
     per_source: AtomicUsize,
+    /// This part of the places is not for those who failed; 0: none.
+    part: usize,
     inside: Mutex<Inside>,
 }
 
@@ -75,8 +86,14 @@ pub struct Permit {
 impl Gate {
     /// For so many in all, and so many from one source.
     pub fn new(total: usize, per_source: usize) -> Self {
+        Self::keeping(0, total, per_source)
+    }
+
+    /// The same, but whoever failed lately finds room only while more than the `part`-th part of all places is
+    /// free: what such sources can take, all of them together, leaves room for everybody else.
+    pub fn keeping(part: usize, total: usize, per_source: usize) -> Self {
         let (total, per_source) = (total.into(), per_source.into());
-        Self(Arc::new(Counts { total, per_source, inside: Mutex::default() }))
+        Self(Arc::new(Counts { total, per_source, part, inside: Mutex::default() }))
     }
 
     /// From now on for so many. Whoever is inside stays, also when there are more.
@@ -97,8 +114,13 @@ impl Gate {
 
     /// A place for somebody from this source.
     pub fn enter_from(&self, source: Source) -> Option<Permit> {
+        self.enter_as(source, Past::Clean)
+    }
+
+    /// A place for somebody from this source, of which this is known.
+    pub fn enter_as(&self, source: Source, past: Past) -> Option<Permit> {
         let mut permit = self.enter()?;
-        permit.claim(source).then_some(permit)
+        permit.claim_as(source, past).then_some(permit)
     }
 
     /// A place that is not counted.
@@ -115,10 +137,22 @@ impl Permit {
     /// Says where the holder comes from. False if too many from there are inside.
     #[must_use]
     pub fn claim(&mut self, source: Source) -> bool {
+        self.claim_as(source, Past::Clean)
+    }
+
+    /// The same, where this is known of the source. False, too, if what is left is not for it.
+    #[must_use]
+    pub fn claim_as(&mut self, source: Source, past: Past) -> bool {
         if !self.counted || self.source.is_some() {
             return true;
         }
         let mut inside = self.gate.lock();
+        // The holder is one of all.
+        let total = self.gate.0.total.load(Ordering::Relaxed);
+        let kept = total.checked_div(self.gate.0.part).unwrap_or(0);
+        if past == Past::Failed && inside.all > total.saturating_sub(kept) {
+            return false;
+        }
         let count = inside.sources.entry(source).or_default();
         if *count >= self.gate.0.per_source.load(Ordering::Relaxed) {
             // An entry is made for sources that are inside only, and this one has some.
@@ -217,6 +251,23 @@ mod tests {
         assert!(other.is_some());
         drop(permit);
         assert!(gate.enter().is_none());
+    }
+
+    #[test]
+    fn a_part_is_kept_for_those_who_have_not_failed() {
+        let gate = Gate::keeping(4, 8, 8);
+        let failed: Vec<_> = std::iter::from_fn(|| gate.enter_as(A, Past::Failed)).collect();
+        assert_eq!(failed.len(), 6);
+        let clean: Vec<_> = std::iter::from_fn(|| gate.enter_as(B, Past::Clean)).collect();
+        assert_eq!(clean.len(), 2);
+        // Whoever fills the place: what is left of it is not for them.
+        drop(failed);
+        let others: Vec<_> = (0..4).filter_map(|_| gate.enter_from(B)).collect();
+        assert_eq!(others.len(), 4);
+        assert!(gate.enter_as(A, Past::Failed).is_none());
+        drop(clean);
+        assert!(gate.enter_as(A, Past::Failed).is_some());
+        assert!(!gate.lock().sources.contains_key(&A), "who was refused leaves nothing behind");
     }
 
     #[test]

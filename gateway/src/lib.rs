@@ -27,6 +27,10 @@ pub mod hub;
 
 pub mod call;
 
+pub mod proxy;
+
+pub mod penalty;
+
 pub mod gate;
 
 mod pem;

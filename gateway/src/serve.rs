@@ -108,9 +108,11 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         backend: Arc::clone(&backend),
         hub: parts.hub,
         rules: config.rules(),
+        proxies: config.http.trusted_proxies.clone(),
         limits: config.limits(),
         timers: config.timers(),
-        newcomers: Gate::new(limits.connections_before_login, limits.per_source),
+        // A quarter is kept for sources that have not failed lately.
+        newcomers: Gate::keeping(4, limits.connections_before_login, limits.per_source),
         plain: Gate::new(limits.plain_http, of_one_plain(limits.plain_http)),
         tasks: TaskTracker::new(),
         stop: control.shutdown.clone(),
@@ -208,7 +210,12 @@ impl Renewal {
         let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
         self.publish(&served)?;
         self.tls.set(tls);
-        let shared = self.shared.get().renewed(config.rules(), config.limits(), config.timers());
+        let shared = self.shared.get().renewed(
+            config.rules(),
+            config.http.trusted_proxies.clone(),
+            config.limits(),
+            config.timers(),
+        );
         let limits = &config.limits;
         shared.newcomers.resize(limits.connections_before_login, limits.per_source);
         shared.plain.resize(limits.plain_http, of_one_plain(limits.plain_http));

@@ -166,6 +166,7 @@ impl Session {
             Event::Answered(ticket, result) => self.answered(ticket, result, now, actions),
             Event::Ended(reason) => self.ended(reason, actions),
             Event::Published => self.published(now, watch, actions),
+            Event::Penalised(seconds) => self.penalised(seconds, actions),
             Event::Tick => {
                 self.not_before.take_if(|then| *then <= now);
                 if let State::Held(held) = &mut self.state {

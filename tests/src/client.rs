@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -63,7 +63,7 @@ impl Client {
     /// What went wrong at connecting, in the TLS handshake or in the upgrade.
     pub async fn try_tls(stack: &Stack) -> io::Result<Self> {
         let stream = raw_tls(stack, rustls::ALL_VERSIONS, None).await?;
-        Self::upgrade(&format!("wss://{}/", stack.tls_address()), Box::new(stream)).await
+        Self::upgrade(format!("wss://{}/", stack.tls_address()), Box::new(stream)).await
     }
 
     /// Over TLS with the certificate of a key of the client's own.
@@ -85,7 +85,7 @@ impl Client {
     ) -> Self {
         let stream = raw_tls(stack, versions, Some(own)).await.expect("a TLS connection");
         let url = format!("wss://{}/", stack.tls_address());
-        Self::upgrade(&url, Box::new(stream)).await.expect("a WebSocket over TLS")
+        Self::upgrade(url, Box::new(stream)).await.expect("a WebSocket over TLS")
     }
 
     /// Over TLS on a TCP connection that is there already, with these headers and perhaps a certificate.
@@ -140,6 +140,23 @@ impl Client {
         Self::unix_over(descriptor).await.expect("a WebSocket over the Unix socket")
     }
 
+    /// Over the Unix socket as a proxy that runs as this user would connect for somebody.
+    ///
+    /// # Errors
+    /// When the gateway does not take it.
+    ///
+    /// # Panics
+    /// When there is no connection at all.
+    pub async fn unix_for(stack: &Stack, uid: u32, client: &str) -> io::Result<Self> {
+        let descriptor = connect_as(uid, Kind::Stream, &stack.path("run/gateway.sock"))
+            .expect("the gateway's socket is open to everybody");
+        let stream = std::os::unix::net::UnixStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        let mut request = "ws://localhost/".into_client_request().map_err(io::Error::other)?;
+        request.headers_mut().insert("x-forwarded-for", client.parse().map_err(io::Error::other)?);
+        Self::upgrade(request, Box::new(UnixStream::from_std(stream)?)).await
+    }
+
     /// Over a connection that is there already.
     ///
     /// # Errors
@@ -150,8 +167,8 @@ impl Client {
         Self::upgrade("ws://localhost/", Box::new(UnixStream::from_std(stream)?)).await
     }
 
-    async fn upgrade(url: &str, stream: Box<dyn Stream>) -> io::Result<Self> {
-        let upgraded = timeout(PATIENCE, client_async(url, stream)).await.map_err(io::Error::other)?;
+    async fn upgrade(request: impl IntoClientRequest + Unpin, stream: Box<dyn Stream>) -> io::Result<Self> {
+        let upgraded = timeout(PATIENCE, client_async(request, stream)).await.map_err(io::Error::other)?;
         let (socket, _) = upgraded.map_err(io::Error::other)?;
         Ok(Self { socket, sent: 0 })
     }

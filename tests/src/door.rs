@@ -74,8 +74,30 @@ pub fn connect_as(uid: u32, kind: Kind, path: &Path) -> io::Result<OwnedFd> {
     have_made(uid, kind, path, &[])
 }
 
-/// Runs the helper, by the words of `through` where there are any.
+/// The same as [`connect_as`] with a stream to a path or, with `tcp`, to an address: so many times.
+///
+/// # Errors
+/// As [`connect_as`].
+///
+/// # Panics
+/// As [`connect_as`].
+pub fn connect_many(uid: u32, tcp: bool, place: &Path, count: usize) -> io::Result<Vec<OwnedFd>> {
+    have_made_many(uid, if tcp { "tcp" } else { "stream" }, place, &[], count)
+}
+
 fn have_made(uid: u32, kind: &str, path: &Path, through: &[&str]) -> io::Result<OwnedFd> {
+    let mut all = have_made_many(uid, kind, path, through, 1)?;
+    all.pop().ok_or_else(|| io::Error::other("the helper sent no descriptor"))
+}
+
+/// Runs the helper, by the words of `through` where there are any.
+fn have_made_many(
+    uid: u32,
+    kind: &str,
+    path: &Path,
+    through: &[&str],
+    count: usize,
+) -> io::Result<Vec<OwnedFd>> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let copies = tempfile::Builder::new().prefix("dwtbin").permissions(open_directory()).tempdir()?;
     let program = for_any_uid(&programs().connect_as, copies.path());
@@ -87,16 +109,25 @@ fn have_made(uid: u32, kind: &str, path: &Path, through: &[&str]) -> io::Result<
             command
         }
     };
-    command.arg(kind).arg(path);
+    command.arg(kind).arg(path).arg(count.to_string());
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/");
     if uid != rustix::process::geteuid().as_raw() {
         command.uid(uid).gid(uid);
     }
-    let output = command.output().expect("the helper connect-as runs");
+    let child = command.spawn().expect("the helper connect-as runs");
+    // Closes our copy of its end: if the helper fails there is an end to what it sends.
+    drop(command);
+    let mut all = Vec::with_capacity(count);
+    while all.len() < count
+        && let Ok(descriptor) = receive(&ours)
+    {
+        all.push(descriptor);
+    }
+    let output = child.wait_with_output()?;
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    receive(&ours)
+    Ok(all)
 }
 
 fn open_directory() -> std::fs::Permissions {

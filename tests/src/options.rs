@@ -22,12 +22,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// The default stack: quick refusals, everything else as shipped.
+    /// The default stack: quick refusals and none too many, everything else as shipped.
     pub fn new(pam: Pam) -> Self {
         let none = toml::Table::new;
         let options =
             Self { pam, authd: none(), certd: none(), gateway: none(), guard: Vec::new(), activated: false };
-        options.authd("pam.refusal_delay_ms", 50).certd("limits.refusal_step_ms", 50)
+        let options = options.authd("pam.refusal_delay_ms", 50).certd("limits.refusal_step_ms", 50);
+        // Most tests fail more often than is forgiven; those about penalties say how often is too often.
+        options.authd("penalty.failures", 0).authd("penalty.account_delay_ms", 0)
     }
 
     /// Sets a key of authd.toml, `section.key` or `key`.

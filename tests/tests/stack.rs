@@ -33,6 +33,8 @@ mod local_tcp;
 mod modules;
 #[path = "stack/noise.rs"]
 mod noise;
+#[path = "stack/penalties.rs"]
+mod penalties;
 #[path = "stack/sessions.rs"]
 mod sessions;
 #[path = "stack/stranger.rs"]

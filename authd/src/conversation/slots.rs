@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -32,6 +33,17 @@ impl SourceKey {
                 Self::Address(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
             }
             Some(v4) => Self::Address(v4),
+        }
+    }
+}
+
+impl fmt::Display for SourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Address(IpAddr::V6(address)) => write!(f, "{address}/64"),
+            Self::Uid(uid) => write!(f, "uid:{uid}"),
+            Self::Local => f.write_str("local"),
         }
     }
 }

@@ -6,7 +6,10 @@ mod run;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,8 +28,9 @@ use crate::{
     conversation::{self, Conversations, Message, SourceKey},
     error::AuthError,
     login::{Login, Step},
-    method::{self, Claim, Policy},
+    method::{self, Claim, Policy, Tries},
     peer::{Connection, Peers},
+    penalty::{Penalties, Refused, Try},
     rights::{Holders, Seen},
     secret::{self, Answer, Malformed, Token},
 };
@@ -43,6 +47,8 @@ pub struct Asker {
     pub source: Option<IpAddr>,
     /// The local user whose share it counts against, as the gateway reports it. Never an identity.
     pub local_uid: Option<u32>,
+    /// The client's address as a trusted proxy tells it: failures count against it.
+    pub forwarded: Option<IpAddr>,
     /// The client dialect.
     pub dialect: &'static str,
 }
@@ -76,6 +82,11 @@ impl Asker {
         }
     }
 
+    /// Whom its failures are counted against.
+    fn charged(&self) -> SourceKey {
+        self.forwarded.map_or_else(|| self.share(), |address| SourceKey::of(Some(address)))
+    }
+
     /// The same for certd.
     fn share_text(&self) -> String {
         self.local_uid.map_or_else(|| self.source(), |uid| format!("uid:{uid}"))
@@ -101,6 +112,11 @@ pub enum Outcome {
     },
     /// Refused.
     Denied,
+    /// Not tried: its source is under a penalty.
+    Penalised {
+        /// For so long.
+        left: Duration,
+    },
 }
 
 type Reply = oneshot::Sender<Result<Outcome, AuthError>>;
@@ -122,6 +138,8 @@ pub struct Parts {
     pub refusal_delay: Current<Duration>,
     /// Takes one record of each login.
     pub audit: Audit,
+    /// Who failed too often.
+    pub penalties: Arc<Penalties>,
 }
 
 /// All logins of this authd.
@@ -141,6 +159,11 @@ pub struct Logins {
 #[derive(Debug)]
 struct Open {
     connection: Connection,
+    /// Whom its failures are counted against.
+    charged: SourceKey,
+    tries: Tries,
+    /// Its questions were answered before.
+    answered: AtomicBool,
     login: Arc<Mutex<Login>>,
     turns: mpsc::Sender<Turn>,
     end: CancellationToken,
@@ -150,6 +173,7 @@ struct Open {
 #[derive(Debug)]
 struct Turn {
     step: Step,
+    attempt: Option<Try>,
     reply: Reply,
 }
 
@@ -186,15 +210,35 @@ impl Logins {
             let user = Some(claimed.clone()).filter(|user| !user.is_empty());
             self.not_begun(Record { user, ..asker.known(Event::LoginFailed) }, failure);
         })?;
+        let charged = asker.charged();
+        let record = |event| {
+            let user = Some(claimed.clone()).filter(|user| !user.is_empty());
+            Record { user, ..asker.known(event) }
+        };
+        let attempt = match self.attempt(method.tries, &charged) {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(left)) => {
+                let reason = Some("penalty");
+                self.parts.audit.record_bounded(Record { reason, ..record(Event::LoginRefused) });
+                return Ok(Outcome::Penalised { left });
+            }
+            Err(failure) => {
+                self.not_begun(record(Event::LoginFailed), &failure);
+                return Err(failure);
+            }
+        };
         let id = uuid::Builder::from_random_bytes(random).into_uuid();
         let login =
             Arc::new(Mutex::new(Login::new(method, opening, Policy::clone(&self.parts.policy.get()))));
         let (turns, taken) = mpsc::channel(1);
         let (reply, outcome) = oneshot::channel();
         let end = self.stop.child_token();
-        let open = Open { connection: asker.connection, login: login.clone(), turns, end: end.clone() };
+        let (connection, tries) = (asker.connection, method.tries);
+        let answered = AtomicBool::new(false);
+        let open =
+            Open { connection, charged, tries, answered, login: login.clone(), turns, end: end.clone() };
         self.open().insert(id, open);
-        let run = Run::new(self.clone(), id, asker, claimed, login, place);
+        let run = Run::new(self.clone(), id, asker, claimed, login, (tries, attempt), place);
         self.tasks.spawn(run.run(taken, reply, end));
         outcome.await.unwrap_or(Err(AuthError::Gone("the login")))
     }
@@ -207,6 +251,20 @@ impl Logins {
 
     fn not_begun(&self, record: Record, failure: &AuthError) {
         self.parts.audit.record_bounded(Record { reason: Some(failure.code()), ..record });
+    }
+
+    /// What is counted of a try; the inner error is what is left of a penalty.
+    fn attempt(&self, tries: Tries, source: &SourceKey) -> Result<Result<Option<Try>, Duration>, AuthError> {
+        let penalties = &self.parts.penalties;
+        match tries {
+            Tries::Free => Ok(Ok(None)),
+            Tries::Certain => Ok(penalties.left(source).map_or(Ok(None), Err)),
+            Tries::Guess { .. } => match penalties.begin(source.clone()) {
+                Ok(attempt) => Ok(Ok(Some(attempt))),
+                Err(Refused::Penalised { left_ms }) => Ok(Err(Duration::from_millis(left_ms))),
+                Err(Refused::Busy) => Err(AuthError::TooManyLogins("of a source that failed before")),
+            },
+        }
     }
 
     /// A string for a client to sign, from certd, for this connection.
@@ -236,10 +294,25 @@ impl Logins {
             let open = self.open();
             let found = open.get(&conversation).filter(|open| open.connection == connection);
             let found = found.ok_or(AuthError::NoConversation)?;
-            let step = lock(&found.login).answered(answers)?;
+            let mut login = lock(&found.login);
+            // The first answers belong to the guess that the login is already counted as: they are its next
+            // factor. What is asked after them may be a second chance, and is one guess more.
+            let another = found.answered.load(Ordering::Relaxed) && !login.authenticated();
+            let tries = match found.tries {
+                Tries::Guess { .. } if !another => Tries::Certain,
+                tries => tries,
+            };
+            // A conversation of a source under a penalty ends with its connection.
+            let attempt = match self.attempt(tries, &found.charged)? {
+                Ok(attempt) => attempt,
+                Err(left) => return Ok(Outcome::Penalised { left }),
+            };
+            let step = login.answered(answers)?;
+            drop(login);
+            found.answered.store(true, Ordering::Relaxed);
             let (reply, outcome) = oneshot::channel();
             // There is room, since a prompt takes one answer; or the conversation has just ended.
-            found.turns.try_send(Turn { step, reply }).map_err(|_| AuthError::NoConversation)?;
+            found.turns.try_send(Turn { step, attempt, reply }).map_err(|_| AuthError::NoConversation)?;
             outcome
         };
         outcome.await.unwrap_or(Err(AuthError::NoConversation))
@@ -251,6 +324,11 @@ impl Logins {
             open.end.cancel();
         }
         self.parts.peers.abandon(connection);
+    }
+
+    /// Who failed too often.
+    pub fn penalties(&self) -> &Penalties {
+        &self.parts.penalties
     }
 
     /// Logins under way.

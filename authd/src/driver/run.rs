@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use doorward_launch::audit;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -19,7 +20,8 @@ use crate::{
     conversation::{Conversation, Share, SourceKey, Start},
     error::AuthError,
     login::{Event, Login, Step, refusal_delay},
-    method::Cause,
+    method::{Cause, Tries},
+    penalty::Try,
     secret::{self, Token},
     session::{EndReason, Fingerprint, Holder, KeyLogin},
 };
@@ -50,6 +52,11 @@ pub(super) struct Run {
     uid: Option<u32>,
     /// Its audit record is written.
     told: bool,
+    tries: Tries,
+    /// As how many guesses it is counted unless it succeeds.
+    attempts: Vec<Try>,
+    /// How long answers about this account wait.
+    wait: Duration,
     _place: OwnedSemaphorePermit,
 }
 
@@ -61,9 +68,14 @@ impl Run {
         asker: Asker,
         claimed: String,
         login: Arc<Mutex<Login>>,
+        (tries, attempt): (Tries, Option<Try>),
         place: OwnedSemaphorePermit,
     ) -> Self {
         let method = lock(&login).method();
+        let wait = match tries {
+            Tries::Guess { account: true } => logins.parts.penalties.wait(&claimed),
+            Tries::Guess { account: false } | Tries::Certain | Tries::Free => Duration::ZERO,
+        };
         Self {
             logins,
             id,
@@ -80,6 +92,9 @@ impl Run {
             conversed: false,
             uid: None,
             told: false,
+            tries,
+            attempts: attempt.into_iter().collect(),
+            wait,
             _place: place,
         }
     }
@@ -95,13 +110,21 @@ impl Run {
         loop {
             step = match step {
                 Step::Prompt(prompts) => {
+                    let since = self.conversation.as_ref().map(Conversation::computing_since);
+                    if !self.waited(since, &mut reply, &end).await {
+                        return;
+                    }
+                    if lock(&self.login).authenticated() {
+                        self.attempts.clear();
+                    }
                     let prompts = Outcome::Prompts { conversation: self.id, prompts };
                     if reply.send(Ok(prompts)).is_err() {
-                        return self.abandoned(Abandoned::NobodyWaits);
+                        return self.left(Abandoned::NobodyWaits);
                     }
                     match self.await_answers(&mut turns, &end).await {
                         Some(turn) => {
                             reply = turn.reply;
+                            self.attempts.extend(turn.attempt);
                             turn.step
                         }
                         None => return,
@@ -114,16 +137,69 @@ impl Run {
                 }
                 Step::Fail(failure) => {
                     self.failed(&failure);
+                    self.attempts.clear();
                     return drop(reply.send(Err(failure)));
                 }
                 other => tokio::select! {
-                    () = end.cancelled() => return self.abandoned(Abandoned::ConnectionEnded),
+                    () = end.cancelled() => return self.left(Abandoned::ConnectionEnded),
                     // Nobody waits for the outcome any more: the client or the gateway has gone.
-                    () = reply.closed() => return self.abandoned(Abandoned::NobodyWaits),
+                    () = reply.closed() => return self.left(Abandoned::NobodyWaits),
                     next = self.perform(other) => next,
                 },
             };
         }
+    }
+
+    /// Waits for as long as answers about this account do; false if the client went meanwhile. A right
+    /// password waits like a wrong one: a client that hangs up before learns nothing, and is counted.
+    async fn waited(&mut self, since: Option<Instant>, reply: &mut Reply, end: &CancellationToken) -> bool {
+        if self.wait.is_zero() {
+            return true;
+        }
+        let when = since.unwrap_or(self.computed_since) + self.wait;
+        tokio::select! {
+            () = end.cancelled() => self.left(Abandoned::ConnectionEnded),
+            () = reply.closed() => self.left(Abandoned::NobodyWaits),
+            () = tokio::time::sleep_until(when.into()) => return true,
+        }
+        false
+    }
+
+    /// A client that does not wait for the outcome of its guess has made it all the same, also one that leaves
+    /// a question open: that PAM asks once more can tell that the password was wrong. Where authd stops nobody
+    /// had the choice.
+    fn left(&mut self, why: Abandoned) {
+        if !self.logins.stop.is_cancelled() {
+            self.guessed();
+        }
+        self.abandoned(why);
+    }
+
+    /// It was a guess, and wrong.
+    fn guessed(&mut self) {
+        if self.attempts.is_empty() {
+            return;
+        }
+        for attempt in self.attempts.drain(..) {
+            if attempt.fail() {
+                let record = self.asker.known(audit::Event::Penalty);
+                let reason = Some("too-many-failures");
+                self.logins.parts.audit.record_bounded(audit::Record { reason, ..record });
+            }
+        }
+        if self.tries == (Tries::Guess { account: true }) {
+            self.logins.parts.penalties.fail_account(&self.claimed);
+        }
+    }
+
+    /// What is answered to a refused login. A source that is under a penalty hears so also where the login was
+    /// made all the same.
+    fn denied(&self) -> Outcome {
+        let left = match self.tries {
+            Tries::Free => self.logins.parts.penalties.left(&self.asker.charged()),
+            Tries::Guess { .. } | Tries::Certain => None,
+        };
+        left.map_or(Outcome::Denied, |left| Outcome::Penalised { left })
     }
 
     /// Carries out a step that leads to another.
@@ -211,7 +287,7 @@ impl Run {
             }
             () = tokio::time::sleep(self.logins.parts.conversations.answer_within()) => Abandoned::NoAnswer,
         };
-        self.abandoned(why);
+        self.left(why);
         None
     }
 
@@ -219,11 +295,14 @@ impl Run {
         &mut self,
         account: Account,
         key: Option<Fingerprint>,
-        reply: Reply,
+        mut reply: Reply,
         end: &CancellationToken,
     ) {
         // The worker has nothing more to say; what it left behind is ended while the client goes on.
         self.end_conversation();
+        if !self.waited(None, &mut reply, end).await {
+            return;
+        }
         let holder = Holder {
             user: account.name.as_str().to_owned(),
             uid: account.uid.as_u32(),
@@ -238,6 +317,7 @@ impl Run {
         match self.logins.parts.holders.grant(holder, access, by_key).await {
             Ok((token, seen)) => {
                 self.share = None;
+                self.attempts.clear();
                 if let Err(failure) = self.granted(&account, &seen, key) {
                     self.failed(&failure);
                     self.end_untold(&token, EndReason::Unrecorded).await;
@@ -272,7 +352,7 @@ impl Run {
             Ok(seen) => Ok(Outcome::Granted { token, seen: Box::new(seen) }),
             Err(AuthError::NoSuchToken) => {
                 self.refused(Cause::NoSuchToken).await;
-                Ok(Outcome::Denied)
+                Ok(self.denied())
             }
             Err(failure) => {
                 self.failed(&failure);
@@ -283,6 +363,7 @@ impl Run {
 
     /// Answers a refusal when it may be answered. The conversation ends first: waiting holds none.
     async fn refuse(&mut self, cause: Cause, after: Option<Duration>, reply: Reply, end: &CancellationToken) {
+        self.guessed();
         self.end_conversation();
         self.refused(cause).await;
         if let Some(after) = after {
@@ -294,7 +375,7 @@ impl Run {
             }
         }
         self.share = None;
-        drop(reply.send(Ok(Outcome::Denied)));
+        drop(reply.send(Ok(self.denied())));
     }
 
     /// Keeps what a login without success took of its source's bounds until its refusal would be answered,
@@ -328,6 +409,6 @@ impl Run {
         let random = secret::random().map_or(0, u32::from_ne_bytes);
         let delay =
             refusal_delay(*self.logins.parts.refusal_delay.get(), Duration::from_micros(longest), random);
-        self.computed_since + delay
+        self.computed_since + delay + self.wait
     }
 }

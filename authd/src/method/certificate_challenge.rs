@@ -1,9 +1,10 @@
 //! A registered key that answered the connection's challenge; certd says whose it is.
 
-use super::{Cause, Claim, Method, Opening, Policy, hint, in_an_access_group};
+use super::{Cause, Claim, Method, Opening, Policy, Tries, hint, in_an_access_group};
 use crate::account::Account;
 
-pub(super) const METHOD: Method = Method { name: "certificate_challenge", begin, admits };
+pub(super) const METHOD: Method =
+    Method { name: "certificate_challenge", tries: Tries::Guess { account: false }, begin, admits };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
     let Claim::CertificateChallenge { username, proof } = claim else { return Err(claim) };

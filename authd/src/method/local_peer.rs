@@ -4,10 +4,12 @@
 //! local address, or the gateway itself, is nobody here. Who has loaded a certificate in the same
 //! connection may be somebody by that; it is one login, refused once.
 
-use super::{Cause, Claim, Method, Opening, Otherwise, Policy, hint, in_an_access_group, tls_certificate};
+use super::{
+    Cause, Claim, Method, Opening, Otherwise, Policy, Tries, hint, in_an_access_group, tls_certificate,
+};
 use crate::account::Account;
 
-pub(super) const METHOD: Method = Method { name: "local_peer", begin, admits };
+pub(super) const METHOD: Method = Method { name: "local_peer", tries: Tries::Certain, begin, admits };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
     let Claim::LocalPeer { handle, username, loaded } = claim else { return Err(claim) };

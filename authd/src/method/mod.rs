@@ -31,10 +31,27 @@ pub const METHODS: &[Method] = &[
 pub struct Method {
     /// Its name, in sessions and in the log.
     pub name: &'static str,
+    /// What penalties mean to it.
+    pub tries: Tries,
     /// What the login begins with, if this is the method for such a claim.
     begin: fn(Claim) -> Result<Result<Opening, Cause>, Claim>,
     /// Whether an account may come in this way, now.
     pub admits: fn(&Account, &Policy) -> Result<(), Cause>,
+}
+
+/// What a login of a method is to the penalties of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tries {
+    /// Could be a guess: refused under a penalty, and counted when it is refused. With `account` the account
+    /// is slowed, too.
+    Guess {
+        /// Whether what is guessed is the account's own.
+        account: bool,
+    },
+    /// Is none, but opens something new: refused under a penalty, never counted.
+    Certain,
+    /// Is none and opens nothing new: made in any case, never counted.
+    Free,
 }
 
 /// What somebody presents, unchecked.

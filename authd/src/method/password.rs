@@ -1,10 +1,14 @@
 //! A password, and whatever else PAM asks.
 
-use super::{Cause, Claim, Method, Opening, in_an_access_group};
+use super::{Cause, Claim, Method, Opening, Tries, in_an_access_group};
 use crate::account::Username;
 
-pub(super) const METHOD: Method =
-    Method { name: "password", begin, admits: |account, _| in_an_access_group(account) };
+pub(super) const METHOD: Method = Method {
+    name: "password",
+    tries: Tries::Guess { account: true },
+    begin,
+    admits: |account, _| in_an_access_group(account),
+};
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
     let Claim::Password { username, password } = claim else { return Err(claim) };

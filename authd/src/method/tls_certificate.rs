@@ -1,10 +1,11 @@
 //! A registered key that the client proved in the TLS handshake, on the gateway's word: certd's
 //! configuration says whether that is believed, and for whom.
 
-use super::{Cause, Claim, Method, Opening, Policy, in_an_access_group};
+use super::{Cause, Claim, Method, Opening, Policy, Tries, in_an_access_group};
 use crate::account::{Account, Username};
 
-pub(super) const METHOD: Method = Method { name: "tls_certificate", begin, admits };
+pub(super) const METHOD: Method =
+    Method { name: "tls_certificate", tries: Tries::Guess { account: false }, begin, admits };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
     let Claim::TlsCertificate { username, proof } = claim else { return Err(claim) };

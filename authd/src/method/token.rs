@@ -1,9 +1,9 @@
 //! A token takes up its live session on another connection.
 
-use super::{Cause, Claim, Method, Opening, in_an_access_group};
+use super::{Cause, Claim, Method, Opening, Tries, in_an_access_group};
 
 pub(super) const METHOD: Method =
-    Method { name: "token", begin, admits: |account, _| in_an_access_group(account) };
+    Method { name: "token", tries: Tries::Free, begin, admits: |account, _| in_an_access_group(account) };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
     let Claim::Token(token) = claim else { return Err(claim) };

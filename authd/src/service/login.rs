@@ -1,16 +1,21 @@
 //! `doorward.authd.v1.Login`.
 
+use std::pin::Pin;
+
 use doorward_proto::authd::v1::{self as wire, login_server::Login};
+use futures_util::{Stream, stream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
 use super::{Shared, connection, session, source};
 use crate::{
     certd::{Challenge, Proof},
-    conversation::Style,
+    conversation::{SourceKey, Style},
     driver::{Asker, Outcome},
     error::AuthError,
     method::Claim,
+    penalty::{Standing, Watch},
     secret::{Answer, Password, Token},
 };
 
@@ -65,6 +70,52 @@ impl Login for LoginService {
         self.0.logins.abandon(connection(&request.into_inner().connection)?);
         Ok(Response::new(wire::AbandonReply {}))
     }
+
+    type WatchPenaltiesStream = Penalties;
+
+    async fn watch_penalties(
+        &self,
+        _: Request<wire::WatchPenaltiesRequest>,
+    ) -> Result<Response<Self::WatchPenaltiesStream>, Status> {
+        let watch = self.0.logins.penalties().watch()?;
+        Ok(Response::new(Box::pin(stream::unfold(Some((watch, self.0.stop.clone())), next_penalties))))
+    }
+}
+
+type Penalties = Pin<Box<dyn Stream<Item = Result<wire::PenaltyEvent, Status>> + Send>>;
+
+/// The next event; after an error the stream is over.
+async fn next_penalties(
+    state: Option<(Watch, CancellationToken)>,
+) -> Option<(Result<wire::PenaltyEvent, Status>, Option<(Watch, CancellationToken)>)> {
+    let (mut watch, stop) = state?;
+    let next = tokio::select! {
+        () = stop.cancelled() => None,
+        next = watch.next() => next,
+    };
+    Some(match next {
+        Some((told, ready)) => {
+            let sources = told.into_iter().filter_map(standing_to_wire).collect();
+            (Ok(wire::PenaltyEvent { sources, ready }), Some((watch, stop)))
+        }
+        None => (Err(AuthError::Gone("the stream of penalties").into()), None),
+    })
+}
+
+fn standing_to_wire((source, standing): (SourceKey, Standing)) -> Option<wire::SourceStanding> {
+    use wire::source_standing::Source;
+    let source = match source {
+        SourceKey::Address(address) => Source::Address(address.to_string()),
+        SourceKey::Uid(uid) => Source::Uid(uid),
+        // Nobody knows it by a name of its own.
+        SourceKey::Local => return None,
+    };
+    let Standing { penalty_ms, known_ms } = standing;
+    Some(wire::SourceStanding { source: Some(source), penalty_ms, known_ms })
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn asker_from_wire(name: &str, from: Option<wire::Source>, dialect: i32) -> Result<Asker, AuthError> {
@@ -72,8 +123,9 @@ fn asker_from_wire(name: &str, from: Option<wire::Source>, dialect: i32) -> Resu
         Ok(wire::Dialect::Sysadm) => "sysadm",
         Ok(wire::Dialect::Unspecified) | Err(_) => return Err(AuthError::BadRequest("dialect: unknown")),
     };
-    let local_uid = from.as_ref().and_then(|from| from.local_uid);
-    Ok(Asker { connection: connection(name)?, source: source(from)?, local_uid, dialect })
+    let wire::Source { address, local_uid, forwarded } = from.unwrap_or_default();
+    let connection = connection(name)?;
+    Ok(Asker { connection, source: source(&address)?, local_uid, forwarded: source(&forwarded)?, dialect })
 }
 
 fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim> {
@@ -110,6 +162,7 @@ fn outcome_to_wire(outcome: Outcome) -> wire::Outcome {
                 .collect(),
         }),
         Outcome::Denied => Kind::Denied(wire::Denied {}),
+        Outcome::Penalised { left } => Kind::Penalised(wire::Penalised { left_ms: milliseconds(left) }),
     };
     wire::Outcome { kind: Some(kind) }
 }

@@ -23,8 +23,7 @@ fn connection(text: &str) -> Result<Connection, AuthError> {
 }
 
 /// An address literal, never a name: PAM modules take what they are given for a host and ask DNS.
-fn source(source: Option<wire::Source>) -> Result<Option<IpAddr>, AuthError> {
-    let address = source.unwrap_or_default().address;
+fn source(address: &str) -> Result<Option<IpAddr>, AuthError> {
     if address.is_empty() {
         return Ok(None);
     }

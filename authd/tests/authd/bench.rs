@@ -76,6 +76,9 @@ impl Bench {
         config.peers.gateway_socket = at("gateway.sock");
         config.pam.socket = at("pam.sock");
         config.pam.refusal_delay_ms = 0;
+        // Many tests fail more often than is forgiven.
+        config.penalty.failures = 0;
+        config.penalty.account_delay_ms = 0;
         // There is no certd unless a test wants one.
         config.certd.socket = PathBuf::new();
         config.certd.user = Identity::current().uid.to_string();
@@ -203,7 +206,7 @@ pub(crate) async fn until(fact: impl AsyncFn() -> bool) {
 pub(crate) fn begin(connection: &str, address: &str, method: Method) -> wire::BeginRequest {
     wire::BeginRequest {
         connection: connection.into(),
-        source: Some(wire::Source { address: address.into(), local_uid: None }),
+        source: Some(wire::Source { address: address.into(), local_uid: None, forwarded: String::new() }),
         dialect: wire::Dialect::Sysadm.into(),
         method: Some(method),
     }

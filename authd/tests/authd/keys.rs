@@ -430,7 +430,7 @@ async fn local_users_are_counted_by_the_uid_that_the_gateway_reports() {
         worker.await_end();
     });
     let local = async |connection: &str, key, uid| {
-        let source = wire::Source { address: String::new(), local_uid: Some(uid) };
+        let source = wire::Source { address: String::new(), local_uid: Some(uid), forwarded: String::new() };
         let request = keys.answer(connection, key, ("", &[])).await;
         wire::BeginRequest { source: Some(source), ..request }
     };

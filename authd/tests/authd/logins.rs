@@ -205,7 +205,11 @@ async fn what_is_no_request_is_refused_with_the_field() {
         (wire::BeginRequest { method: None, ..good() }, "method"),
         (
             wire::BeginRequest {
-                source: Some(wire::Source { address: "host.example".into(), local_uid: None }),
+                source: Some(wire::Source {
+                    address: "host.example".into(),
+                    local_uid: None,
+                    forwarded: String::new(),
+                }),
                 ..good()
             },
             "source",

@@ -19,6 +19,7 @@ mod keys;
 mod logins;
 mod others;
 mod peers;
+mod penalties;
 mod raw;
 mod refusals;
 mod sessions;

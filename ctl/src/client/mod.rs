@@ -178,10 +178,38 @@ impl Client {
                 }
             }
         };
-        timeout(deadline, exchange).await.map_err(|_| {
+        let answered = timeout(deadline, exchange).await.map_err(|_| {
             let seconds = deadline.as_secs();
             Error::unreachable(format!("no reply to {namespace}/{name} within {seconds} seconds"))
-        })?
+        })?;
+        match answered {
+            // No login is forbidden but by a penalty; how long it lasts is said with the close that follows.
+            Err(Error::Refused { code: Some(403), message }) if name.starts_with("auth") => {
+                let why = self.closing_reason().await;
+                let why =
+                    why.unwrap_or_else(|| "too many failed logins from here, try again later".to_owned());
+                Err(Error::Refused { code: Some(403), message: format!("{message}: {why}") })
+            }
+            answered => answered,
+        }
+    }
+
+    /// Why the gateway closes, if it does so now and says it.
+    async fn closing_reason(&mut self) -> Option<String> {
+        let closing = async {
+            loop {
+                match self.websocket.next().await? {
+                    Ok(Message::Close(frame)) => {
+                        return frame
+                            .map(|frame| frame.reason.as_str().to_owned())
+                            .filter(|why| !why.is_empty());
+                    }
+                    Ok(_) => {}
+                    Err(_) => return None,
+                }
+            }
+        };
+        timeout(CLOSE_DEADLINE, closing).await.ok().flatten()
     }
 
     /// Asks what answers here, as every SysAdm client does first. Returns the host's name.
@@ -255,8 +283,27 @@ fn upgrade_failed(error: tungstenite::Error) -> Error {
         tungstenite::Error::Http(response) if response.status().is_client_error() => {
             Error::refused(format!("the gateway refused the connection: HTTP {}", response.status()))
         }
+        error if hung_up(&error) => Error::unreachable(HUNG_UP),
         error => Error::unreachable(format!("what answers there is no doorward gateway: {error}")),
     }
+}
+
+/// What a gateway does that takes no connection from here.
+pub(crate) const HUNG_UP: &str = "the gateway closed the connection at once: it does so to whoever failed to log in too \
+     often (the first time for a minute), and when there are too many connections";
+
+fn hung_up(error: &tungstenite::Error) -> bool {
+    match error {
+        tungstenite::Error::ConnectionClosed
+        | tungstenite::Error::Protocol(tungstenite::error::ProtocolError::HandshakeIncomplete) => true,
+        tungstenite::Error::Io(error) => is_hang_up(error.kind()),
+        _ => false,
+    }
+}
+
+/// Whether the other end has gone, rather than said something wrong.
+pub(crate) fn is_hang_up(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 /// Either way to the gateway. The WebSocket needs one type.

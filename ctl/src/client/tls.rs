@@ -164,10 +164,14 @@ pub(super) async fn connect(
         |error: std::io::Error| Error::unreachable(format!("no gateway at {host}:{port}: {error}"));
     let tcp = TcpStream::connect((host, port)).await.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, tcp)
-        .await
-        .map_err(|error| refusal(&error).unwrap_or_else(|| unreachable(error)))?;
+    let stream =
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
+            match refusal(&error) {
+                Some(refusal) => refusal,
+                None if super::is_hang_up(error.kind()) => Error::unreachable(super::HUNG_UP),
+                None => unreachable(error),
+            }
+        })?;
     let seen =
         stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(Fingerprint::of);
     let seen = seen.ok_or_else(|| Error::unreachable("the server's certificate cannot be read"))?;

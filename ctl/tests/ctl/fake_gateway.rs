@@ -6,6 +6,7 @@
 //! | the peer itself, no password | only if `local` is set |
 //! | alice | password `right` |
 //! | bob | password `right`, then a text, a hidden and a visible question: `new secret`, `4711` |
+//! | hasty | nothing: failed too often |
 //! | mallory | password `right`, then texts that try to command the terminal |
 //! | whoever registered a key | a signature, or over TLS a certificate with it |
 
@@ -32,6 +33,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Message,
         handshake::server::{Request, Response},
+        protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
 
@@ -195,6 +197,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mut peer: Peer, sta
                 return;
             }
         }
+        if request["args"]["username"] == "hasty" {
+            let reason = format!("too many failed logins, try again in 59 s{HOSTILE}").into();
+            let _ = websocket.close(Some(CloseFrame { code: CloseCode::Policy, reason })).await;
+            return;
+        }
     }
 }
 
@@ -208,6 +215,7 @@ fn reply(request: &Value, session: &mut Option<String>, peer: &mut Peer, state: 
         ("rpc", "auth") => match (&*text(&args["username"]), &*text(&args["password"])) {
             (_, "") if state.local => Ok(grant(session, state)),
             (user, "") if state.keys.shown_is_of(peer, user) => Ok(grant(session, state)),
+            ("hasty", _) => Err((403, "Forbidden")),
             ("alice", "right") => Ok(grant(session, state)),
             ("bob", "right") => Ok(json!({"conversation": "c-1", "prompts": [
                 {"style": "info", "text": "Your password has expired"},

@@ -1,6 +1,6 @@
 //! The gRPC clients of authd and certd: connections, deadlines, bounds, and what is remembered of sessions.
 //!
-//! Logins, session calls and the stream of ended sessions have a connection each, so that none of
+//! Logins, session calls, the stream of ended sessions and that of penalties have a connection each, so that none of
 //! them waits behind another.
 
 mod activity;
@@ -12,6 +12,7 @@ mod kept;
 mod line;
 mod link;
 mod peer;
+mod penalties;
 mod sessions;
 mod watch;
 mod wire;
@@ -38,6 +39,7 @@ use crate::call::{
     KeyRequest, Origin, Prompts, Secret, ServerKey, Token,
 };
 use crate::gate::{Gate, Permit, Source};
+use crate::penalty::Penalties;
 
 /// The largest answer of authd that is read.
 const ANSWER_MAX: usize = 64 << 10;
@@ -88,6 +90,7 @@ pub struct Backend {
     listings: Arc<Semaphore>,
     certd: Option<Certd>,
     table: Arc<Table>,
+    penalties: Arc<Penalties>,
     tasks: TaskTracker,
     keeper: Keeper,
     stop: CancellationToken,
@@ -142,6 +145,8 @@ pub enum Outcome {
     Prompts(Prompts),
     /// Refused.
     Denied,
+    /// Not tried: its source is under a penalty for so long.
+    Penalised(Duration),
 }
 
 impl Backend {
@@ -167,6 +172,7 @@ impl Backend {
             listings: Arc::new(Semaphore::new(LISTINGS)),
             certd,
             table: Arc::new(Table::new()),
+            penalties: Arc::default(),
             tasks,
             keeper,
             stop: CancellationToken::new(),
@@ -179,6 +185,9 @@ impl Backend {
             table: Arc::clone(&backend.table),
         };
         backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(watch.run()));
+        let watch = LoginClient::new(link.channel()).max_decoding_message_size(ANSWER_MAX);
+        let watch = penalties::run(watch, Arc::clone(&backend.penalties));
+        backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(watch));
         let reporter =
             activity::run(backend.sessions.clone(), Arc::clone(&backend.table), backend.settings.call);
         backend.tasks.spawn(backend.stop.clone().run_until_cancelled_owned(reporter));
@@ -191,6 +200,11 @@ impl Backend {
     /// Whether certd can be reached, as far as is known; none where there is no certd.
     pub fn certd(&self) -> Option<Up> {
         self.certd.as_ref().map(Certd::up)
+    }
+
+    /// Who failed lately, as far as authd has told.
+    pub fn penalties(&self) -> &Penalties {
+        &self.penalties
     }
 
     /// Ends what runs by itself, and waits a little for calls that are under way.
@@ -231,6 +245,7 @@ impl Backend {
             }
             wire::Outcome::Prompts(prompts) => Ok(Outcome::Prompts(prompts)),
             wire::Outcome::Denied => Ok(Outcome::Denied),
+            wire::Outcome::Penalised(left) => Ok(Outcome::Penalised(left)),
         }
     }
 

@@ -19,6 +19,7 @@ pub(super) enum Outcome {
     Granted(Identity),
     Prompts(Prompts),
     Denied,
+    Penalised(Duration),
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
@@ -26,7 +27,7 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// More than a year is a year: times are added to a clock, which must not overflow.
-fn duration(milliseconds: u64) -> Duration {
+pub(super) fn duration(milliseconds: u64) -> Duration {
     const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000;
     Duration::from_millis(milliseconds.min(YEAR))
 }
@@ -36,10 +37,13 @@ pub(super) fn begin(
     origin: Origin,
     method: begin_request::Method,
 ) -> proto::BeginRequest {
-    let address = origin.address.map(|address| address.to_canonical().to_string()).unwrap_or_default();
+    let text = |address: Option<std::net::IpAddr>| {
+        address.map(|address| address.to_canonical().to_string()).unwrap_or_default()
+    };
+    let (address, forwarded) = (text(origin.address), text(origin.forwarded));
     proto::BeginRequest {
         connection: connection.to_string(),
-        source: Some(proto::Source { address, local_uid: origin.uid }),
+        source: Some(proto::Source { address, local_uid: origin.uid, forwarded }),
         dialect: proto::Dialect::Sysadm.into(),
         method: Some(method),
     }
@@ -147,6 +151,7 @@ pub(super) fn outcome(outcome: proto::Outcome) -> Result<Outcome, Failure> {
             prompts: prompts.prompts.into_iter().map(prompt).collect::<Result<_, _>>()?,
         })),
         Some(outcome::Kind::Denied(proto::Denied {})) => Ok(Outcome::Denied),
+        Some(outcome::Kind::Penalised(penalised)) => Ok(Outcome::Penalised(duration(penalised.left_ms))),
         None => Err(Failure::contract("an unknown outcome")),
     }
 }

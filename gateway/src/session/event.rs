@@ -61,6 +61,9 @@ pub enum Event {
     Ended(EndReason),
     /// Events wait, and [`super::Session::takes_events`].
     Published,
+    /// What authd was asked for last was not done: the source of this connection is under a penalty, for so
+    /// many seconds.
+    Penalised(u64),
     /// Time passed.
     Tick,
 }
@@ -113,6 +116,8 @@ pub enum Action {
     Close(&'static str),
     /// Close the connection for what the client did (1008), giving this reason.
     SendAway(&'static str),
+    /// The same because of a penalty, which lasts for so many seconds.
+    Penalty(u64),
 }
 
 /// A login, as authd is asked for it.

@@ -157,6 +157,15 @@ impl Session {
         }
     }
 
+    /// Whoever is under a penalty hears it once, and is gone.
+    pub(super) fn penalised(&mut self, seconds: u64, actions: &mut Vec<Action>) {
+        if let Busy::Login(ticket, _) | Busy::Challenge(ticket) = self.busy {
+            self.busy = Busy::No;
+            actions.push(Action::Reply(ticket, Reply::Error(Error::Forbidden)));
+            self.close(Action::Penalty(seconds), actions);
+        }
+    }
+
     pub(super) fn retired(&mut self, actions: &mut Vec<Action>) {
         if !matches!(self.busy, Busy::Retire(..)) {
             return;

@@ -107,6 +107,7 @@ fn word(action: &Action) -> String {
         Action::TellEnded(reason) => format!("tell {reason:?}"),
         Action::Close(reason) => format!("close {reason}"),
         Action::SendAway(reason) => format!("send away {reason}"),
+        Action::Penalty(seconds) => format!("penalty {seconds}"),
     }
 }
 
@@ -283,6 +284,23 @@ fn each_outcome_has_its_reply() {
         bench.auth("u", "p");
         assert_eq!(bench.on(outcome), expected);
     }
+}
+
+#[test]
+fn a_penalty_is_told_once_and_closes() {
+    for asks in [
+        |bench: &mut Bench| bench.auth("u", "p"),
+        |bench: &mut Bench| bench.request("auth_ssl", Call::AuthSsl(AuthSsl::Challenge)),
+    ] {
+        let mut bench = bench();
+        asks(&mut bench);
+        assert_eq!(bench.identify(), "");
+        assert_eq!(bench.on(Event::Penalised(60)), "1:403, penalty 60");
+        assert_eq!(bench.auth("u", "p"), "", "nothing is answered any more");
+    }
+    let mut idle = bench();
+    assert_eq!(idle.on(Event::Penalised(60)), "", "nothing was asked");
+    assert_eq!(idle.auth("u", "p"), "ask password");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::{
     convert::Infallible,
     future::{Ready, poll_fn, ready},
+    net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -27,9 +28,8 @@ use super::{
     phase::{Phase, Watched},
     stream::Stream,
     tls::Shown,
-    websocket::Opened,
 };
-use crate::gate::{Gate, Permit};
+use crate::gate::{Gate, Past, Permit, Source};
 
 /// The largest head.
 const HEAD_MAX: usize = 8 << 10;
@@ -42,6 +42,19 @@ pub(super) enum Next {
     WebSocket(Box<Opened>),
     /// It is closed.
     Over,
+}
+
+/// A connection that was just upgraded.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    /// What came together with the upgrade.
+    pub(super) leftover: Bytes,
+    pub(super) shown: Shown,
+    pub(super) client: Client,
+    /// Its place among those who are not logged in.
+    pub(super) permit: Permit,
+    /// The kernel may be asked who the client is.
+    pub(super) local: bool,
 }
 
 /// Serves HTTP on a connection.
@@ -59,7 +72,7 @@ pub(super) async fn serve(
         phase: Arc::clone(&phase),
         path,
         client,
-        place: Mutex::new(Place { permit: Some(permit), plain: false, upgraded: None }),
+        place: Mutex::new(Place { permit: Some(permit), plain: false, upgraded: None, forwarded: None }),
     };
     let io = TokioIo::new(Watched { stream, phase: Arc::clone(&phase) });
     // The phase has the deadlines: hyper's own would be the same inside a head and between requests.
@@ -80,11 +93,12 @@ pub(super) async fn serve(
     };
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().stream;
-    let Front { client, place, .. } = parts.service;
+    let Front { mut client, place, .. } = parts.service;
     let place = place.into_inner().unwrap_or_else(PoisonError::into_inner);
     if finished && let (Some(Admitted { direct }), Some(permit)) = (place.upgraded, place.permit) {
         // authd decides; not to ask is to spare it questions that it would refuse.
         let local = direct && path != origin::Path::Remote && stream.is_within_host();
+        client.forwarded = place.forwarded;
         let leftover = parts.read_buf;
         return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local }));
     }
@@ -107,6 +121,8 @@ struct Place {
     permit: Option<Permit>,
     plain: bool,
     upgraded: Option<Admitted>,
+    /// For whom a trusted proxy asks.
+    forwarded: Option<IpAddr>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -137,6 +153,9 @@ impl Front {
             // Whoever is refused is not kept: the connection is still counted as a newcomer's.
             Err(origin::Refused) => return last(failure(StatusCode::FORBIDDEN)),
         };
+        if !self.may_come(request.headers()) {
+            return last(failure(StatusCode::FORBIDDEN));
+        }
         if wants_websocket(request.headers()) {
             if request.uri().path().starts_with("/ws/") {
                 return self.plain(StatusCode::NOT_FOUND);
@@ -146,11 +165,27 @@ impl Front {
         self.plain(StatusCode::NOT_FOUND)
     }
 
+    /// Whether nobody for whom this is asked is under a penalty. Others than proxies were looked at when they
+    /// were accepted.
+    fn may_come(&self, headers: &HeaderMap) -> bool {
+        if !self.client.proxy {
+            return true;
+        }
+        let forwarded = self.shared.proxies.client(headers);
+        self.lock().forwarded = forwarded;
+        let source = forwarded.map_or(self.client.source, Source::of_address);
+        let penalty = self.shared.backend.penalties().left(source, Instant::now());
+        if let Some(left) = penalty {
+            tracing::debug!(connection = %self.client.id, %source, ?left, "refused: under a penalty");
+        }
+        penalty.is_none()
+    }
+
     /// An answer on a connection that stays what it is, which has to be counted as such.
     fn plain(&self, status: StatusCode) -> Answer {
         let mut place = self.lock();
         if !place.plain {
-            let Some(permit) = self.enter(&self.shared.plain) else {
+            let Some(permit) = self.enter(&self.shared.plain, Past::Clean) else {
                 return last(failure(StatusCode::TOO_MANY_REQUESTS));
             };
             place.permit = Some(permit);
@@ -166,7 +201,11 @@ impl Front {
         };
         let mut place = self.lock();
         if place.plain {
-            let Some(permit) = self.enter(&self.shared.newcomers) else {
+            let past = match self.client.proxy {
+                true => Past::Clean,
+                false => self.shared.backend.penalties().past(self.client.source, Instant::now()),
+            };
+            let Some(permit) = self.enter(&self.shared.newcomers, past) else {
                 return last(failure(StatusCode::TOO_MANY_REQUESTS));
             };
             place.permit = Some(permit);
@@ -176,8 +215,8 @@ impl Front {
         accept
     }
 
-    fn enter(&self, gate: &Gate) -> Option<Permit> {
-        if self.client.exempt { Some(gate.enter_exempt()) } else { gate.enter_from(self.client.source) }
+    fn enter(&self, gate: &Gate, past: Past) -> Option<Permit> {
+        if self.client.exempt { Some(gate.enter_exempt()) } else { gate.enter_as(self.client.source, past) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Place> {

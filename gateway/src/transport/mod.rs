@@ -24,6 +24,7 @@ use crate::{
     call::{ConnectionId, Origin},
     gate::{Gate, Permit, Source},
     hub::Hub,
+    proxy::Proxies,
     router::Router,
     session,
 };
@@ -39,6 +40,8 @@ pub struct Shared {
     pub hub: Hub,
     /// Which pages may connect.
     pub rules: Rules,
+    /// Who may say for whom they ask.
+    pub proxies: Proxies,
     /// Sizes.
     pub limits: Limits,
     /// Durations.
@@ -88,6 +91,10 @@ pub struct Client {
     pub source: Source,
     /// The address as it is reported; none on the Unix socket.
     pub address: Option<IpAddr>,
+    /// It may say for whom it asks.
+    pub proxy: bool,
+    /// For whom it said that it asks.
+    pub forwarded: Option<IpAddr>,
     /// When it was accepted.
     pub since: Instant,
     /// Root's own connections are not counted.
@@ -99,12 +106,13 @@ pub struct Client {
 impl Shared {
     /// The same with other rules, sizes and durations, for the connections to come.
     #[must_use]
-    pub fn renewed(&self, rules: Rules, limits: Limits, timers: Timers) -> Self {
+    pub fn renewed(&self, rules: Rules, proxies: Proxies, limits: Limits, timers: Timers) -> Self {
         Self {
             backend: Arc::clone(&self.backend),
             hub: self.hub.clone(),
             router: self.router.clone(),
             rules,
+            proxies,
             limits,
             timers,
             newcomers: self.newcomers.clone(),
@@ -121,7 +129,12 @@ impl Client {
             Source::Uid(uid) => Some(uid),
             Source::V4(_) | Source::V6(_) => None,
         };
-        Origin { address: self.address, uid }
+        Origin { address: self.address, uid, forwarded: self.forwarded }
+    }
+
+    /// Whose penalties are its own.
+    fn charged(&self) -> Source {
+        self.forwarded.map_or(self.source, Source::of_address)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One WebSocket: frames in, the session's actions out. One small task, one flush for each wake-up.
 
+mod asking;
 mod frames;
 mod listen;
 
@@ -8,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,31 +22,18 @@ use tokio_tungstenite::tungstenite::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use self::frames::{Close, Frames};
-use super::{Client, Shared, stream::Stream, tls::Shown};
+use super::{Client, Shared, http::Opened, tls::Shown};
 use crate::{
-    backend::{self, Caller, Failure, Holding, Method, Moment},
-    call::{Answer, Challenge, Error, Identity, KeyRequest, Reply, SessionId, SessionsRequest},
+    backend::{self, Failure, Holding, Moment},
+    call::{Answer, Challenge, Error, Identity, Reply, SessionId},
     dialect::{Decoded, Echo, sysadm},
     gate::Permit,
     hub::Inbox,
-    session::{self, Action, Event, Login, Session, Ticket},
+    session::{self, Action, Event, Session, Ticket},
 };
 
 /// So many messages are handled before their replies are flushed.
 const BATCH: usize = 32;
-
-/// A connection that was just upgraded.
-pub(super) struct Opened {
-    pub(super) stream: Stream,
-    /// What came together with the upgrade.
-    pub(super) leftover: Bytes,
-    pub(super) shown: Shown,
-    pub(super) client: Client,
-    /// Its place among those who are not logged in.
-    pub(super) permit: Permit,
-    /// The kernel may be asked who the client is.
-    pub(super) local: bool,
-}
 
 /// Serves a WebSocket until it is closed.
 pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
@@ -66,6 +55,8 @@ enum Told {
     Cleared(Result<(), Failure>),
     Retired,
     Challenged(Result<Challenge, Failure>),
+    /// What was asked for last was not done: there is a penalty.
+    Penalised(Duration),
     Answered(Ticket, Result<Answer, Failure>),
 }
 
@@ -291,6 +282,10 @@ impl Connection {
             Told::LoggedIn(Ok(backend::Outcome::Denied), asked) => {
                 Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
             }
+            Told::LoggedIn(Ok(backend::Outcome::Penalised(left)), _) | Told::Penalised(left) => {
+                // Rounded up: at the end of that second it is over.
+                Event::Penalised(u64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u64::MAX))
+            }
             Told::LoggedIn(Err(failure), asked) => {
                 // A token or a conversation that authd does not know is one more refused login.
                 let error = match self.shown(failure) {
@@ -374,10 +369,14 @@ impl Connection {
             Action::Challenge => {
                 let (backend, caller) = (Arc::clone(&self.shared.backend), self.caller());
                 let server_key = self.shown.server_key;
-                self.asking =
-                    Some(Box::pin(
-                        async move { Told::Challenged(backend.challenge(caller, server_key).await) },
-                    ));
+                // authd is not told here for whom it is, so what it has told before decides.
+                let penalty = backend.penalties().left(self.client.charged(), Instant::now().into_std());
+                self.asking = Some(Box::pin(async move {
+                    match penalty {
+                        Some(left) => Told::Penalised(left),
+                        None => Told::Challenged(backend.challenge(caller, server_key).await),
+                    }
+                }));
             }
             Action::Settings(ticket, request) => self.settings(ticket, request),
             Action::Sessions(ticket, request) => self.sessions(ticket, request),
@@ -405,71 +404,13 @@ impl Connection {
             Action::TellEnded(reason) => self.send(sysadm::encode_ended(reason)),
             Action::Close(reason) => self.close = Some(Close::Normal(reason)),
             Action::SendAway(reason) => self.close = Some(Close::Policy(reason)),
+            Action::Penalty(seconds) => self.close = Some(Close::Penalty(seconds)),
         }
     }
 
     fn echo(&mut self, ticket: Ticket) -> Option<Echo<'static>> {
         let place = self.echoes.iter().position(|(waiting, _)| *waiting == ticket)?;
         Some(self.echoes.swap_remove(place).1)
-    }
-
-    fn caller(&self) -> Caller {
-        let counted = Some(self.client.source).filter(|_| !self.client.exempt);
-        Caller { connection: self.client.id, origin: self.client.origin(), counted }
-    }
-
-    fn log_in(&mut self, login: Login) {
-        let caller = self.caller();
-        let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
-        let method = match login {
-            Login::Password(credentials) => Ok(Method::Password(credentials)),
-            Login::Token(token) => Ok(Method::Token(token)),
-            Login::Answers(answers) => Ok(Method::Answers(answers)),
-            Login::CertificateProof(proof) => Ok(Method::CertificateProof(proof)),
-            Login::TlsCertificate { username } => match &self.shown.certificate {
-                Some(shown) => Ok(Method::TlsCertificate { username, shown: shown.as_ref().clone() }),
-                None => Err(std::io::Error::other("no certificate was shown")),
-            },
-            Login::LocalPeer { username } => self.frames.descriptor().map(|descriptor| {
-                // Nobody is found by a certificate alone.
-                let shown = self.shown.certificate.as_deref().filter(|_| !username.is_empty()).cloned();
-                Method::LocalPeer { username, descriptor, shown }
-            }),
-        };
-        self.asking = Some(Box::pin(async move {
-            let outcome = match method {
-                Ok(method) => backend.log_in(caller, method, asked).await,
-                Err(error) => Err(Failure::fault(error)),
-            };
-            Told::LoggedIn(outcome, asked)
-        }));
-    }
-
-    fn settings(&mut self, ticket: Ticket, request: KeyRequest) {
-        let connection = backend::Connection {
-            id: self.client.id,
-            server_key: self.shown.server_key,
-            loaded_key: self.shown.certificate.as_ref().map(|shown| shown.key.clone()),
-        };
-        let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
-        self.calls.push(Box::pin(async move {
-            let answer = match pass {
-                Some(pass) => backend.settings(connection, pass, request).await,
-                None => Err(Failure::fault("a session that nobody holds")),
-            };
-            Told::Answered(ticket, answer)
-        }));
-    }
-
-    fn sessions(&mut self, ticket: Ticket, request: SessionsRequest) {
-        let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
-        self.calls.push(Box::pin(async move {
-            let answer = match pass {
-                Some(pass) => backend.sessions(pass, request).await,
-                None => Err(Failure::fault("a session that nobody holds")),
-            };
-            Told::Answered(ticket, answer)
-        }));
     }
 
     fn send(&mut self, message: impl Into<Bytes>) {

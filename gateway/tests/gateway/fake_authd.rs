@@ -6,6 +6,7 @@
 //! - `carol`, password `first`: asked for a code, which is `424242`.
 //! - `slow`: answered when the test says so ([`FakeAuthd::let_go`]), also after it was abandoned, as
 //!   where authd cannot take a verdict back. Noted: `answered`, or `dropped` if the call was.
+//! - `penalised`: not tried, because of a penalty of 59.001 s.
 //! - a name of the form `reason-<Reason>`: that failure.
 //! - without a password: whoever owns the passed connection, as user `uid-<uid>`.
 //! - by a challenge: the signature `by <user>`, where it is on the challenge's own connection, once.
@@ -18,20 +19,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use doorward_peercred::{recv_one_descriptor, uid_of_peer};
 use doorward_proto::{
     Reason,
     authd::v1::{self as proto, begin_request, ended_event, login_server, outcome, sessions_server},
 };
-use prost::Message;
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::UnixListener,
     runtime::Runtime,
     sync::{broadcast, watch},
 };
@@ -39,7 +37,7 @@ use tokio_stream::{Stream, StreamExt, wrappers::UnixListenerStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::support::until;
+use crate::{fake_peers, support::until};
 
 /// One call, as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +61,12 @@ struct Granted {
 #[derive(Debug)]
 pub(crate) struct State {
     sessions: Mutex<HashMap<String, Granted>>,
-    handles: Mutex<HashMap<Vec<u8>, (String, u32)>>,
+    pub(crate) handles: Mutex<HashMap<Vec<u8>, (String, u32)>>,
     conversations: Mutex<HashMap<String, String>>,
     received: Mutex<Vec<Received>>,
     ended: broadcast::Sender<proto::Ended>,
     gate: watch::Sender<bool>,
+    standings: watch::Sender<Vec<proto::SourceStanding>>,
     rights: Mutex<Duration>,
     watchers: watch::Sender<usize>,
     challenges: Mutex<HashSet<String>>,
@@ -97,6 +96,7 @@ impl FakeAuthd {
             received: Mutex::default(),
             ended: broadcast::channel(64).0,
             gate: watch::Sender::new(false),
+            standings: watch::Sender::default(),
             rights: Mutex::new(Duration::from_secs(60)),
             watchers: watch::Sender::new(0),
             challenges: Mutex::default(),
@@ -150,7 +150,7 @@ impl FakeAuthd {
                 .add_service(sessions_server::SessionsServer::new(service))
                 .serve_with_incoming(UnixListenerStream::new(listener)),
         );
-        runtime.spawn(serve_peers(bind_seqpacket(&self.peer_socket()), Arc::clone(&self.state)));
+        runtime.spawn(fake_peers::serve(fake_peers::bind(&self.peer_socket()), Arc::clone(&self.state)));
         self.runtime = Some(runtime);
     }
 
@@ -168,6 +168,11 @@ impl FakeAuthd {
     /// Waits until somebody watches the ended sessions.
     pub(crate) async fn watched(&self) {
         until(|| (*self.state.watchers.borrow() > 0).then_some(())).await;
+    }
+
+    /// Tells how these sources stand from now on.
+    pub(crate) fn tell(&self, standings: Vec<proto::SourceStanding>) {
+        self.state.standings.send_replace(standings);
     }
 
     /// Answers the slow user, now and from now on.
@@ -236,7 +241,7 @@ impl Drop for FakeAuthd {
 }
 
 impl State {
-    fn note(&self, method: &'static str, connection: &str, about: impl Into<String>) {
+    pub(crate) fn note(&self, method: &'static str, connection: &str, about: impl Into<String>) {
         let call = Received { method, connection: connection.to_owned(), about: about.into() };
         self.received.lock().expect("not poisoned").push(call);
     }
@@ -285,7 +290,7 @@ impl State {
     }
 }
 
-fn random() -> Uuid {
+pub(crate) fn random() -> Uuid {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("random bytes");
     uuid::Builder::from_random_bytes(bytes).into_uuid()
@@ -337,6 +342,7 @@ impl login_server::Login for Service {
         let request = request.into_inner();
         let connection = request.connection;
         let source = request.source.expect("a source");
+        self.0.note("forwarded", &connection, source.forwarded);
         self.0.note("source", &connection, format!("{} {:?}", source.address, source.local_uid));
         let outcome = match request.method.expect("a method") {
             begin_request::Method::Password(proto::Password { username, password }) => {
@@ -346,6 +352,10 @@ impl login_server::Login for Service {
                 }
                 match (username.as_str(), password.as_str()) {
                     ("alice", "wonderland") => self.0.grant("alice", &["#"]),
+                    ("penalised", _) => {
+                        let penalised = proto::Penalised { left_ms: 59_001 };
+                        proto::Outcome { kind: Some(outcome::Kind::Penalised(penalised)) }
+                    }
                     ("bob", "builder") => self.0.grant("bob", &["sysadm.rpc.settings.list_*"]),
                     ("carol", "first") => {
                         let conversation = random().to_string();
@@ -448,6 +458,23 @@ impl login_server::Login for Service {
     ) -> Result<Response<proto::AbandonReply>, Status> {
         self.0.note("abandon", &request.into_inner().connection, "");
         Ok(Response::new(proto::AbandonReply {}))
+    }
+
+    type WatchPenaltiesStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<proto::PenaltyEvent, Status>> + Send>>;
+
+    async fn watch_penalties(
+        &self,
+        _: Request<proto::WatchPenaltiesRequest>,
+    ) -> Result<Response<Self::WatchPenaltiesStream>, Status> {
+        let mut standings = self.0.standings.subscribe();
+        standings.mark_changed();
+        let told = futures_util::stream::unfold(standings, |mut standings| async move {
+            standings.changed().await.ok()?;
+            let sources = standings.borrow_and_update().clone();
+            Some((Ok(proto::PenaltyEvent { sources, ready: true }), standings))
+        });
+        Ok(Response::new(Box::pin(told)))
     }
 }
 
@@ -567,63 +594,4 @@ impl sessions_server::Sessions for Service {
         let valid_ms = u64::try_from(valid.as_millis()).expect("short");
         Ok(Response::new(proto::Assertion { jwt, valid_ms }))
     }
-}
-
-/// To the reactor a SEQPACKET listener is like any other.
-fn bind_seqpacket(path: &Path) -> UnixListener {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a socket");
-    bind(&socket, &SocketAddrUnix::new(path).expect("a short path")).expect("bind");
-    listen(&socket, 16).expect("listen");
-    UnixListener::from_std(std::os::unix::net::UnixListener::from(socket)).expect("a listener")
-}
-
-async fn serve_peers(listener: UnixListener, state: Arc<State>) {
-    while let Ok((connection, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
-        tokio::spawn(async move { answer_peer(connection, &state).await });
-    }
-}
-
-async fn answer_peer(connection: UnixStream, state: &State) {
-    let mut packet = [0; 512];
-    let received = loop {
-        connection.readable().await.expect("readable");
-        match connection
-            .try_io(tokio::io::Interest::READABLE, || recv_one_descriptor(&connection, &mut packet))
-        {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            received => break received,
-        }
-    };
-    let (length, client): (usize, OwnedFd) = received.expect("one descriptor");
-    let query = proto::PeerQuery::decode(&packet[..length]).expect("a query");
-    let kind = match uid_of(client) {
-        Some(uid) => {
-            state.note("peer", &query.connection, format!("uid-{uid}"));
-            let handle = random().into_bytes().to_vec();
-            state.handles.lock().expect("not poisoned").insert(handle.clone(), (query.connection, uid));
-            proto::peer_answer::Kind::Handle(handle)
-        }
-        None => proto::peer_answer::Kind::Refused("not here".to_owned()),
-    };
-    let answer = proto::PeerAnswer { kind: Some(kind) }.encode_to_vec();
-    connection.writable().await.expect("writable");
-    connection.try_write(&answer).expect("a small packet");
-}
-
-/// As authd finds it out, with less doubt.
-fn uid_of(client: OwnedFd) -> Option<u32> {
-    if let Ok(uid) = uid_of_peer(&client) {
-        return Some(uid.as_raw());
-    }
-    #[cfg(target_os = "linux")]
-    {
-        let tcp = std::net::TcpStream::from(client);
-        let owner = doorward_peercred::tcp_owner(tcp.local_addr().ok()?, tcp.peer_addr().ok()?);
-        owner.ok().flatten().map(|owner| owner.uid.as_raw())
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
 }

@@ -9,6 +9,10 @@ pub struct Source {
     /// whose share of logins this counts against. Never an identity.
     #[prost(uint32, optional, tag = "2")]
     pub local_uid: ::core::option::Option<u32>,
+    /// An address literal: the client's, as a trusted proxy tells it. Failures count against it in place of
+    /// the two above; nothing else does. Empty: no proxy.
+    #[prost(string, tag = "3")]
+    pub forwarded: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BeginRequest {
@@ -128,7 +132,7 @@ pub struct RespondRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outcome {
-    #[prost(oneof = "outcome::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "outcome::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<outcome::Kind>,
 }
 /// Nested message and enum types in `Outcome`.
@@ -141,6 +145,8 @@ pub mod outcome {
         Prompts(super::Prompts),
         #[prost(message, tag = "3")]
         Denied(super::Denied),
+        #[prost(message, tag = "4")]
+        Penalised(super::Penalised),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -169,6 +175,13 @@ pub struct Prompt {
 /// One message for every cause; the cause stays in authd's log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Denied {}
+/// The login was not tried: its source is under a penalty.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Penalised {
+    /// What is left of it.
+    #[prost(uint64, tag = "1")]
+    pub left_ms: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AbandonRequest {
     #[prost(string, tag = "1")]
@@ -176,6 +189,39 @@ pub struct AbandonRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AbandonReply {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchPenaltiesRequest {}
+/// At most 512 sources.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PenaltyEvent {
+    #[prost(message, repeated, tag = "1")]
+    pub sources: ::prost::alloc::vec::Vec<SourceStanding>,
+    /// All that there were when the stream began have been told.
+    #[prost(bool, tag = "2")]
+    pub ready: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SourceStanding {
+    /// What is left of its penalty; 0: it has failed, but is under none.
+    #[prost(uint64, tag = "3")]
+    pub penalty_ms: u64,
+    /// After this long it counts for one that has not failed, unless it is told again.
+    #[prost(uint64, tag = "4")]
+    pub known_ms: u64,
+    #[prost(oneof = "source_standing::Source", tags = "1, 2")]
+    pub source: ::core::option::Option<source_standing::Source>,
+}
+/// Nested message and enum types in `SourceStanding`.
+pub mod source_standing {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Source {
+        /// An IPv4 address, or the first of an IPv6 network of 64 bits.
+        #[prost(string, tag = "1")]
+        Address(::prost::alloc::string::String),
+        #[prost(uint32, tag = "2")]
+        Uid(u32),
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Session {
     /// UUID; names the session without being a key to it.
@@ -674,6 +720,31 @@ pub mod login_client {
                 .insert(GrpcMethod::new("doorward.authd.v1.Login", "Abandon"));
             self.inner.unary(req, path, codec).await
         }
+        /// The sources that failed lately: first those there are, then every change.
+        pub async fn watch_penalties(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchPenaltiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PenaltyEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/doorward.authd.v1.Login/WatchPenalties",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("doorward.authd.v1.Login", "WatchPenalties"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -710,6 +781,20 @@ pub mod login_server {
             &self,
             request: tonic::Request<super::AbandonRequest>,
         ) -> std::result::Result<tonic::Response<super::AbandonReply>, tonic::Status>;
+        /// Server streaming response type for the WatchPenalties method.
+        type WatchPenaltiesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PenaltyEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The sources that failed lately: first those there are, then every change.
+        async fn watch_penalties(
+            &self,
+            request: tonic::Request<super::WatchPenaltiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchPenaltiesStream>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct LoginServer<T> {
@@ -955,6 +1040,52 @@ pub mod login_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/doorward.authd.v1.Login/WatchPenalties" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchPenaltiesSvc<T: Login>(pub Arc<T>);
+                    impl<
+                        T: Login,
+                    > tonic::server::ServerStreamingService<super::WatchPenaltiesRequest>
+                    for WatchPenaltiesSvc<T> {
+                        type Response = super::PenaltyEvent;
+                        type ResponseStream = T::WatchPenaltiesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchPenaltiesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Login>::watch_penalties(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchPenaltiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

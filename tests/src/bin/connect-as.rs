@@ -25,7 +25,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
-    let [kind, path] = arguments else { return Err("usage: connect-as stream|seqpacket|listen PATH".into()) };
+    let [kind, path, count] = arguments else {
+        return Err("usage: connect-as stream|seqpacket|listen PATH COUNT".into());
+    };
+    for _ in 0..count.parse()? {
+        make(kind, path)?;
+    }
+    Ok(())
+}
+
+fn make(kind: &str, path: &str) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(kind) = kind.strip_prefix("tcp") {
         let address: std::net::SocketAddr = path.parse()?;
         return match kind {
@@ -33,14 +42,14 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
             _ => give(std::net::TcpListener::bind(address)?.as_fd()),
         };
     }
-    let (kind, listens) = match kind.as_str() {
+    let (kind, listens) = match kind {
         "stream" => (SocketType::STREAM, false),
         "seqpacket" => (SocketType::SEQPACKET, false),
         "listen" => (SocketType::STREAM, true),
         _ => return Err("stream, seqpacket or listen".into()),
     };
     let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-    let address = SocketAddrUnix::new(path.as_str())?;
+    let address = SocketAddrUnix::new(path)?;
     if listens {
         bind(&socket, &address)?;
         listen(&socket, 4)?;

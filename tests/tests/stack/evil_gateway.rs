@@ -13,7 +13,7 @@ use doorward_proto::authd::v1::{
     AbandonRequest, Activity, ActivityReport, AssertRequest, BeginRequest, CertificateProof,
     ChallengeRequest, CheckRequest, Dialect, EndOtherRequest, EndRequest, ListRequest, LocalPeer, Others,
     Outcome, Password, RespondRequest, Source, TlsCertificate, Token, WatchEndedRequest,
-    begin_request::Method, end_other_request::Which, outcome::Kind,
+    WatchPenaltiesRequest, begin_request::Method, end_other_request::Which, outcome::Kind,
 };
 use doorward_tests::grpc::{Authd, ask_peer};
 use doorward_tests::{CODE, Client, Options, Pam, Person, Role, Stack, secrets, skip};
@@ -60,6 +60,7 @@ enum Call {
     Challenge,
     BeginForgedProof,
     BeginUnprovenKey,
+    WatchPenalties,
 }
 
 use Call::*;
@@ -95,6 +96,7 @@ const SLOW: &[Call] = &[
     EndOtherEnded,
     EndOthersSessionName,
     WatchEnded,
+    WatchPenalties,
     BeginLocalOtherUser,
     BeginLocalRoot,
     BeginLocalOtherConnection,
@@ -123,6 +125,7 @@ fn method(call: Call) -> &'static str {
         RespondForAnother | RespondWrong | RespondAgain | RespondNowhere => "Login/Respond",
         AbandonOwn | AbandonAny => "Login/Abandon",
         Challenge => "Login/Challenge",
+        WatchPenalties => "Login/WatchPenalties",
         BeginTokenSessionName
         | BeginTokenEnded
         | BeginLocalForged
@@ -209,6 +212,10 @@ impl Sequence<'_> {
                 drop(self.authd.sessions.watch_ended(WatchEndedRequest {}).await);
                 Ok(())
             }
+            WatchPenalties => {
+                drop(self.authd.login.watch_penalties(WatchPenaltiesRequest {}).await);
+                Ok(())
+            }
             BeginTokenSessionName => self.begin(Some(Method::Token(Token { token: session.clone() }))).await,
             BeginTokenEnded => self.begin(Some(Method::Token(Token { token: ended.clone() }))).await,
             BeginLocalForged => self.begin_local(vec![0; 16], &self.known.alice.name).await,
@@ -274,7 +281,11 @@ impl Sequence<'_> {
     async fn begin(&mut self, method: Option<Method>) -> Result<(), String> {
         let request = BeginRequest {
             connection: self.connection.clone(),
-            source: Some(Source { address: "192.0.2.7".to_owned(), local_uid: None }),
+            source: Some(Source {
+                address: "192.0.2.7".to_owned(),
+                local_uid: None,
+                forwarded: String::new(),
+            }),
             dialect: Dialect::Sysadm.into(),
             method,
         };
@@ -330,7 +341,7 @@ impl Sequence<'_> {
                 self.own = prompts.conversation;
                 Ok(())
             }
-            Ok(Some(Kind::Denied(_)) | None) | Err(_) => Ok(()),
+            Ok(Some(Kind::Denied(_) | Kind::Penalised(_)) | None) | Err(_) => Ok(()),
         }
     }
 }

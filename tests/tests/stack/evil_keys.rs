@@ -331,7 +331,7 @@ impl Sequence<'_> {
                 secrets::register(&granted.token);
                 Err(format!("a session: {:?}", granted.session))
             }
-            Ok(Some(Kind::Denied(_) | Kind::Prompts(_)) | None) | Err(_) => Ok(()),
+            Ok(Some(Kind::Denied(_) | Kind::Penalised(_) | Kind::Prompts(_)) | None) | Err(_) => Ok(()),
         }
     }
 }

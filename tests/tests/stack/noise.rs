@@ -180,7 +180,11 @@ async fn a_name_is_one_log_line_whatever_it_holds() {
         let method = Method::Password(Password { username: name.to_owned(), password: password.clone() });
         let request = BeginRequest {
             connection: connection.clone(),
-            source: Some(Source { address: "192.0.2.1\nx".to_owned(), local_uid: None }),
+            source: Some(Source {
+                address: "192.0.2.1\nx".to_owned(),
+                local_uid: None,
+                forwarded: String::new(),
+            }),
             dialect: Dialect::Sysadm.into(),
             method: Some(method),
         };

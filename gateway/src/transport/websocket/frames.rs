@@ -47,6 +47,8 @@ pub(super) enum Close {
     Normal(&'static str),
     /// The client does what it may not; the reason is for people.
     Policy(&'static str),
+    /// The client's source is under a penalty, for so many seconds.
+    Penalty(u64),
     /// The gateway stops.
     ShuttingDown,
     /// A message over the limit.
@@ -64,6 +66,10 @@ pub(super) enum Close {
 impl Close {
     fn frame(self) -> Option<CloseFrame> {
         let (code, reason) = match self {
+            Self::Penalty(seconds) => {
+                let reason = format!("too many failed logins, try again in {seconds} s");
+                return Some(CloseFrame { code: CloseCode::Policy, reason: reason.into() });
+            }
             Self::Normal(reason) => (CloseCode::Normal, reason),
             Self::Policy(reason) => (CloseCode::Policy, reason),
             Self::ShuttingDown => (CloseCode::Away, "shutting down"),
@@ -179,7 +185,8 @@ impl Frames {
                 let _ = self.socket.write(Message::Close(Some(frame)));
             }
             let _ = poll_fn(|context| self.poll_flush(context)).await;
-            if matches!(close, Close::Normal(_) | Close::Policy(_) | Close::ShuttingDown) {
+            if matches!(close, Close::Normal(_) | Close::Policy(_) | Close::Penalty(_) | Close::ShuttingDown)
+            {
                 while poll_fn(|context| self.poll_read(context)).await.is_ok() {}
             }
             let stream = &mut self.socket.get_mut().stream;
