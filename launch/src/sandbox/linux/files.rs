@@ -34,11 +34,13 @@ pub(in crate::sandbox) fn files(confinement: &Confinement) -> Result<Applied, St
 /// Never `Execute`: modules of the user database are mapped, not executed.
 fn rights(reach: Reach) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let append = read | AccessFs::WriteFile | AccessFs::MakeReg;
+    // Truncate: an audit record that did not fit the disk is taken back, also in a file that was opened
+    // anew after a SIGHUP.
+    let append = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
     match reach {
         Reach::Read => read,
         Reach::Append => append,
-        Reach::Keep => append | AccessFs::RemoveFile | AccessFs::Truncate,
+        Reach::Keep => append | AccessFs::RemoveFile,
     }
 }
 
@@ -48,5 +50,20 @@ fn scopes() -> BitFlags<Scope> {
     match std::env::var_os("NOTIFY_SOCKET") {
         Some(path) if path.as_encoded_bytes().starts_with(b"@") => Scope::Signal.into(),
         _ => Scope::from_all(KNOWN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_may_be_executed_and_logs_may_be_cut_but_not_removed() {
+        for reach in [Reach::Read, Reach::Append, Reach::Keep] {
+            assert!(!rights(reach).contains(AccessFs::Execute), "{reach:?}");
+        }
+        assert!(!rights(Reach::Read).intersects(AccessFs::from_write(KNOWN)));
+        assert!(rights(Reach::Append).contains(AccessFs::Truncate));
+        assert!(!rights(Reach::Append).contains(AccessFs::RemoveFile));
     }
 }
