@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use crate::cast::{Cast, FULL, LIMITED};
+use crate::cast::{Cast, FULL, LIMITED, Role};
 
 /// What every real account, group and PAM service of the tests begins with.
 pub(crate) const PREFIX: &str = "dwt";
@@ -75,6 +75,8 @@ impl Accounts {
             passwords += &format!("{}:{}\n", person.name, person.password);
         }
         run("chpasswd", &[], &passwords);
+        run("usermod", &["--lock", &cast.person(Role::Locked).name], "");
+        run("usermod", &["--expiredate", "1", &cast.person(Role::Lapsed).name], "");
         made
     }
 }

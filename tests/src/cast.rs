@@ -40,6 +40,10 @@ pub enum Role {
     Clean,
     /// Password, full access; an account for tests that change it.
     Spare,
+    /// Limited access; the password is locked. A real account only: with libpam-wrapper it is not.
+    Locked,
+    /// Limited access; the account has expired. A real account only, as above.
+    Lapsed,
 }
 
 /// Where PAM's answer for somebody comes from.
@@ -94,6 +98,8 @@ const ROLES: &[(Role, &str)] = &[
     (Role::Daemon, "daemon"),
     (Role::Clean, "clean"),
     (Role::Spare, "spare"),
+    (Role::Locked, "locked"),
+    (Role::Lapsed, "lapsed"),
 ];
 
 impl Cast {
@@ -110,7 +116,9 @@ impl Cast {
                 account: format!("for_user={name}"),
             };
             let behaviour = match role {
-                Role::Full | Role::Limited | Role::Nobody | Role::Spare => Behaviour::Password,
+                Role::Full | Role::Limited | Role::Nobody | Role::Spare | Role::Locked | Role::Lapsed => {
+                    Behaviour::Password
+                }
                 Role::Two => in_auth(&format!("two_questions colour={}", secrets::register(COLOUR))),
                 Role::Code => in_auth(&format!("code={}", secrets::register(CODE))),
                 Role::Expired => {

@@ -37,12 +37,16 @@ mod noise;
 mod penalties;
 #[path = "stack/sessions.rs"]
 mod sessions;
+#[path = "stack/original.rs"]
+mod original;
 #[path = "stack/stranger.rs"]
 mod stranger;
 #[path = "stack/strict_keys.rs"]
 mod strict_keys;
 #[path = "stack/timers.rs"]
 mod timers;
+#[path = "stack/timing.rs"]
+mod timing;
 #[path = "stack/transcripts.rs"]
 mod transcripts;
 #[path = "stack/web.rs"]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
+#[path = "tree/defects.rs"]
+mod defects;
 #[path = "tree/dependencies.rs"]
 mod dependencies;
 #[path = "tree/files.rs"]
