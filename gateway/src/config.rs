@@ -331,6 +331,8 @@ impl Config {
     /// What the gateway needs once it serves.
     pub fn confinement(&self) -> Confinement {
         let state = Confinement::new(&self.sandbox).keep(&self.state_dir);
+        // Whose a connection over loopback is.
+        let state = state.asks_for_sockets();
         let files = self.tls.certificate.iter().chain(&self.tls.key);
         files.fold(state, |confinement, file| confinement.read_beside(file))
     }

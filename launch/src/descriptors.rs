@@ -22,7 +22,27 @@ pub(crate) fn close_inherited(activated: RawFd) -> std::io::Result<usize> {
             closed += 1;
         }
     }
+    all_open(kept)?;
     Ok(closed)
+}
+
+/// What was announced and not passed has a number that the next file would get, and that file would be
+/// taken for a socket. Looked at by name, because looking at a number on trust is unsafe.
+#[cfg(target_os = "linux")]
+fn all_open(kept: RawFd) -> std::io::Result<()> {
+    match (FIRST..kept).find(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_err()) {
+        Some(missing) => Err(std::io::Error::other(format!(
+            "the service manager announced {} sockets, but descriptor {missing} is not open",
+            kept - FIRST
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// No service manager passes sockets there.
+#[cfg(target_os = "freebsd")]
+fn all_open(_kept: RawFd) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

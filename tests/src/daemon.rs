@@ -139,6 +139,11 @@ impl Daemon {
         self.child.wait().expect("a child of ours");
     }
 
+    /// Closes what it was given to listen on, as the service manager does at its own end.
+    pub(crate) fn close_sockets(&mut self) {
+        self.plan.sockets.clear();
+    }
+
     /// Asks it to stop; the exit status, or what went wrong.
     pub(crate) fn stop(&mut self) -> Result<(), String> {
         if !self.killed && self.runs() {

@@ -281,6 +281,7 @@ impl Stack {
         let mut wrong: Vec<String> = Vec::new();
         for daemon in self.daemons.iter_mut().rev() {
             wrong.extend(daemon.stop().err());
+            daemon.close_sockets();
         }
         wrong.extend(leftovers::wait_until_none(self.dir.path(), &self.service).err());
         for daemon in &self.daemons {

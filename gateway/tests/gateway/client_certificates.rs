@@ -170,7 +170,6 @@ async fn a_password_is_a_password_whatever_is_loaded() {
     let made = Made::of(&rcgen::PKCS_ED25519);
     let mut client = client(&gateway, &TLS13, &made).await.expect("a WebSocket");
     assert_eq!(client.code("rpc", "auth", r#"{"username":"alice","password":"wrong"}"#).await, 401);
-    assert_eq!(client.code("rpc", "auth", "{}").await, 401, "a user must be named");
     client.log_in("alice", "wonderland").await;
     let begun: Vec<_> = gateway.authd.received("begin").into_iter().map(|call| call.about).collect();
     assert_eq!(begun, ["alice", "alice"]);

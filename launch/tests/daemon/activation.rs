@@ -102,7 +102,7 @@ pub(crate) fn activation_does_not_fit() {
         (one, &datagram, None, "passed as 'door' does not listen"),
         (one, &wide, None, "wider than 0666"),
         ("LISTEN_PID=$$ LISTEN_FDS=x", &good, None, "LISTEN_FDS is no number"),
-        ("LISTEN_PID=$$ LISTEN_FDS=9", &good, None, "descriptor 4 ('unknown')"),
+        ("LISTEN_PID=$$ LISTEN_FDS=9", &good, None, "announced 9 sockets, but descriptor 4 is not open"),
     ];
     for (announcement, first, second, word) in rows {
         let second = second.map(|make| make());

@@ -117,7 +117,7 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
     let (sockets, state, tcp): (&[&str], &[&str], usize) = match program {
         Program::Guard => (&["pam.sock"], &[], 0),
         Program::Certd => (
-            &["run/certd/certd.sock", "run/certd/authd.sock"],
+            &["certd.sock", "authd.sock"],
             &[
                 "audit.jsonl",
                 "registry.lock",
@@ -128,7 +128,7 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
             0,
         ),
         Program::Authd => (
-            &["run/authd/authd.sock", "run/authd/peer.sock"],
+            &["authd.sock", "peer.sock"],
             &[
                 "audit.jsonl",
                 "sessions.lock",
@@ -138,7 +138,7 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
             ],
             0,
         ),
-        Program::Gateway => (&["run/gateway.sock"], &["audit.jsonl"], 1),
+        Program::Gateway => (&["gateway.sock"], &["audit.jsonl"], 1),
     };
     let pid = stack.pid(program);
     let open = open_files(pid);
