@@ -91,12 +91,13 @@ impl Daemon for Fixture {
         let listener = tokio::net::UnixListener::from_std(parts.listen_unix(16)?);
         let listener = listener.map_err(|error| StartError::failed("cannot listen", error))?;
         let mut reloads = control.reloads();
+        // Before anybody is told: a test that sends a signal then has to find it in the log.
+        tracing::info!(target: "doorward_fixture", fault = "line\nbreak", "serving");
         control.ready();
         control.ready();
         if config.fault.end {
             return Ok(());
         }
-        tracing::info!(target: "doorward_fixture", fault = "line\nbreak", "serving");
         loop {
             tokio::select! {
                 () = control.shutdown.cancelled() => return Ok(()),
