@@ -33,12 +33,12 @@ mod local_tcp;
 mod modules;
 #[path = "stack/noise.rs"]
 mod noise;
+#[path = "stack/original.rs"]
+mod original;
 #[path = "stack/penalties.rs"]
 mod penalties;
 #[path = "stack/sessions.rs"]
 mod sessions;
-#[path = "stack/original.rs"]
-mod original;
 #[path = "stack/stranger.rs"]
 mod stranger;
 #[path = "stack/strict_keys.rs"]

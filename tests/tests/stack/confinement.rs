@@ -131,6 +131,9 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
             &["authd.sock", "peer.sock"],
             &[
                 "audit.jsonl",
+                "penalties.sqlite",
+                "penalties.sqlite-wal",
+                "penalties.sqlite-shm",
                 "sessions.lock",
                 "sessions.sqlite",
                 "sessions.sqlite-wal",

@@ -91,7 +91,8 @@ async fn s3_neither_tokens_nor_challenges_repeat_over_restarts() {
 /// S6: an answer of 403 crashed the whole server.
 #[tokio::test(flavor = "multi_thread")]
 async fn s6_a_forbidden_request_crashes_nothing() {
-    let Some(mut stack) = stack() else { return };
+    let options = Options::new(Pam::Wrapper).authd("pam.per_account", 4);
+    let Some(mut stack) = Stack::start(&options) else { return };
     let mut client = Client::tls(&stack).await;
     client.login(stack.person(Role::Limited)).await.expect("bob logs in");
     let args = json!({"action": "revoke_ssl_cert", "pub_key": "x", "user": stack.person(Role::Full).name});
