@@ -38,8 +38,8 @@ pub(crate) struct Daemon {
     plan: Plan,
     child: Child,
     killed: bool,
-    /// Open as long as the program runs: it also tells that it stops.
-    _notify: UnixDatagram,
+    /// Open as long as the program runs: it also tells that it reloads and stops.
+    notify: UnixDatagram,
 }
 
 impl Daemon {
@@ -52,7 +52,7 @@ impl Daemon {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod of the socket");
         let child = spawn(&plan, &path);
         let again = socket.try_clone().expect("a second descriptor");
-        let mut daemon = Self { child, plan, killed: false, _notify: again };
+        let mut daemon = Self { child, plan, killed: false, notify: again };
         daemon.await_ready(&socket);
         daemon
     }
@@ -78,6 +78,14 @@ impl Daemon {
             }
             assert!(Instant::now() < deadline, "{} did not get ready:\n{}", self.plan.name, self.log_text());
         }
+    }
+
+    /// Asks it to reload, and waits until it says that this is over.
+    pub(crate) fn reload(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        kill(pid, Signal::SIGHUP).expect("a child of ours");
+        let socket = self.notify.try_clone().expect("a second descriptor");
+        self.await_ready(&socket);
     }
 
     pub(crate) fn name(&self) -> &'static str {

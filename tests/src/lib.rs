@@ -29,5 +29,5 @@ pub mod transcript;
 pub use cast::{CODE, COLOUR, Cast, Person, Role};
 pub use client::{Client, Received};
 pub use options::{Options, Pam};
-pub use programs::cargo_target;
+pub use programs::{cargo_target, doorward, program};
 pub use stack::{Program, Stack};

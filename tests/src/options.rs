@@ -81,7 +81,7 @@ pub(crate) fn set_default(table: &mut toml::Table, key: &str, value: impl Into<t
     }
 }
 
-fn set(table: &mut toml::Table, key: &str, value: toml::Value) {
+pub(crate) fn set(table: &mut toml::Table, key: &str, value: toml::Value) {
     match key.split_once('.') {
         None => {
             table.insert(key.to_owned(), value);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::stack::Program;
+
 /// Where the programs are.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -17,6 +19,8 @@ pub(crate) struct Programs {
     /// Guard and worker for libpam-wrapper (their feature `pam-wrapper`).
     pub(crate) wrapped_guard: PathBuf,
     pub(crate) wrapped_worker: PathBuf,
+    /// The command.
+    pub(crate) doorward: PathBuf,
     /// Connects to a socket under its uid and hands the connection over.
     pub(crate) connect_as: PathBuf,
 }
@@ -33,6 +37,27 @@ pub fn cargo_target() -> (PathBuf, String) {
     (profile.parent().expect("a target directory").to_path_buf(), name)
 }
 
+/// The `doorward` command, beside the services that it finds there.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn doorward() -> &'static Path {
+    &programs().doorward
+}
+
+/// The program of a service, to be started by hand.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn program(program: Program) -> &'static Path {
+    match program {
+        Program::Guard => &programs().guard,
+        Program::Certd => &programs().certd,
+        Program::Authd => &programs().authd,
+        Program::Gateway => &programs().gateway,
+    }
+}
+
 /// The programs; builds them at the first call, once even if that fails.
 pub(crate) fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
@@ -46,7 +71,12 @@ fn find_or_build() -> Result<Programs, String> {
         Some(dir) => (PathBuf::from(&dir), Path::new(&dir).join("pam-wrapper")),
         None => {
             // One call for each set of features: built together, the worker would get the gateway's.
-            build(&target, &profile, &["doorward-authd", "doorward-certd", "doorward-gateway"], None)?;
+            build(
+                &target,
+                &profile,
+                &["doorward-authd", "doorward-certd", "doorward-gateway", "doorward"],
+                None,
+            )?;
             build(&target, &profile, &["doorward-pam-guard", "doorward-pam-worker"], None)?;
             let wrapped = target.join("pam-wrapper");
             let features = "doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper";
@@ -62,10 +92,21 @@ fn find_or_build() -> Result<Programs, String> {
         worker: plain.join("doorward-pam-worker"),
         wrapped_guard: wrapped.join("doorward-pam-guard"),
         wrapped_worker: wrapped.join("doorward-pam-worker"),
+        doorward: plain.join("doorward"),
         connect_as: built.join("connect-as"),
     };
-    let Programs { authd, certd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as } = &found;
-    for path in [authd, certd, gateway, guard, worker, wrapped_guard, wrapped_worker, connect_as] {
+    let Programs {
+        authd,
+        certd,
+        gateway,
+        guard,
+        worker,
+        wrapped_guard,
+        wrapped_worker,
+        doorward,
+        connect_as,
+    } = &found;
+    for path in [authd, certd, gateway, guard, worker, wrapped_guard, wrapped_worker, doorward, connect_as] {
         if !path.is_file() {
             return Err(format!("{} is missing", path.display()));
         }

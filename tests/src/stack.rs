@@ -172,6 +172,44 @@ impl Stack {
         self.daemon(program).pid()
     }
 
+    /// The PAM service file.
+    pub fn pam_service(&self) -> PathBuf {
+        match self.pam {
+            Pam::Real => PathBuf::from("/etc/pam.d").join(&self.service),
+            Pam::Wrapper => self.path("services").join(&self.service),
+        }
+    }
+
+    /// The configuration file of a program that has one.
+    pub fn config_path(&self, program: Program) -> PathBuf {
+        self.path(&format!("{}.toml", self.daemon(program).name()))
+    }
+
+    /// Sets a key in a program's configuration file; nothing hears of it before a reload.
+    ///
+    /// # Panics
+    /// When the file is not as it was written.
+    pub fn set(&self, program: Program, key: &str, value: impl Into<toml::Value>) {
+        let path = self.config_path(program);
+        let text = fs::read_to_string(&path).expect("a file in our directory");
+        let mut table: toml::Table = text.parse().expect("TOML");
+        crate::options::set(&mut table, key, value.into());
+        fs::write(&path, table.to_string()).expect("a file in our directory");
+    }
+
+    /// Sends SIGHUP and waits until the program says that the reload is over; what it logged meanwhile.
+    ///
+    /// # Panics
+    /// When it does not say so in time.
+    pub fn reload(&mut self, program: Program) -> String {
+        let before = self.log(program).len();
+        self.daemon_mut(program).reload();
+        if program == Program::Gateway {
+            self.listening = read_listening(self.dir.path());
+        }
+        self.log(program).split_off(before)
+    }
+
     /// Kills a program as `kill -9` does.
     pub fn kill(&mut self, program: Program) {
         self.daemon_mut(program).kill();

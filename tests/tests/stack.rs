@@ -11,6 +11,8 @@ mod activated;
 mod audit;
 #[path = "stack/confinement.rs"]
 mod confinement;
+#[path = "stack/doctor.rs"]
+mod doctor;
 #[path = "stack/evil_gateway.rs"]
 mod evil_gateway;
 #[path = "stack/evil_keys.rs"]
@@ -29,6 +31,8 @@ mod limits;
 mod local_login;
 #[path = "stack/local_tcp.rs"]
 mod local_tcp;
+#[path = "stack/misconfigured.rs"]
+mod misconfigured;
 #[path = "stack/modules.rs"]
 mod modules;
 #[path = "stack/noise.rs"]
@@ -37,8 +41,12 @@ mod noise;
 mod original;
 #[path = "stack/penalties.rs"]
 mod penalties;
+#[path = "stack/reload.rs"]
+mod reload;
 #[path = "stack/sessions.rs"]
 mod sessions;
+#[path = "stack/stop.rs"]
+mod stop;
 #[path = "stack/stranger.rs"]
 mod stranger;
 #[path = "stack/strict_keys.rs"]
