@@ -154,10 +154,13 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
     }
     let log = stack.path("log").to_string_lossy().into_owned();
     let own = stack.path("state").to_string_lossy().into_owned();
+    let guard_directory = stack.path("run/pam").to_string_lossy().into_owned();
     for name in &open {
         let expected = name.starts_with("socket:[")
             || ["/dev/null", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"].contains(&name.as_str())
             || name.starts_with(&log)
+            // Where it made its socket, and will remove it.
+            || (program == Program::Guard && *name == guard_directory)
             // What libnss-wrapper reads its users from.
             || (program == Program::Authd && name.contains("/nss/"))
             || name.strip_prefix(&own).and_then(|name| name.rsplit_once('/')).is_some_and(|(_, name)| state.contains(&name));
