@@ -31,7 +31,7 @@ use crate::{
     account::{Accounts, Directory, System},
     assertion::Signer,
     certd::{self, Certd},
-    config::{Config, KEYS, LocalMode},
+    config::{self, Config, KEYS, LocalMode},
     conversation::Conversations,
     driver::{self, Logins},
     method::Policy,
@@ -279,11 +279,18 @@ pub async fn serve(
         penalties: penalties.clone(),
     };
     let logins = Arc::new(Logins::new(parts, tasks.clone(), stop.clone()));
-    let renewal = Renewal { logins: logins.clone(), holders: holders.clone(), own_uids };
+    let accepted_from = listeners(config.local_login.mode, &config.peers, gateway);
+    let accepted_from = Arc::new(Current::new(accepted_from));
+    let renewal = Renewal {
+        logins: logins.clone(),
+        holders: holders.clone(),
+        own_uids,
+        accepted_from: accepted_from.clone(),
+        gateway: (gateway, config.peers.clone()),
+    };
     let shared = Shared { logins, holders, signer: Arc::new(signer), stop: stop.clone() };
 
     let path = config.socket.path.clone();
-    let accepted_from = listeners(&config, gateway);
     let listener = socket.listen_unix(128)?;
     let door = Door { listener: peer_socket.listen(128)?, gateway: gateway.uid, accepted_from };
     let keeper = tokio::spawn({
@@ -317,8 +324,8 @@ pub async fn serve(
 }
 
 /// What a local user's connection must have been accepted from.
-fn listeners(config: &Config, gateway: Identity) -> Listeners {
-    let tcp = match config.local_login.mode {
+fn listeners(mode: LocalMode, peers: &config::Peers, gateway: Identity) -> Listeners {
+    let tcp = match mode {
         LocalMode::Kernel => {
             if let Err(failure) = can_examine_tcp() {
                 warn!(
@@ -326,11 +333,11 @@ fn listeners(config: &Config, gateway: Identity) -> Listeners {
                     "the kernel cannot be asked about TCP: local users need a password there, not on the Unix socket"
                 );
             }
-            Some(TcpListeners { uid: gateway.uid, ports: config.peers.gateway_ports.clone() })
+            Some(TcpListeners { uid: gateway.uid, ports: peers.gateway_ports.clone() })
         }
         LocalMode::Unix | LocalMode::Off => None,
     };
-    Listeners { unix: config.peers.gateway_socket.clone(), tcp }
+    Listeners { unix: peers.gateway_socket.clone(), tcp }
 }
 
 /// Uids that are services': nobody logs in as one of them without a password. Without separation there
@@ -362,6 +369,9 @@ struct Renewal {
     logins: Arc<Logins>,
     holders: Arc<Holders>,
     own_uids: Vec<u32>,
+    accepted_from: Arc<Current<Listeners>>,
+    /// As at the start: to change them takes a restart.
+    gateway: (Identity, config::Peers),
 }
 
 impl Renewal {
@@ -376,6 +386,8 @@ impl Renewal {
         self.holders.sessions.bound(config.bounds());
         self.holders.accounts.give_access_by(config.groups());
         self.holders.acls.set(Acls::new(config.access.limited_acl.clone()));
+        let (gateway, peers) = &self.gateway;
+        self.accepted_from.set(listeners(config.local_login.mode, peers, *gateway));
         let policy = policy(config, self.own_uids.clone());
         self.logins.take_over(policy, config.refusal_delay(), config.conversations());
     }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use doorward_launch::Current;
 use doorward_peercred::{Listeners, PassedSocket, recv_one_descriptor, uid_of_peer};
 use doorward_proto::{PEER_PACKET_MAX, authd::v1 as wire};
 use prost::Message as _;
@@ -106,7 +107,7 @@ pub struct Door {
     /// Who may ask.
     pub gateway: u32,
     /// The gateway's listeners: a passed connection must have been accepted from one of them.
-    pub accepted_from: Listeners,
+    pub accepted_from: Arc<Current<Listeners>>,
 }
 
 impl Door {
@@ -118,7 +119,6 @@ impl Door {
         // Neither is a byte stream: the runtime's types accept, and tell when something can be read.
         let listener = UnixListener::from_std(net::UnixListener::from(self.listener))?;
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        let accepted_from = Arc::new(self.accepted_from);
         let tasks = TaskTracker::new();
         loop {
             // Without a place nothing is accepted: closing an accepted connection can block, too, since
@@ -138,7 +138,7 @@ impl Door {
                         connection,
                         place,
                         gateway: self.gateway,
-                        accepted_from: accepted_from.clone(),
+                        accepted_from: self.accepted_from.get(),
                         peers: peers.clone(),
                         began: Instant::now(),
                     };

@@ -91,7 +91,7 @@ async fn s3_neither_tokens_nor_challenges_repeat_over_restarts() {
 /// S6: an answer of 403 crashed the whole server.
 #[tokio::test(flavor = "multi_thread")]
 async fn s6_a_forbidden_request_crashes_nothing() {
-    let options = Options::new(Pam::Wrapper).authd("pam.per_account", 4);
+    let options = Options::new(Pam::Wrapper).authd("pam.per_account", 16).authd("pam.per_source", 16);
     let Some(mut stack) = Stack::start(&options) else { return };
     let mut client = Client::tls(&stack).await;
     client.login(stack.person(Role::Limited)).await.expect("bob logs in");

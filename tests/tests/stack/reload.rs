@@ -198,12 +198,26 @@ async fn authd_takes_over_groups_and_local_login() {
     let log = stack.reload(Program::Authd);
     assert!(log.contains("reloaded changed=\"sessions.idle_seconds sessions.per_user\""), "{log}");
     let mut new = Client::tls(&stack).await;
-    let person = stack.person(Role::Full);
+    let person = stack.person(Role::Full).clone();
     let args = json!({"username": person.name, "password": person.password});
     let reply = new.ask("rpc/auth", args).await.expect("a login");
     assert_eq!(reply[1], json!(77), "the idle clock of new sessions: {reply}");
     let reply = new.ask("rpc/auth_token", json!({"token": token})).await.expect("it lives on");
     assert_ne!(reply[1], json!(77), "that of an older session: {reply}");
+
+    // Local users are known over loopback, and after the reload on the Unix socket only.
+    if skip::root("a local user's connection") {
+        for (mode, over_tcp) in [("kernel", true), ("unix", false), ("kernel", true), ("off", false)] {
+            stack.set(Program::Authd, "local_login.mode", mode);
+            stack.reload(Program::Authd);
+            let mut local = Client::tls_as(&stack, person.uid).await;
+            let reply = local.ask("rpc/auth", json!({"username": person.name})).await;
+            assert_eq!(reply.is_ok(), over_tcp, "{mode} over TLS: {reply:?}");
+            let mut local = Client::unix_as(&stack, person.uid).await;
+            let reply = local.ask("rpc/auth", json!({"username": person.name})).await;
+            assert_eq!(reply.is_ok(), mode != "off", "{mode} over the Unix socket: {reply:?}");
+        }
+    }
 
     // Nobody is in these groups: logins are refused, and sessions end where they are looked at.
     stack.set(Program::Authd, "access.full_groups", vec!["no-such-group".to_owned()]);
