@@ -124,6 +124,7 @@ impl Daemon for Authd {
     }
 
     fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
+        System.wake();
         let gateway = system_account::resolve(&config.peers.gateway)
             .map_err(|failure| Misconfigured::at("peers.gateway", failure.to_string()))?;
         if gateway.uid == 0 {

@@ -213,9 +213,13 @@ async fn authd_takes_over_groups_and_local_login() {
             let mut local = Client::tls_as(&stack, person.uid).await;
             let reply = local.ask("rpc/auth", json!({"username": person.name})).await;
             assert_eq!(reply.is_ok(), over_tcp, "{mode} over TLS: {reply:?}");
+            local.ask("rpc/auth_clear", json!({"reply": true})).await.expect("cleared");
+            local.close().await;
             let mut local = Client::unix_as(&stack, person.uid).await;
             let reply = local.ask("rpc/auth", json!({"username": person.name})).await;
             assert_eq!(reply.is_ok(), mode != "off", "{mode} over the Unix socket: {reply:?}");
+            local.ask("rpc/auth_clear", json!({"reply": true})).await.expect("cleared");
+            local.close().await;
         }
     }
 
