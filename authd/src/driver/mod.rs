@@ -28,7 +28,7 @@ use crate::{
     conversation::{self, Conversations, Message, SourceKey},
     error::AuthError,
     login::{Login, Step},
-    method::{self, Claim, Policy, Tries},
+    method::{self, Cause, Claim, Policy, Tries},
     peer::{Connection, Peers},
     penalty::{Penalties, Refused, Try},
     rights::{Holders, Seen},
@@ -218,7 +218,7 @@ impl Logins {
         let attempt = match self.attempt(method.tries, &charged) {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(left)) => {
-                let reason = Some("penalty");
+                let reason = Some(Cause::Penalty.code());
                 self.parts.audit.record_bounded(Record { reason, ..record(Event::LoginRefused) });
                 return Ok(Outcome::Penalised { left });
             }

@@ -181,10 +181,14 @@ impl Run {
             return;
         }
         for attempt in self.attempts.drain(..) {
-            if attempt.fail() {
+            if let Some(seconds) = attempt.fail() {
                 let record = self.asker.known(audit::Event::Penalty);
                 let reason = Some("too-many-failures");
-                self.logins.parts.audit.record_bounded(audit::Record { reason, ..record });
+                self.logins.parts.audit.record_bounded(audit::Record {
+                    reason,
+                    seconds: Some(seconds),
+                    ..record
+                });
             }
         }
         if self.tries == (Tries::Guess { account: true }) {

@@ -209,11 +209,13 @@ pub enum Cause {
     KeyRevoked,
     /// There is no certd.
     NoCertd,
+    /// Its source is under a penalty; it was not tried.
+    Penalty,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::MalformedUser,
         Self::MalformedPassword,
         Self::UnknownUser,
@@ -237,6 +239,7 @@ impl Cause {
         Self::FullAccess,
         Self::KeyRevoked,
         Self::NoCertd,
+        Self::Penalty,
     ];
 
     /// Its word in audit records and in the log. Stable: programs look for it.
@@ -265,6 +268,7 @@ impl Cause {
             Self::FullAccess => "full-access",
             Self::KeyRevoked => "key-revoked",
             Self::NoCertd => "no-certd",
+            Self::Penalty => "penalty",
         }
     }
 }

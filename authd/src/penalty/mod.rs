@@ -185,19 +185,21 @@ impl Penalties {
         self.changed.notify_one();
     }
 
-    /// Whether a penalty begins with it.
-    fn end(&self, source: &SourceKey, failed: bool) -> bool {
+    /// The seconds of the penalty that begins with it.
+    fn end(&self, source: &SourceKey, failed: bool) -> Option<u64> {
         // Told under the lock: who watches hears of changes in their order.
         let mut table = self.table();
-        let Some(standing) = table.end(source, failed, self.clock.now()) else { return false };
+        let standing = table.end(source, failed, self.clock.now())?;
         // Nobody watching is fine.
         let _ = self.told.send((source.clone(), standing));
         drop(table);
         self.changed.notify_one();
-        if standing.penalty_ms > 0 {
-            info!(source = %source, seconds = standing.penalty_ms / 1000, "penalty: too many failed logins");
+        if standing.penalty_ms == 0 {
+            return None;
         }
-        standing.penalty_ms > 0
+        let seconds = standing.penalty_ms / 1000;
+        info!(source = %source, seconds, "penalty: too many failed logins");
+        Some(seconds)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -220,8 +222,8 @@ pub struct Try {
 }
 
 impl Try {
-    /// It was one; whether a penalty begins with it.
-    pub fn fail(mut self) -> bool {
+    /// It was one; the seconds of the penalty that begins with it.
+    pub fn fail(mut self) -> Option<u64> {
         self.over = true;
         self.penalties.end(&self.source, true)
     }

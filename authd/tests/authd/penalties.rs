@@ -71,6 +71,27 @@ async fn the_sixth_login_is_not_tried_from_there_and_is_from_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_penalty_is_recorded_with_its_length_and_so_is_each_login_that_is_not_tried() {
+    let bench = Bench::start(|config| config.penalty.failures = 2).await;
+    bench.pam_with_passwords();
+    fail(&bench, 2).await;
+    let mut login = bench.login().await;
+    penalty(login.begin(password(ONE, "alice", "pw")).await);
+    let records = bench.records();
+    let of = |event: &str| -> Vec<_> {
+        records
+            .iter()
+            .filter(|record| record["event"] == event)
+            .map(|record| record["reason"].clone())
+            .collect()
+    };
+    assert_eq!(of("login_refused"), ["pam-denied", "pam-denied", "penalty"]);
+    assert_eq!(of("penalty"), ["too-many-failures"]);
+    let record = records.iter().find(|record| record["event"] == "penalty").expect("one");
+    assert_eq!((&record["seconds"], &record["reported_source"]), (&60.into(), &"192.0.2.1".into()));
+}
+
+#[tokio::test]
 async fn every_refusal_of_a_guess_counts_alike() {
     for (user, word) in [
         ("alice", "wrong"),
