@@ -173,6 +173,7 @@ fn directories_of(file: &Path) -> Vec<PathBuf> {
 }
 
 /// What became of a means of confinement.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has any of these means"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
     /// All of it holds.
