@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use doorward_launch::grpc::{Accept, AccessLayer, Limits, Peer, PeerUid, incoming, incoming_from};
+use doorward_launch::grpc::{Accept, AccessLayer, Caller, Limits, Peer, incoming, incoming_from};
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::UnixStream;
@@ -61,7 +61,7 @@ impl Running {
         let counted = calls.clone();
         let service = service_fn(move |request: Request<Body>| {
             counted.fetch_add(1, Ordering::SeqCst);
-            let uid = request.extensions().get::<PeerUid>().map(|peer| peer.0);
+            let uid = request.extensions().get::<Caller>().map(|caller| caller.uid);
             async move {
                 let mut response = Status::ok("").into_http::<Body>();
                 let uid = uid.expect("a uid").to_string().parse().expect("a header");
@@ -318,7 +318,7 @@ async fn a_refused_call_leaves_its_body_unread_and_the_service_unasked() {
             service_fn(|_: Request<Body>| async { Err::<Response<Body>, _>(io::Error::other("was asked")) });
         let mut request = Request::post(path).body(Body::new(Unread)).expect("a request");
         if let Some(uid) = uid {
-            request.extensions_mut().insert(PeerUid(uid));
+            request.extensions_mut().insert(Caller::of(uid));
         }
         let response = layer.layer(unasked).oneshot(request).await.expect("not asked");
         assert_eq!(grpc_status(&response), Some(permission_denied().as_str()), "{path} {uid:?}");
@@ -329,7 +329,7 @@ async fn a_refused_call_leaves_its_body_unread_and_the_service_unasked() {
         let asked =
             service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
         let mut request = Request::post(path).body(Body::empty()).expect("a request");
-        request.extensions_mut().insert(PeerUid(uid));
+        request.extensions_mut().insert(Caller::of(uid));
         let response = layer.layer(asked).oneshot(request).await.expect("asked");
         assert_eq!(grpc_status(&response), None, "{path} {uid}");
     }

@@ -192,11 +192,17 @@ impl Logins {
         self.parts.refusal_delay.set(refusal_delay);
     }
 
-    /// Begins a login. If the caller goes away the login ends, and so does a session that it opened.
+    /// Begins a login. If the caller goes away the login ends, and so does a session that it opened. `gone`:
+    /// the gateway that holds the client's connection is; nobody else can answer what the login asks.
     ///
     /// # Errors
     /// At a bound, and when something that is needed fails; a refusal is an outcome.
-    pub async fn begin(self: &Arc<Self>, asker: Asker, claim: Claim) -> Result<Outcome, AuthError> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        asker: Asker,
+        claim: Claim,
+        gone: CancellationToken,
+    ) -> Result<Outcome, AuthError> {
         let claimed = claim.username();
         let begun = || {
             // Kept until the answer is out: a login that may have to wait has its place before it begins,
@@ -239,7 +245,15 @@ impl Logins {
             Open { connection, charged, tries, answered, login: login.clone(), turns, end: end.clone() };
         self.open().insert(id, open);
         let run = Run::new(self.clone(), id, asker, claimed, login, (tries, attempt), place);
-        self.tasks.spawn(run.run(taken, reply, end));
+        self.tasks.spawn(async move {
+            let running = run.run(taken, reply, end.clone());
+            tokio::pin!(running);
+            tokio::select! {
+                () = &mut running => return,
+                () = gone.cancelled() => end.cancel(),
+            }
+            running.await;
+        });
         outcome.await.unwrap_or(Err(AuthError::Gone("the login")))
     }
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use doorward_launch::grpc::Caller;
 use doorward_proto::authd::v1::{self as wire, login_server::Login};
 use futures_util::{Stream, stream};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub struct LoginService(pub Shared);
 #[tonic::async_trait]
 impl Login for LoginService {
     async fn begin(&self, request: Request<wire::BeginRequest>) -> Result<Response<wire::Outcome>, Status> {
+        let caller = request.extensions().get::<Caller>().map(|caller| caller.gone.clone());
+        let gone = caller.ok_or(AuthError::Gone("the caller"))?;
         let request = request.into_inner();
         // Secrets are taken over before anything can fail, so that they are wiped in any case.
         let claim = claim_from_wire(request.method);
@@ -35,7 +38,7 @@ impl Login for LoginService {
             self.0.logins.not_understood(request.connection.clone(), failure);
             warn!(connection = request.connection, cause = %failure, "login refused unread");
         })?;
-        Ok(Response::new(outcome_to_wire(self.0.logins.begin(asker, claim).await?)))
+        Ok(Response::new(outcome_to_wire(self.0.logins.begin(asker, claim, gone).await?)))
     }
 
     async fn respond(

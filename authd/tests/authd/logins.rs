@@ -154,6 +154,27 @@ async fn abandoning_a_connection_ends_its_conversations_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_gone_takes_its_conversations_along_and_no_others() {
+    let bench = Bench::start(|_| ()).await;
+    let (tell, ended) = mpsc::channel();
+    bench.pam(move |worker| {
+        worker.round(&[(Style::Visible, "Code: ")]);
+        if worker.answers().is_none() {
+            tell.send(worker.start.user.clone()).expect("the test listens");
+        }
+        worker.verdict(Verdict::Success);
+    });
+    let (mut killed, mut other) = (bench.login().await, bench.login().await);
+    prompts(killed.begin(password(ONE, "alice", "pw")).await);
+    let kept = prompts(other.begin(password(TWO, "bob", "pw")).await).conversation;
+    // No word of it, as when a gateway is killed: its connection ends.
+    drop(killed);
+    let user = tokio::task::spawn_blocking(move || ended.recv()).await.expect("ran").expect("ended");
+    assert_eq!(user, "alice");
+    granted(other.respond(respond(TWO, &kept, &["42"])).await);
+}
+
+#[tokio::test]
 async fn a_login_ends_when_nobody_waits_for_it() {
     let bench = Bench::start(|_| ()).await;
     let (tell, told) = mpsc::channel();

@@ -9,7 +9,7 @@ use http::{Request, Response};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::PeerUid;
+use super::Caller;
 use crate::log::Sparingly;
 
 /// Lines in a second about calls that no row allows; the others are counted.
@@ -95,7 +95,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let uid = request.extensions().get::<PeerUid>().map(|peer| peer.0);
+        let uid = request.extensions().get::<Caller>().map(|caller| caller.uid);
         if self.layer.allows(request.uri().path(), uid) {
             Either::Left(self.inner.call(request))
         } else {

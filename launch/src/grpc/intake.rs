@@ -14,7 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::PeerUid;
+use super::Caller;
 use super::seats::Seats;
 
 /// Compression flag and length, in front of every message.
@@ -119,7 +119,7 @@ where
             return Box::pin(inner.call(request));
         }
         let intake = self.intake.clone();
-        let uid = request.extensions().get::<PeerUid>().map_or(u32::MAX, |peer| peer.0);
+        let uid = request.extensions().get::<Caller>().map_or(u32::MAX, |caller| caller.uid);
         let (head, body) = request.into_parts();
         Box::pin(async move {
             match intake.receive(uid, body).await {

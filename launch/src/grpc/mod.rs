@@ -15,7 +15,7 @@ mod connection;
 mod seats;
 
 pub use access::{AccessLayer, Peer};
-pub use connection::{Connection, PeerUid};
+pub use connection::{Caller, Connection};
 pub use incoming::{Accept, Limits, incoming, incoming_from};
 pub use intake::{Intake, Receiving, Unfinished};
 pub use server::server;
