@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -130,6 +131,15 @@ impl Client {
         Self::upgrade("ws://localhost/", Box::new(stream)).await.expect("a WebSocket over the Unix socket")
     }
 
+    /// Over the Unix socket as the user who runs the tests, with the word of a proxy that this is somebody else.
+    ///
+    /// # Errors
+    /// When the gateway does not take it.
+    pub async fn unix_from(stack: &Stack, client: &str) -> io::Result<Self> {
+        let stream = UnixStream::connect(stack.path("run/gateway.sock")).await?;
+        Self::upgrade(forwarded(client)?, Box::new(stream)).await
+    }
+
     /// Over the Unix socket as another user.
     ///
     /// # Panics
@@ -152,9 +162,7 @@ impl Client {
             .expect("the gateway's socket is open to everybody");
         let stream = std::os::unix::net::UnixStream::from(descriptor);
         stream.set_nonblocking(true)?;
-        let mut request = "ws://localhost/".into_client_request().map_err(io::Error::other)?;
-        request.headers_mut().insert("x-forwarded-for", client.parse().map_err(io::Error::other)?);
-        Self::upgrade(request, Box::new(UnixStream::from_std(stream)?)).await
+        Self::upgrade(forwarded(client)?, Box::new(UnixStream::from_std(stream)?)).await
     }
 
     /// Over a connection that is there already.
@@ -256,11 +264,18 @@ impl Client {
         let id = self.request(name, args).await;
         let reply = self.json().await;
         assert_eq!(reply["id"], json!(id), "{reply}");
-        match reply["name"].as_str() {
-            Some("response") => Ok(reply["args"].clone()),
-            Some("error") => Err(reply["args"]["code"].as_u64().expect("a numeric code")),
-            _ => panic!("{reply}"),
-        }
+        outcome(&reply)
+    }
+
+    /// The same with a server that may go away at any time: None when it did so before it answered.
+    ///
+    /// # Panics
+    /// When anything else comes than the answer.
+    pub async fn try_ask(&mut self, name: &str, args: Value) -> Option<Result<Value, u64>> {
+        let id = self.try_request(name, args).await.ok()?;
+        let Received::Json(reply) = self.receive().await else { return None };
+        assert_eq!(reply["id"], json!(id), "{reply}");
+        Some(outcome(&reply))
     }
 
     /// Sends a request `namespace/name` and returns its id.
@@ -268,11 +283,23 @@ impl Client {
     /// # Panics
     /// When the connection is gone.
     pub async fn request(&mut self, name: &str, args: Value) -> String {
+        self.try_request(name, args).await.expect("the connection is open")
+    }
+
+    /// The same, when the connection may be gone.
+    ///
+    /// # Errors
+    /// When it is.
+    ///
+    /// # Panics
+    /// When the name has no namespace.
+    pub async fn try_request(&mut self, name: &str, args: Value) -> io::Result<String> {
         self.sent += 1;
         let id = format!("q{}", self.sent);
         let (namespace, name) = name.split_once('/').expect("namespace/name");
-        self.send(&json!({"namespace": namespace, "name": name, "id": id, "args": args}).to_string()).await;
-        id
+        let request = json!({"namespace": namespace, "name": name, "id": id, "args": args});
+        self.try_send(&request.to_string()).await?;
+        Ok(id)
     }
 
     /// Logs in with the password; the token, or the code of the refusal.
@@ -311,6 +338,25 @@ impl Client {
             while let Some(Received::Json(_)) = self.receive_within(PATIENCE).await {}
         }
     }
+}
+
+/// The `args` of a reply, or the code of an error.
+///
+/// # Panics
+/// When it is neither.
+pub fn outcome(reply: &Value) -> Result<Value, u64> {
+    match reply["name"].as_str() {
+        Some("response") => Ok(reply["args"].clone()),
+        Some("error") => Err(reply["args"]["code"].as_u64().expect("a numeric code")),
+        _ => panic!("{reply}"),
+    }
+}
+
+/// An upgrade to a WebSocket with what a proxy says of its client.
+fn forwarded(client: &str) -> io::Result<Request> {
+    let mut request = "ws://localhost/".into_client_request().map_err(io::Error::other)?;
+    request.headers_mut().insert("x-forwarded-for", client.parse().map_err(io::Error::other)?);
+    Ok(request)
 }
 
 /// The token of a successful login's `args`, remembered as a secret.

@@ -168,6 +168,24 @@ impl Daemon {
         }
     }
 
+    /// Starts it and kills it as soon as it is so, ready or not.
+    pub(crate) fn kill_in_start(&mut self, what: &str, so: impl Fn() -> bool) {
+        assert!(!self.runs(), "{} still runs", self.plan.name);
+        self.child = spawn(&self.plan, &self.plan.notify.join(format!("{}.notify", self.plan.name)));
+        let deadline = Instant::now() + DEADLINE;
+        while !so() {
+            assert!(Instant::now() < deadline, "{}: no {what}", self.plan.name);
+        }
+        assert!(self.runs(), "{} ended by itself before {what}:\n{}", self.plan.name, self.log_text());
+        self.kill();
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        kill(pid, signal).expect("a child of ours");
+    }
+
     /// Starts it again after it was stopped or killed.
     pub(crate) fn start_again(&mut self) {
         assert!(!self.runs(), "{} still runs", self.plan.name);

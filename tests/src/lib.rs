@@ -25,6 +25,7 @@ pub mod skip;
 mod stack;
 mod tls;
 pub mod transcript;
+pub mod wal;
 
 pub use cast::{CODE, COLOUR, Cast, Person, Role};
 pub use client::{Client, Received};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -213,6 +214,19 @@ impl Stack {
     /// Kills a program as `kill -9` does.
     pub fn kill(&mut self, program: Program) {
         self.daemon_mut(program).kill();
+    }
+
+    /// Starts a program that was stopped or killed, and kills it as soon as it is so, ready or not.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn kill_in_start(&mut self, program: Program, what: &str, so: impl Fn() -> bool) {
+        self.daemon_mut(program).kill_in_start(what, so);
+    }
+
+    /// Sends a program a signal, and waits for nothing.
+    pub fn signal(&self, program: Program, signal: Signal) {
+        self.daemon(program).signal(signal);
     }
 
     /// Asks a program to stop, and waits until it has.

@@ -25,6 +25,8 @@ mod keys;
 mod keys_disk;
 #[path = "stack/kill.rs"]
 mod kill;
+#[path = "stack/kill_points.rs"]
+mod kill_points;
 #[path = "stack/limits.rs"]
 mod limits;
 #[path = "stack/local_login.rs"]
