@@ -3,7 +3,7 @@
 //! A caller is named by a token and by nothing else: a gateway that was taken over reaches no further than
 //! the sessions whose tokens pass through it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, mem, time::Duration};
 
 use doorward_proto::acl;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,9 @@ use crate::{
     session::{Scope, SessionId},
 };
 
-/// Rights count for 60 s at most; users are looked up twice in that time.
-const LOOK_AGAIN_MS: u64 = 30_000;
+/// Rights count for 60 s at most; users are looked up twice in that time, since one answer that there is no
+/// such user is not believed.
+const LOOK_AGAIN_MS: u64 = 25_000;
 /// How often the clock is looked at.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Sessions of other dialects are handed to other programs: they show nobody's sessions and end none.
@@ -104,24 +105,25 @@ impl Holders {
     /// Ends the sessions of users who are gone or lost their access, also where no request comes that
     /// would tell; until `stop`.
     pub async fn keep(&self, stop: &CancellationToken) {
-        let (mut last, mut after) = (self.sessions.now(), None);
+        let (mut last, mut round) = (self.sessions.now(), Round::default());
         let mut stirred = self.sessions.stirring();
         while self.sessions.rest(&mut stirred, PAUSE, stop).await {
             if self.sessions.now().saturating_sub(last) < LOOK_AGAIN_MS {
                 continue;
             }
             last = self.sessions.now();
-            after = tokio::select! {
-                () = stop.cancelled() => None,
-                rest = self.look_after_users(after.take()) => rest,
-            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.look_after_users(&mut round) => {}
+            }
         }
     }
 
-    /// One round over all users. A user database that fails ends nothing and the round; the next one goes
-    /// on after the user that is given back.
-    async fn look_after_users(&self, mut after: Option<String>) -> Option<String> {
-        while let Some(user) = self.sessions.user_after(after.as_deref()) {
+    /// Goes on with a round to its end. A user database that fails ends nothing; the next time it goes on
+    /// after the user it failed at.
+    async fn look_after_users(&self, round: &mut Round) {
+        while let Some(user) = self.sessions.user_after(round.after.as_deref()) {
+            round.after = Some(user.clone());
             let who = Username::parse(user.clone()).map(Who::Name);
             let found = match who {
                 Some(who) => self.accounts.find(who).await,
@@ -131,15 +133,46 @@ impl Holders {
                 Ok(account) => account,
                 Err(failure) => {
                     warn!(cause = %crate::error::chain(&failure), "users cannot be looked up; their sessions stay");
-                    return Some(user);
+                    return;
                 }
             };
+            if !round.believes(&user, account.is_some()) {
+                warn!(user, "there is no such user, it is said; sessions stay until it is said once more");
+                continue;
+            }
             let still = account.filter(|account: &Account| account.access.is_some());
             // A failing store is logged where it fails, and tried again.
             let _ = self.sessions.end_departed(&user, still.map(|account| account.uid.as_u32())).await;
-            after = Some(user);
         }
-        None
+        round.over();
+    }
+}
+
+/// Where a round over all users is, and who is said not to exist. Directories say so of everybody now and
+/// then, while they begin or lose their server; the sessions of a host are not to end by that. Any other
+/// answer counts at once.
+#[derive(Debug, Default)]
+struct Round {
+    /// The last user that was asked about.
+    after: Option<String>,
+    missing_before: BTreeSet<String>,
+    missing: BTreeSet<String>,
+}
+
+impl Round {
+    /// Whether an answer about a user counts.
+    fn believes(&mut self, user: &str, exists: bool) -> bool {
+        if exists {
+            return true;
+        }
+        self.missing.insert(user.to_owned());
+        self.missing_before.contains(user)
+    }
+
+    /// The next answer about anybody is another round's.
+    fn over(&mut self) {
+        self.after = None;
+        self.missing_before = mem::take(&mut self.missing);
     }
 }
 
@@ -155,6 +188,21 @@ mod tests {
         secret::TokenHash,
         session::{Holder, Session},
     };
+
+    #[test]
+    fn no_such_user_is_believed_at_the_second_round_in_a_row() {
+        let mut round = Round::default();
+        let mut answers = |all: [(&str, bool); 2]| {
+            let believed = all.map(|(user, exists)| round.believes(user, exists));
+            round.over();
+            believed
+        };
+        assert_eq!(answers([("ann", true), ("bob", false)]), [true, false]);
+        assert_eq!(answers([("ann", false), ("bob", true)]), [false, true]);
+        assert_eq!(answers([("ann", true), ("bob", false)]), [true, false], "not in a row");
+        assert_eq!(answers([("ann", false), ("bob", false)]), [false, true]);
+        assert_eq!(answers([("ann", false), ("bob", false)]), [true, true]);
+    }
 
     fn caller(access: Access, acl: &[&str], dialect: &str) -> Seen {
         let holder = Holder {

@@ -167,3 +167,29 @@ async fn who_lost_all_access_loses_silent_sessions_too() {
     assert_eq!((ended.session.clone(), ended.reason()), (name(&bob), wire::EndReason::Revoked));
     assert!(bench.check(&alice.token).await.is_ok());
 }
+
+/// A directory that has just lost its server says so of everybody.
+#[tokio::test]
+async fn who_is_said_not_to_exist_loses_silent_sessions_when_it_is_said_twice() {
+    let bench = Bench::start(|_| ()).await;
+    bench.pam_with_passwords();
+    let (root, alice) = (bench.session_of("root").await, bench.session_of("alice").await);
+    let bob = bench.session_of("bob").await;
+    let request = wire::WatchEndedRequest {};
+    let mut told = bench.sessions().await.watch_ended(request).await.expect("watching").into_inner();
+    bench.users.remove_user("alice");
+    // Looked at after alice, and known to be without access: shows that both were looked at.
+    bench.users.set_groups("bob", &[]);
+    for (gone, left) in [(&bob, vec!["alice", "root"]), (&alice, vec!["root"])] {
+        bench.forward(25_000);
+        let ended = loop {
+            let event =
+                tokio::time::timeout(PATIENCE, told.message()).await.expect("told").expect("an event");
+            if let Some(ended_event::Kind::Ended(ended)) = event.expect("an event").kind {
+                break ended;
+            }
+        };
+        assert_eq!((ended.session.clone(), ended.reason()), (name(gone), wire::EndReason::Revoked));
+        assert_eq!(users(&bench, &root.token).await, left);
+    }
+}
