@@ -106,6 +106,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     let shared = Shared {
         router: Router::new(&hostname, backend.certd()),
         backend: Arc::clone(&backend),
+        audit: control.audit.clone(),
         hub: parts.hub,
         rules: config.rules(),
         proxies: config.http.trusted_proxies.clone(),

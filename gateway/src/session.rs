@@ -16,7 +16,7 @@ use std::{
 use self::{clock::Countdown, held::Held, login::Answers};
 pub use self::{
     clock::Timers,
-    event::{Action, Event, Login, Outcome, Settings, Ticket, Watch},
+    event::{Action, Event, Hopeless, Login, Outcome, Refusal, Settings, Ticket, Watch},
 };
 use crate::{
     call::{Answer, AuthSsl, Call, EndReason, Error, Identity, Reply, SessionId, SessionsRequest},

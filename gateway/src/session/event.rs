@@ -88,6 +88,8 @@ pub enum Action {
     NoReply(Ticket),
     /// Ask authd to log somebody in; answer with [`Event::LoggedIn`].
     Login(Login),
+    /// Record a login that is refused without asking authd, which records all others.
+    Refused(Refusal),
     /// Ask authd for a string to be signed; answer with [`Event::Challenged`].
     Challenge,
     /// Have this answered with the session held now; answer with [`Event::Answered`]. Other requests
@@ -141,4 +143,63 @@ pub enum Login {
     Token(Token),
     /// Answers to prompts.
     Answers(Answers),
+}
+
+/// A login that cannot succeed, whatever authd would say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub why: Hopeless,
+    /// By which method, as authd names it.
+    pub method: &'static str,
+    /// Who the client says it is, if it says so.
+    pub username: String,
+}
+
+/// Why not even authd is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hopeless {
+    /// The user name cannot be one, or there is none where one is needed.
+    User,
+    /// The password cannot be one.
+    Password,
+    /// There is none, and nothing that could stand in its place.
+    NoPassword,
+    /// The token cannot be one.
+    Token,
+    /// The proof cannot be one.
+    Proof,
+}
+
+impl Hopeless {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::User, Self::Password, Self::NoPassword, Self::Token, Self::Proof];
+
+    /// Its word in audit records; authd's for what authd would refuse for the same cause.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::User => "malformed-user",
+            Self::Password => "malformed-password",
+            Self::NoPassword => "no-password",
+            Self::Token => "no-such-token",
+            Self::Proof => "malformed-proof",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::Hopeless;
+
+    #[test]
+    fn the_page_of_records_lists_every_refusal_and_no_other() {
+        let page = include_str!("../../../docs/audit.md");
+        let (_, rest) =
+            page.split_once("### Reasons of login_refused in the gateway's file\n").expect("there");
+        let section = rest.split("\n#").next().unwrap_or_default();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<BTreeSet<_>>(), Hopeless::ALL.map(Hopeless::code).into());
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Action, Busy, Held, Login, Outcome, Session, State, Ticket, Watch};
-use crate::call::{Answer, AuthSsl, Call, Challenge, Error, Reply};
+use super::{Action, Busy, Held, Hopeless, Login, Outcome, Refusal, Session, State, Ticket, Watch};
+use crate::call::{Answer, AuthSsl, Call, Challenge, Credentials, Error, Reply, username_is_well_formed};
 
 /// After so many refused logins in a row a connection is closed.
 const REFUSALS: u8 = 10;
@@ -41,22 +41,17 @@ impl Session {
     }
 
     pub(super) fn log_in(&mut self, ticket: Ticket, call: Call, actions: &mut Vec<Action>) {
+        let refusal = |why, method, username| Some(Refusal { why, method, username });
         let login = match call {
-            Call::Auth(credentials) if !credentials.well_formed() => None,
-            Call::Auth(credentials) if credentials.password.expose().is_empty() => {
-                let username = credentials.username;
-                if self.settings.local {
-                    Some(Login::LocalPeer { username })
-                } else {
-                    let named = self.settings.certificate && !username.is_empty();
-                    named.then_some(Login::TlsCertificate { username })
-                }
+            Call::Auth(credentials) => self.by_credentials(credentials).map_err(Some),
+            Call::AuthToken(token) => {
+                token.map(Login::Token).ok_or_else(|| refusal(Hopeless::Token, "token", String::new()))
             }
-            Call::Auth(credentials) if credentials.username.is_empty() => None,
-            Call::Auth(credentials) => Some(Login::Password(credentials)),
-            Call::AuthToken(token) => token.map(Login::Token),
-            Call::AuthRespond(answers) => Some(Login::Answers(answers)),
-            Call::AuthSsl(AuthSsl::Proof(proof)) => proof.map(Login::CertificateProof),
+            Call::AuthRespond(answers) => Ok(Login::Answers(answers)),
+            Call::AuthSsl(AuthSsl::Proof(proof)) => proof
+                .map(Login::CertificateProof)
+                .ok_or_else(|| refusal(Hopeless::Proof, "certificate_challenge", String::new())),
+            // No logins; nobody brings them here.
             Call::AuthSsl(AuthSsl::Challenge)
             | Call::Identify
             | Call::Query
@@ -65,10 +60,10 @@ impl Session {
             | Call::Sessions(_)
             | Call::Listen(..)
             | Call::Malformed(_)
-            | Call::Absent => None,
+            | Call::Absent => Err(None),
         };
         match login {
-            Some(login) => {
+            Ok(login) => {
                 let answers = match &login {
                     Login::Answers(answers) => Answers::Conversation(answers.conversation.clone()),
                     Login::CertificateProof(_) => Answers::Challenges,
@@ -80,11 +75,31 @@ impl Session {
                 self.busy = Busy::Login(ticket, answers);
                 actions.push(Action::Login(login));
             }
-            None => {
+            Err(refusal) => {
+                actions.extend(refusal.map(Action::Refused));
                 actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized)));
                 self.refused(actions);
             }
         }
+    }
+
+    /// What authd is asked for them, if there is anything that could come of it.
+    fn by_credentials(&self, credentials: Credentials) -> Result<Login, Refusal> {
+        let well_formed = credentials.well_formed();
+        let Credentials { username, password } = &credentials;
+        let no_password = password.expose().is_empty();
+        let why = match () {
+            () if !username.is_empty() && !username_is_well_formed(username) => Hopeless::User,
+            () if !well_formed => Hopeless::Password,
+            () if !no_password && username.is_empty() => Hopeless::User,
+            () if !no_password => return Ok(Login::Password(credentials)),
+            () if self.settings.local => return Ok(Login::LocalPeer { username: credentials.username }),
+            () if self.settings.certificate && !username.is_empty() => {
+                return Ok(Login::TlsCertificate { username: credentials.username });
+            }
+            () => Hopeless::NoPassword,
+        };
+        Err(Refusal { why, method: "password", username: credentials.username })
     }
 
     /// Once more; after too often it is over. The reply to the last one is said already.

@@ -87,6 +87,7 @@ fn word(action: &Action) -> String {
             };
             format!("{ticket}:{answer}")
         }
+        Action::Refused(refusal) => refusal.why.code().to_owned(),
         Action::NoReply(ticket) => format!("{ticket}:silence"),
         Action::Login(Login::Password(_)) => "ask password".to_owned(),
         Action::Login(Login::LocalPeer { .. }) => "ask peer".to_owned(),
@@ -237,35 +238,35 @@ fn a_right_that_is_not_granted_is_403_and_no_use() {
 }
 
 #[test]
-fn credentials_that_cannot_be_right_are_refused_unasked() {
+fn credentials_that_cannot_be_right_are_recorded_and_refused_unasked() {
     for (local, username, password, expected) in [
         (true, "", "", "ask peer"),
         (true, "u", "", "ask peer"),
-        (true, "a/b", "", "1:401"),
-        (true, "", "p", "1:401"),
-        (false, "", "", "1:401"),
-        (false, "u", "", "1:401"),
+        (true, "a/b", "", "malformed-user, 1:401"),
+        (true, "", "p", "malformed-user, 1:401"),
+        (false, "", "", "no-password, 1:401"),
+        (false, "u", "", "no-password, 1:401"),
         (false, "u", "p", "ask password"),
         (true, "u", "p", "ask password"),
-        (false, "-u", "p", "1:401"),
-        (false, "u", "p\0", "1:401"),
-        (false, "u\n", "p", "1:401"),
+        (false, "-u", "p", "malformed-user, 1:401"),
+        (false, "u", "p\0", "malformed-password, 1:401"),
+        (false, "u\n", "p", "malformed-user, 1:401"),
     ] {
         assert_eq!(bench_of(local).auth(username, password), expected, "{username:?} {password:?}");
     }
     for (local, username, expected) in [
         (false, "u", "ask certificate"),
-        (false, "", "1:401"),
-        (false, "a/b", "1:401"),
+        (false, "", "no-password, 1:401"),
+        (false, "a/b", "malformed-user, 1:401"),
         (true, "u", "ask peer"),
     ] {
         assert_eq!(bench_with(local, true).auth(username, ""), expected, "{username:?}");
     }
     assert_eq!(bench_with(false, true).auth("u", "p"), "ask password");
-    assert_eq!(bench().request("auth_ssl", Call::AuthSsl(AuthSsl::Proof(None))), "1:401");
+    assert_eq!(bench().request("auth_ssl", Call::AuthSsl(AuthSsl::Proof(None))), "malformed-proof, 1:401");
     let long = "x".repeat(513);
-    assert_eq!(bench().auth("u", &long), "1:401");
-    assert_eq!(bench().request("auth_token", Call::AuthToken(None)), "1:401");
+    assert_eq!(bench().auth("u", &long), "malformed-password, 1:401");
+    assert_eq!(bench().request("auth_token", Call::AuthToken(None)), "no-such-token, 1:401");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use doorward_launch::audit::{self, Audit, Record};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,7 +27,7 @@ use crate::{
     hub::Hub,
     proxy::Proxies,
     router::Router,
-    session,
+    session::{self, Refusal},
 };
 
 /// What every connection shares.
@@ -36,6 +37,8 @@ pub struct Shared {
     pub backend: Arc<Backend>,
     /// What answers allowed calls.
     pub router: Router,
+    /// Takes what authd does not hear of.
+    pub audit: Audit,
     /// Events.
     pub hub: Hub,
     /// Which pages may connect.
@@ -109,6 +112,7 @@ impl Shared {
     pub fn renewed(&self, rules: Rules, proxies: Proxies, limits: Limits, timers: Timers) -> Self {
         Self {
             backend: Arc::clone(&self.backend),
+            audit: self.audit.clone(),
             hub: self.hub.clone(),
             router: self.router.clone(),
             rules,
@@ -124,6 +128,27 @@ impl Shared {
 }
 
 impl Client {
+    /// Records a login of this client that was refused without asking authd.
+    fn refused(&self, audit: &Audit, refusal: Refusal, dialect: &str) {
+        let Refusal { why, method, username } = refusal;
+        let Origin { address, uid, .. } = self.origin();
+        let source = match (address, uid) {
+            (Some(address), _) => address.to_canonical().to_string(),
+            (None, Some(uid)) => format!("uid:{uid}"),
+            (None, None) => "unix".to_owned(),
+        };
+        // Costs its source nothing.
+        audit.record_bounded(Record {
+            reason: Some(why.code()),
+            user: Some(username).filter(|name| !name.is_empty()),
+            method: Some(method.to_owned()),
+            reported_source: Some(source),
+            connection: Some(self.id.to_string()),
+            dialect: Some(dialect.to_owned()),
+            ..Record::of(audit::Event::LoginRefused)
+        });
+    }
+
     fn origin(&self) -> Origin {
         let uid = match self.source {
             Source::Uid(uid) => Some(uid),

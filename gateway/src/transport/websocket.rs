@@ -34,6 +34,8 @@ use crate::{
 
 /// So many messages are handled before their replies are flushed.
 const BATCH: usize = 32;
+/// What is spoken here, for audit records.
+const DIALECT: &str = "sysadm";
 
 /// Serves a WebSocket until it is closed.
 pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
@@ -360,6 +362,7 @@ impl Connection {
                 }
             }
             Action::Login(login) => self.log_in(login),
+            Action::Refused(refusal) => self.client.refused(&self.shared.audit, refusal, DIALECT),
             Action::Check(token) => {
                 let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
                 let used = self.holding.as_ref().and_then(Holding::unreported_use);

@@ -78,6 +78,77 @@ async fn each_outcome_has_one_record_with_real_pam() {
     each_outcome_has_one_record(Pam::Real).await;
 }
 
+/// What the gateway need not ask authd about is in the gateway's file, and all others are in authd's.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refused_login_is_in_one_file_once() {
+    let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let word = secrets::register("wrong-Zaunkoenig-4");
+    let login = |user: &str, word: &str| ("rpc/auth", json!({"username": user, "password": word}));
+    let cases = [
+        (login("-rf", word), Program::Gateway, "malformed-user", "-rf"),
+        (login("a/b", ""), Program::Gateway, "malformed-user", "a/b"),
+        (login("two\nlines", word), Program::Gateway, "malformed-user", "two\nlines"),
+        (login(&"n".repeat(257), word), Program::Gateway, "malformed-user", ""),
+        (login("", word), Program::Gateway, "malformed-user", ""),
+        (login("nul", "x\0"), Program::Gateway, "malformed-password", "nul"),
+        (login("long", &"x".repeat(513)), Program::Gateway, "malformed-password", "long"),
+        (("rpc/auth_token", json!({"token": "x"})), Program::Gateway, "no-such-token", ""),
+        (("rpc/auth_ssl", json!({"encrypted_string": "?"})), Program::Gateway, "malformed-proof", ""),
+        (login("nosuchuser", word), Program::Authd, "pam-denied", "nosuchuser"),
+        (login("root", ""), Program::Authd, "root", "root"),
+        (
+            ("rpc/auth_token", json!({"token": "0f9d5f2c-1b7e-4c55-9a0e-2a6a4f0c9b11"})),
+            Program::Authd,
+            "no-such-token",
+            "",
+        ),
+    ];
+    for (number, ((name, args), file, reason, user)) in cases.iter().enumerate() {
+        let mut client = Client::unix(&stack).await;
+        assert_eq!(client.ask(name, args.clone()).await, Err(401), "{args}");
+        client.close().await;
+        let all = [Program::Gateway, Program::Authd].map(|program| {
+            let found = stack.records(program, &[("event", "login_refused")]);
+            assert!(program != *file || found.last().is_some_and(|last| last["reason"] == *reason), "{args}");
+            assert!(program != *file || user.is_empty() || found.last().expect("one")["user"] == *user);
+            found.len()
+        });
+        assert_eq!(all.iter().sum::<usize>(), number + 1, "{args}");
+    }
+    let records = stack.records(Program::Gateway, &[("event", "login_refused")]);
+    for record in &records {
+        assert!(record["reported_source"].as_str().is_some_and(|from| from.starts_with("uid:")), "{record}");
+        assert!(record["connection"].is_string() && record["dialect"] == "sysadm", "{record}");
+    }
+    assert_eq!(records[3]["cut"], true, "{}", records[3]);
+}
+
+/// A name for each try, as fast as one client can: the counts add up to what happened, in few records.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_malformed_names_is_counted_and_bounded() {
+    const TRIES: usize = 500;
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let mut tried = 0;
+    while tried < TRIES {
+        let mut client = Client::unix(&stack).await;
+        // After ten refusals in a row the client is sent away.
+        for _ in 0..10 {
+            let args = json!({"username": format!("-{tried}"), "password": "x"});
+            assert_eq!(client.ask("rpc/auth", args).await, Err(401));
+            tried += 1;
+        }
+        client.close().await;
+    }
+    // The counts that are not told yet are told at the end.
+    stack.stop(Program::Gateway);
+    let records =
+        stack.records(Program::Gateway, &[("event", "login_refused"), ("reason", "malformed-user")]);
+    let counted: u64 = records.iter().map(|record| record["count"].as_u64().unwrap_or(1)).sum();
+    assert_eq!(counted, TRIES as u64);
+    assert!(records.len() < TRIES, "{} records", records.len());
+    stack.start_again(Program::Gateway);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_leaves_its_fingerprint_behind_when_it_is_registered_used_and_revoked() {
     let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };

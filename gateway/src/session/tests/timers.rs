@@ -69,9 +69,9 @@ fn ten_refused_logins_in_a_row_are_too_many() {
     bench.on(granted(1));
     for n in 11..=19 {
         // Also what authd is not asked about.
-        assert_eq!(bench.auth("", "p"), format!("{n}:401"));
+        assert_eq!(bench.auth("", "p"), format!("malformed-user, {n}:401"));
     }
-    assert_eq!(bench.auth("", "p"), "20:401, send away too many failed logins");
+    assert_eq!(bench.auth("", "p"), "malformed-user, 20:401, send away too many failed logins");
     assert_eq!(bench.identify(), "");
 }
 
