@@ -207,13 +207,23 @@ async fn asked(connection: &UnixStream) -> io::Result<()> {
 
 /// Blocks, perhaps.
 fn answer(connection: &OwnedFd, accepted_from: &Listeners, peers: &Peers, began: Instant) {
-    let kind = match examine(connection, accepted_from, peers, began) {
-        Ok(handle) => wire::peer_answer::Kind::Handle(handle.to_vec()),
-        Err(refused) => {
+    let mut packet = [0; PEER_PACKET_MAX];
+    let received = recv_one_descriptor(connection, &mut packet);
+    let query = received.as_ref().ok().and_then(|(length, _)| packet.get(..*length));
+    let query = query.and_then(|packet| wire::PeerQuery::decode(packet).ok()).unwrap_or_default();
+    let whose = query.whose;
+    let examined = received
+        .map_err(|failure| chain(&failure))
+        .and_then(|(_, passed)| examine(passed, &query, accepted_from, peers, began));
+    let kind = examined.unwrap_or_else(|refused| {
+        // A gateway that only counts asks about every connection, also where this is switched off.
+        if whose {
+            debug!(cause = %refused, "it cannot be said whose a connection is");
+        } else {
             warn!(cause = %refused, "a passed connection proves nothing");
-            wire::peer_answer::Kind::Refused(refused)
         }
-    };
+        wire::peer_answer::Kind::Refused(refused)
+    });
     let packet = wire::PeerAnswer { kind: Some(kind) }.encode_to_vec();
     if let Err(failure) = send(connection, &packet, SendFlags::NOSIGNAL) {
         debug!(cause = %failure, "the gateway did not wait for an answer of the peer socket");
@@ -221,22 +231,24 @@ fn answer(connection: &OwnedFd, accepted_from: &Listeners, peers: &Peers, began:
 }
 
 fn examine(
-    connection: &OwnedFd,
+    passed: OwnedFd,
+    query: &wire::PeerQuery,
     accepted_from: &Listeners,
     peers: &Peers,
     began: Instant,
-) -> Result<[u8; 16], String> {
-    let mut packet = [0; PEER_PACKET_MAX];
-    let (length, passed) = recv_one_descriptor(connection, &mut packet).map_err(|e| chain(&e))?;
-    let query = packet.get(..length).and_then(|packet| wire::PeerQuery::decode(packet).ok());
+) -> Result<wire::peer_answer::Kind, String> {
     let said = PassedSocket::examine(passed, accepted_from).map_err(|e| chain(&e))?;
     let uid = Uid::new(said.uid().as_raw()).ok_or("a uid that is nobody's")?;
-    let name = query.and_then(|query| Connection::parse(&query.connection)).ok_or("a malformed query")?;
+    let name = Connection::parse(&query.connection).ok_or("a malformed query")?;
     let now = Instant::now();
     if now.duration_since(began) > ANSWER_WITHIN {
         return Err("examining it took too long".into());
     }
-    peers.put(name, uid, now).map_err(str::to_owned)
+    if query.whose {
+        return Ok(wire::peer_answer::Kind::Uid(uid.as_u32()));
+    }
+    let handle = peers.put(name, uid, now)?;
+    Ok(wire::peer_answer::Kind::Handle(handle.to_vec()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -186,7 +187,8 @@ impl Door {
     async fn admit_tcp(self, arrival: Arrival, shared: Arc<Shared>) {
         let Arrival { tcp, peer, tls, mut permit, mut place } = arrival;
         let since = Instant::now();
-        let (source, exempt) = self.source(&tcp, peer).await;
+        let Some(id) = connection_id() else { return };
+        let (source, exempt) = self.source(&tcp, peer, id, &shared).await;
         let address: Option<IpAddr> = Some(peer.ip());
         if peer.ip().to_canonical().is_loopback() && !Self::may_come(&shared, source, address) {
             return;
@@ -202,7 +204,6 @@ impl Door {
             tracing::debug!(%source, "refused: too many from there are not logged in");
             return;
         }
-        let Some(id) = connection_id() else { return };
         // Replies are small and complete: none may wait for an acknowledgement.
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(connection = %id, %error, "no TCP_NODELAY");
@@ -231,17 +232,29 @@ impl Door {
         shared.backend.penalties().past(source, Instant::now())
     }
 
-    /// On loopback it is the user that counts, where the kernel can say who that is.
-    async fn source(&self, tcp: &TcpStream, peer: SocketAddr) -> (Source, bool) {
+    /// On loopback it is the user that counts, where the kernel can say who that is: here or, if this process has
+    /// a network namespace of its own (systemd's `PrivateNetwork=`) or may not ask, where authd asks it.
+    async fn source(
+        &self,
+        tcp: &TcpStream,
+        peer: SocketAddr,
+        id: ConnectionId,
+        shared: &Shared,
+    ) -> (Source, bool) {
         let by_address = (Source::of_address(peer.ip()), false);
         if !peer.ip().to_canonical().is_loopback() {
             return by_address;
         }
         let Ok(local) = tcp.local_addr() else { return by_address };
-        match tokio::task::spawn_blocking(move || owner(local, peer)).await {
-            Ok(Some(uid)) => (Source::Uid(uid), self.exempt == Some(uid)),
-            Ok(None) | Err(_) => by_address,
-        }
+        let own = tokio::task::spawn_blocking(move || owner(local, peer)).await;
+        let uid = match own.ok().flatten() {
+            Some(uid) => Some(uid),
+            None => match tcp.as_fd().try_clone_to_owned() {
+                Ok(descriptor) => shared.backend.whose(descriptor, id).await,
+                Err(_) => None,
+            },
+        };
+        uid.map_or(by_address, |uid| (Source::Uid(uid), self.exempt == Some(uid)))
     }
 }
 

@@ -33,6 +33,19 @@ pub(crate) struct Plan {
     pub(crate) notify: PathBuf,
 }
 
+impl Plan {
+    /// In a network namespace of its own. Root makes it, so the uid is changed after that.
+    pub(crate) fn alone(&mut self) {
+        let uid = self.uid.take().expect("started under a uid").to_string();
+        let words = ["--net", "setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--"];
+        let mut arguments: Vec<String> = words.map(str::to_owned).into();
+        arguments.push(self.program.display().to_string());
+        arguments.append(&mut self.arguments);
+        self.arguments = arguments;
+        self.program = "/usr/bin/unshare".into();
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Daemon {
     plan: Plan,

@@ -106,11 +106,12 @@ impl Certd {
 /// # Panics
 /// When the socket cannot be spoken to at all.
 pub fn ask_peer(stack: &Stack, connection: &str, descriptors: &[BorrowedFd<'_>]) -> Result<Vec<u8>, String> {
-    let query = PeerQuery { connection: connection.to_owned() }.encode_to_vec();
+    let query = PeerQuery { connection: connection.to_owned(), whose: false }.encode_to_vec();
     let answer = send_to_peer(stack, &query, descriptors).expect("the gateway may ask")?;
     match PeerAnswer::decode(answer.as_slice()).expect("an answer").kind.expect("an answer of some kind") {
         peer_answer::Kind::Handle(handle) => Ok(handle),
         peer_answer::Kind::Refused(why) => Err(why),
+        peer_answer::Kind::Uid(uid) => panic!("nobody asked for the uid {uid}"),
     }
 }
 

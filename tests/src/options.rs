@@ -19,14 +19,22 @@ pub struct Options {
     pub(crate) gateway: toml::Table,
     pub(crate) guard: Vec<String>,
     pub(crate) activated: bool,
+    pub(crate) gateway_alone: bool,
 }
 
 impl Options {
     /// The default stack: quick refusals and none too many, everything else as shipped.
     pub fn new(pam: Pam) -> Self {
         let none = toml::Table::new;
-        let options =
-            Self { pam, authd: none(), certd: none(), gateway: none(), guard: Vec::new(), activated: false };
+        let options = Self {
+            pam,
+            authd: none(),
+            certd: none(),
+            gateway: none(),
+            guard: Vec::new(),
+            activated: false,
+            gateway_alone: false,
+        };
         let options = options.authd("pam.refusal_delay_ms", 50).certd("limits.refusal_step_ms", 50);
         // Most tests fail more often than is forgiven; those about penalties say how often is too often.
         options.authd("penalty.failures", 0).authd("penalty.account_delay_ms", 0)
@@ -59,6 +67,13 @@ impl Options {
     pub fn activated(mut self) -> Self {
         self.activated = true;
         self
+    }
+
+    /// The same, and the gateway has a network namespace of its own, as with `PrivateNetwork=`.
+    #[must_use]
+    pub fn gateway_alone(mut self) -> Self {
+        self.gateway_alone = true;
+        self.activated()
     }
 
     /// Adds arguments to the guard's command line.

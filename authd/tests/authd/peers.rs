@@ -132,8 +132,12 @@ impl Local {
 
     /// What authd says of a descriptor.
     async fn ask(&self, connection: &str, passed: impl AsFd) -> Option<Kind> {
+        self.query(&wire::PeerQuery { connection: connection.into(), whose: false }, passed).await
+    }
+
+    async fn query(&self, query: &wire::PeerQuery, passed: impl AsFd) -> Option<Kind> {
         let socket = self.peer_socket();
-        let query = wire::PeerQuery { connection: connection.into() }.encode_to_vec();
+        let query = query.encode_to_vec();
         send_with_descriptor(&socket, &query, passed.as_fd()).expect("sent");
         answer(socket).await
     }
@@ -306,7 +310,7 @@ async fn descriptors_that_prove_nothing_are_refused() {
 async fn queries_without_one_descriptor_or_a_good_name_are_refused() {
     let local = local(|_| ()).await;
     let client = local.person_connects();
-    let query = wire::PeerQuery { connection: ONE.into() }.encode_to_vec();
+    let query = wire::PeerQuery { connection: ONE.into(), whose: false }.encode_to_vec();
 
     let socket = local.peer_socket();
     send(&socket, &query, SendFlags::NOSIGNAL).expect("sent");
@@ -327,6 +331,22 @@ async fn queries_without_one_descriptor_or_a_good_name_are_refused() {
     assert_eq!(answer(socket).await, None, "a silent peer is closed");
     // And none of it did any harm.
     local.handle(ONE, &client.accepted).await;
+}
+
+#[tokio::test]
+async fn whose_a_connection_is_is_told_for_counting_and_opens_nothing() {
+    let local = local(|_| ()).await;
+    let client = local.person_connects();
+    let query = wire::PeerQuery { connection: ONE.into(), whose: true };
+    match local.query(&query, &client.accepted).await {
+        Some(Kind::Uid(uid)) => assert_eq!(uid, person()),
+        other => panic!("{other:?}"),
+    }
+    // As little is believed of what is passed as for a login.
+    let (end, _other) = UnixStream::pair().expect("a pair");
+    assert!(matches!(local.query(&query, &end).await, Some(Kind::Refused(_))));
+    let nameless = wire::PeerQuery { connection: String::new(), whose: true };
+    assert!(matches!(local.query(&nameless, &client.accepted).await, Some(Kind::Refused(_))));
 }
 
 #[tokio::test]

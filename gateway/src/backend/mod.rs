@@ -51,6 +51,9 @@ const LOGINS: usize = 256;
 const LOGINS_OF_ONE: usize = 8;
 /// The most session calls at once.
 const SESSION_CALLS: usize = 64;
+/// The most questions at once about whose a connection is, and how long a connection waits for the answer.
+const WHOSE_AT_ONCE: usize = 2;
+const WHOSE: Duration = Duration::from_secs(1);
 /// The most lists of sessions at once.
 const LISTINGS: usize = 4;
 /// A call that nobody waits for is given up after this: authd then is broken anyway.
@@ -88,6 +91,7 @@ pub struct Backend {
     logins: Gate,
     session_calls: Arc<Semaphore>,
     listings: Arc<Semaphore>,
+    whose: Semaphore,
     certd: Option<Certd>,
     table: Arc<Table>,
     penalties: Arc<Penalties>,
@@ -170,6 +174,7 @@ impl Backend {
             logins: Gate::new(LOGINS, LOGINS_OF_ONE),
             session_calls: Arc::new(Semaphore::new(SESSION_CALLS)),
             listings: Arc::new(Semaphore::new(LISTINGS)),
+            whose: Semaphore::new(WHOSE_AT_ONCE),
             certd,
             table: Arc::new(Table::new()),
             penalties: Arc::default(),
@@ -299,6 +304,17 @@ impl Backend {
             client.begin(request).await
         };
         self.heard_or_ended(new, call).await
+    }
+
+    /// The user at the other end of a connection over loopback, to count by: None where authd does not say so,
+    /// or not soon.
+    pub async fn whose(&self, descriptor: OwnedFd, connection: ConnectionId) -> Option<u32> {
+        let asked = async {
+            // In turns, so that a flood of connections leaves authd room for logins.
+            let _turn = self.whose.acquire().await.ok()?;
+            peer::whose(&self.settings.peer_socket, self.settings.uid, descriptor, connection).await.ok()?
+        };
+        timeout(WHOSE, asked).await.ok().flatten()
     }
 
     /// A string for this connection to be signed.

@@ -33,11 +33,41 @@ pub(super) async fn ask(
     client: OwnedFd,
     connection: ConnectionId,
 ) -> Result<Option<Vec<u8>>, Failure> {
+    let query = PeerQuery { connection: connection.to_string(), whose: false };
+    match exchange(path, uid, client, query).await? {
+        Kind::Handle(handle) => Ok(Some(handle)),
+        Kind::Refused(sentence) => {
+            tracing::info!(%connection, reason = sentence, "authd did not take the connection");
+            Ok(None)
+        }
+        Kind::Uid(_) => Err(Failure::contract("on the peer socket")),
+    }
+}
+
+/// This connection's owner, to count by; nothing if authd refuses. The caller has the deadline.
+pub(super) async fn whose(
+    path: &Path,
+    uid: u32,
+    client: OwnedFd,
+    connection: ConnectionId,
+) -> Result<Option<u32>, Failure> {
+    let query = PeerQuery { connection: connection.to_string(), whose: true };
+    match exchange(path, uid, client, query).await? {
+        Kind::Uid(uid) => Ok(Some(uid)),
+        Kind::Refused(sentence) => {
+            tracing::debug!(%connection, reason = sentence, "authd does not say whose it is");
+            Ok(None)
+        }
+        Kind::Handle(_) => Err(Failure::contract("on the peer socket")),
+    }
+}
+
+async fn exchange(path: &Path, uid: u32, client: OwnedFd, query: PeerQuery) -> Result<Kind, Failure> {
     let socket = dial(path).await?;
     check_server(&socket, uid)?;
     // To the reactor a SEQPACKET socket is one of datagrams: each call moves one whole packet.
     let socket = UnixDatagram::from_std(socket.into())?;
-    let query = PeerQuery { connection: connection.to_string() }.encode_to_vec();
+    let query = query.encode_to_vec();
     socket
         .async_io(Interest::WRITABLE, || {
             doorward_peercred::send_with_descriptor(&socket, &query, client.as_fd())
@@ -52,11 +82,7 @@ pub(super) async fn ask(
     }
     let packet = packet.get(..length).filter(|packet| packet.len() <= PEER_PACKET_MAX);
     match packet.map(PeerAnswer::decode) {
-        Some(Ok(PeerAnswer { kind: Some(Kind::Handle(handle)) })) => Ok(Some(handle)),
-        Some(Ok(PeerAnswer { kind: Some(Kind::Refused(sentence)) })) => {
-            tracing::info!(%connection, reason = sentence, "authd did not take the connection");
-            Ok(None)
-        }
+        Some(Ok(PeerAnswer { kind: Some(kind) })) => Ok(kind),
         Some(Ok(PeerAnswer { kind: None }) | Err(_)) | None => Err(Failure::contract("on the peer socket")),
     }
 }

@@ -40,6 +40,7 @@ async fn answer_peer(connection: UnixStream, state: &State) {
     let (length, client): (usize, OwnedFd) = received.expect("one descriptor");
     let query = proto::PeerQuery::decode(&packet[..length]).expect("a query");
     let kind = match uid_of(client) {
+        Some(uid) if query.whose => proto::peer_answer::Kind::Uid(uid),
         Some(uid) => {
             state.note("peer", &query.connection, format!("uid-{uid}"));
             let handle = random().into_bytes().to_vec();

@@ -402,11 +402,15 @@ pub struct Assertion {
 pub struct PeerQuery {
     #[prost(string, tag = "1")]
     pub connection: ::prost::alloc::string::String,
+    /// Whose it is, for the gateway to count by; no handle. A gateway in a network namespace of its own cannot
+    /// find out itself.
+    #[prost(bool, tag = "2")]
+    pub whose: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct PeerAnswer {
-    #[prost(oneof = "peer_answer::Kind", tags = "1, 2")]
+    #[prost(oneof = "peer_answer::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<peer_answer::Kind>,
 }
 /// Nested message and enum types in `PeerAnswer`.
@@ -420,6 +424,9 @@ pub mod peer_answer {
         /// A sentence for the gateway's log.
         #[prost(string, tag = "2")]
         Refused(::prost::alloc::string::String),
+        /// To `whose`.
+        #[prost(uint32, tag = "3")]
+        Uid(u32),
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -153,6 +153,9 @@ impl Stack {
             (certd.sockets, certd.uid) = (at_certd, Some(uids.certd));
             (authd.sockets, authd.uid) = (at_authd, Some(uids.authd));
             (gateway.sockets, gateway.uid) = (at_gateway, Some(uids.gateway));
+            if options.gateway_alone {
+                gateway.alone();
+            }
             [guard, certd, authd, gateway]
         } else {
             let [certd, authd, gateway] = Self::service_plans(&layout, options, uids, &prefix);

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use doorward_tests::keys::Quick;
-use doorward_tests::{Client, Options, Pam, Program, Role, Stack};
+use doorward_tests::{Client, Options, Pam, Program, Role, Stack, secrets};
 use rustix::net::sockopt::socket_peercred;
 use serde_json::json;
 
@@ -56,4 +56,26 @@ async fn everybody_logs_in_over_passed_sockets_also_after_restarts() {
             }
         }
     }
+}
+
+/// With `PrivateNetwork=`, as the unit has it, the gateway cannot ask the kernel whose a connection over loopback
+/// is. Counted by its address, one user's failures would keep every user of the host out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_a_network_tells_users_on_loopback_apart() {
+    let options = Options::new(Pam::Real).gateway_alone().authd("penalty.failures", 1);
+    let Some(stack) = Stack::start(&options) else { return };
+    let (alice, bob) = (stack.person(Role::Full).clone(), stack.person(Role::Limited).clone());
+    let mut bad = Client::tls_as(&stack, bob.uid).await;
+    let guess = json!({"username": alice.name, "password": secrets::register("wrong-Goldammer-1")});
+    assert_eq!(bad.ask("rpc/auth", guess).await, Err(401));
+    assert_eq!(bad.login(&bob).await, Err(403));
+    stack.await_record(Program::Authd, &[("event", "penalty"), ("reported_source", "127.0.0.1")]);
+    let mut good = Client::tls_as(&stack, alice.uid).await;
+    good.ask("rpc/auth", json!({})).await.expect("another user is not concerned");
+    good.close().await;
+    let mut good = Client::tls(&stack).await;
+    good.login(&bob).await.expect("nor is root");
+    good.close().await;
+    let line = stack.await_log(Program::Authd, &["penalty", "too many failed logins"]);
+    assert!(line.contains(&format!("uid:{}", bob.uid)), "{line}");
 }
