@@ -86,7 +86,7 @@ pub fn run<D: Daemon>() -> ExitCode {
     }
     // Before the first file: nothing this process makes is open to others by accident.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    let closed = match descriptors::close_inherited(activated()) {
+    let closed = match descriptors::close_inherited(socket::passed()) {
         Ok(closed) => closed,
         Err(error) => return refuse::<D>(&format!("cannot tell which descriptors were inherited: {error}")),
     };
@@ -115,7 +115,7 @@ pub fn run<D: Daemon>() -> ExitCode {
         };
     }
     if !options.foreground && !options.detached {
-        if socket::is_activated() {
+        if socket::passed() > 0 {
             return refuse::<D>("the service manager passed sockets: stay in the foreground (-f)");
         }
         if D::log(&loaded.config).file.is_none() {
@@ -131,13 +131,6 @@ pub fn run<D: Daemon>() -> ExitCode {
         Err(Stopped::BeforeTheLog(error)) => refuse::<D>(&error),
         Err(Stopped::Logged) => ExitCode::FAILURE,
     }
-}
-
-/// How many sockets a service manager passed (sd_listen_fds(3)).
-fn activated() -> i32 {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
-    let ours = i32::try_from(std::process::id()).is_ok_and(|own| number("LISTEN_PID") == Some(own));
-    if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
 }
 
 fn refuse<D: Daemon>(sentence: &str) -> ExitCode {

@@ -54,9 +54,11 @@ pub(super) struct Inherited {
 #[derive(Debug, PartialEq, Eq)]
 struct Announced(Vec<String>);
 
-/// Whether sockets were passed to this very process.
-pub(crate) fn is_activated() -> bool {
-    matches!(announcement(), Ok(Some(_)))
+/// How many sockets were passed to this very process. None by an announcement that cannot be right: its
+/// descriptors are nobody's, and the start fails at it.
+pub(crate) fn passed() -> i32 {
+    let announced = announcement().ok().flatten();
+    announced.and_then(|Announced(names)| i32::try_from(names.len()).ok()).unwrap_or(0)
 }
 
 /// Takes over what was passed. None: nothing was, and the daemon binds its own.

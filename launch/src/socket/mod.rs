@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::directory::DirectoryError;
 
-pub(crate) use inherited::is_activated;
+pub(crate) use inherited::passed;
 pub use sockets::Sockets;
 pub use tcp::bind_tcp;
 pub use unix::{Owner, bind_seqpacket, bind_stream};
