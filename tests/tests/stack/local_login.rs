@@ -11,7 +11,7 @@ use doorward_tests::grpc::{Authd, ask_peer};
 use doorward_tests::{Client, Options, Pam, Role, Stack, skip};
 use serde_json::json;
 
-use crate::support::{Doorstep, connected_to};
+use crate::support::{Comer, Doorstep, comers, connected_to, named};
 
 /// Connections as a gateway names them.
 const C1: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1c0001";
@@ -22,36 +22,15 @@ async fn who_may(pam: Pam) {
     if !skip::root("connections of other users") {
         return;
     }
-    let name = |role| stack.person(role).name.clone();
-    let uid = |role| stack.person(role).uid;
-    let (alice, bob, carol) = (name(Role::Full), name(Role::Limited), name(Role::Nobody));
-    let rows: Vec<(u32, Option<&str>, bool, &str)> = vec![
-        (uid(Role::Full), Some(&alice), true, "the own user"),
-        (uid(Role::Full), None, true, "whoever it is"),
-        (uid(Role::Limited), Some(&bob), true, "the own user, limited access"),
-        (uid(Role::Full), Some(&bob), false, "another user"),
-        (uid(Role::Limited), Some(&alice), false, "another user with more access"),
-        (uid(Role::Full), Some("root"), false, "root's name"),
-        (uid(Role::Full), Some("nosuchuser"), false, "nobody's name"),
-        (0, None, false, "root"),
-        (0, Some("root"), false, "root by name"),
-        (0, Some(&alice), false, "root as another user"),
-        (65_534, None, false, "nobody"),
-        (stack.gateway_uid(), None, false, "the gateway's uid"),
-        (stack.authd_uid(), None, false, "authd's uid"),
-        (uid(Role::Nobody), Some(&carol), false, "a user in no access group"),
-        (64_999, None, false, "a uid without an account"),
-    ];
-    for (uid, user, expected, what) in rows {
+    for Comer { uid, user, may, what } in comers(&stack) {
         let mut client = Client::unix_as(&stack, uid).await;
-        let args = user.map_or_else(|| json!({}), |user| json!({"username": user, "password": ""}));
-        let reply = client.ask("rpc/auth", args).await;
+        let reply = client.ask("rpc/auth", named(user.as_deref())).await;
         match &reply {
-            Ok(args) if expected => drop(doorward_tests::client::token_of(args)),
-            Err(401) if !expected => {}
+            Ok(args) if may => drop(doorward_tests::client::token_of(args)),
+            Err(401) if !may => {}
             other => panic!("{what} (uid {uid}, {user:?}): {other:?}"),
         }
-        assert_eq!(client.logged_in().await, expected, "{what}");
+        assert_eq!(client.logged_in().await, may, "{what}");
         client.close().await;
     }
 }

@@ -9,14 +9,12 @@ use doorward_tests::door::{connect_tcp_as, connect_tcp_as_root_of, listen_tcp_as
 use doorward_tests::grpc::ask_peer;
 use doorward_tests::keys::{Key, Kind};
 use doorward_tests::{Client, Options, Pam, Program, Role, Stack, skip};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const C1: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1c0001";
+use crate::support::{Comer, comers, named};
 
-fn named(user: Option<&str>) -> Value {
-    user.map_or_else(|| json!({}), |user| json!({"username": user, "password": ""}))
-}
+const C1: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1c0001";
 
 /// One login on a new connection of this user's; who it became.
 async fn try_as(stack: &Stack, uid: u32, user: Option<&str>) -> Result<String, u64> {
@@ -32,36 +30,16 @@ async fn who_may(pam: Pam) {
     if !skip::root("connections of other users") {
         return;
     }
-    let name = |role| stack.person(role).name.clone();
-    let uid = |role| stack.person(role).uid;
-    let (alice, bob, carol) = (name(Role::Full), name(Role::Limited), name(Role::Nobody));
-    let rows: Vec<(u32, Option<&str>, bool, &str)> = vec![
-        (uid(Role::Full), Some(&alice), true, "the own user"),
-        (uid(Role::Full), None, true, "whoever it is"),
-        (uid(Role::Limited), Some(&bob), true, "the own user, limited access"),
-        (uid(Role::Full), Some(&bob), false, "another user"),
-        (uid(Role::Limited), Some(&alice), false, "another user with more access"),
-        (uid(Role::Full), Some("root"), false, "root's name"),
-        (uid(Role::Full), Some("nosuchuser"), false, "nobody's name"),
-        (0, None, false, "root"),
-        (0, Some("root"), false, "root by name"),
-        (0, Some(&alice), false, "root as another user"),
-        (65_534, None, false, "nobody"),
-        (u32::MAX - 1, None, false, "the last uid"),
-        (33, None, false, "a service's uid"),
-        (stack.gateway_uid(), None, false, "the gateway's uid"),
-        (stack.authd_uid(), None, false, "authd's uid"),
-        (stack.certd_uid(), None, false, "certd's uid"),
-        (uid(Role::Nobody), Some(&carol), false, "a user in no access group"),
-        (64_999, None, false, "a uid without an account"),
-    ];
-    for (uid, user, expected, what) in rows {
-        match try_as(&stack, uid, user).await {
-            Ok(_) if expected => {}
-            Err(401) if !expected => {}
+    for Comer { uid, user, may, what } in comers(&stack) {
+        match try_as(&stack, uid, user.as_deref()).await {
+            Ok(_) if may => {}
+            Err(401) if !may => {}
             other => panic!("{what} (uid {uid}, {user:?}): {other:?}"),
         }
     }
+    let name = |role| stack.person(role).name.clone();
+    let uid = |role| stack.person(role).uid;
+    let (alice, bob) = (name(Role::Full), name(Role::Limited));
     // On one connection again and again, also after a refusal; then with a password.
     let mut client = Client::tls_as(&stack, uid(Role::Full)).await;
     for (user, expected) in [(&bob, false), (&alice, true), (&alice, true)] {

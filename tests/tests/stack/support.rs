@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use doorward_tests::client::token_of;
 use doorward_tests::door::{Kind, connect_as};
 use doorward_tests::keys::{Quick, der};
-use doorward_tests::{Client, Stack, skip};
+use doorward_tests::{Client, Role, Stack, skip};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -68,6 +68,55 @@ pub(crate) fn stranger(stack: &Stack) -> Option<u32> {
     }
     let services = [stack.authd_uid(), stack.certd_uid(), stack.gateway_uid()];
     (64_000..65_000).find(|uid| !services.contains(uid))
+}
+
+/// Somebody who wants in without a password.
+pub(crate) struct Comer {
+    /// Who it is.
+    pub(crate) uid: u32,
+    /// Who it says it is.
+    pub(crate) user: Option<String>,
+    pub(crate) may: bool,
+    pub(crate) what: &'static str,
+}
+
+/// All kinds of them, on the Unix socket and on loopback alike.
+pub(crate) fn comers(stack: &Stack) -> Vec<Comer> {
+    let name = |role| stack.person(role).name.clone();
+    let uid = |role| stack.person(role).uid;
+    let (alice, bob, carol) = (name(Role::Full), name(Role::Limited), name(Role::Nobody));
+    let rows: Vec<(u32, Option<&str>, bool, &'static str)> = vec![
+        (uid(Role::Full), Some(&alice), true, "the own user"),
+        (uid(Role::Full), None, true, "whoever it is"),
+        (uid(Role::Limited), Some(&bob), true, "the own user, limited access"),
+        (uid(Role::Full), Some(&bob), false, "another user"),
+        (uid(Role::Limited), Some(&alice), false, "another user with more access"),
+        (uid(Role::Full), Some("root"), false, "root's name"),
+        (uid(Role::Full), Some("nosuchuser"), false, "nobody's name"),
+        (0, None, false, "root"),
+        (0, Some("root"), false, "root by name"),
+        (0, Some(&alice), false, "root as another user"),
+        (65_534, None, false, "nobody"),
+        (u32::MAX - 1, None, false, "the last uid"),
+        (33, None, false, "a service's uid"),
+        (stack.gateway_uid(), None, false, "the gateway's uid"),
+        (stack.authd_uid(), None, false, "authd's uid"),
+        (stack.certd_uid(), None, false, "certd's uid"),
+        (uid(Role::Nobody), Some(&carol), false, "a user in no access group"),
+        (64_999, None, false, "a uid without an account"),
+    ];
+    let comer = |(uid, user, may, what): (u32, Option<&str>, bool, &'static str)| Comer {
+        uid,
+        user: user.map(str::to_owned),
+        may,
+        what,
+    };
+    rows.into_iter().map(comer).collect()
+}
+
+/// The args of a login without a password.
+pub(crate) fn named(user: Option<&str>) -> Value {
+    user.map_or_else(|| json!({}), |user| json!({"username": user, "password": ""}))
 }
 
 /// authd's sockets, the guard's and certd's.
