@@ -74,22 +74,12 @@ pub struct Accepted {
 
 /// The policy, for a certificate in PEM or DER at `now` (seconds of UTC).
 ///
-/// # Errors
-/// [`Refused`] says why.
-pub fn policy(given: &[u8], now: i64) -> Result<Accepted, Refused> {
-    in_time(read(given)?, now)
-}
-
-/// The policy for a certificate whose key is registered, which it is only when it is fit: looking for
-/// weaknesses takes long, and here it would be done for each login.
+/// Its key may have any weakness: looking for them takes long. Whoever asks has a key that is fit, and compares.
 ///
 /// # Errors
 /// [`Refused`] says why.
-pub fn policy_of_registered(given: &[u8], now: i64) -> Result<Accepted, Refused> {
-    in_time(read_registered(given)?, now)
-}
-
-fn in_time(accepted: Accepted, now: i64) -> Result<Accepted, Refused> {
+pub fn policy(given: &[u8], now: i64) -> Result<Accepted, Refused> {
+    let accepted = read(given)?;
     if now < accepted.not_before {
         return Err(Refused::NotYet);
     }
@@ -104,19 +94,6 @@ fn in_time(accepted: Accepted, now: i64) -> Result<Accepted, Refused> {
 /// # Errors
 /// [`Refused`] says why.
 pub fn read(given: &[u8]) -> Result<Accepted, Refused> {
-    // A fit key, not only a readable one: DER alone is passed, PEM inside would not begin with 0x30.
-    read_with(given, PublicKey::parse)
-}
-
-/// The same for a certificate whose key is registered; see [`policy_of_registered`].
-///
-/// # Errors
-/// [`Refused`] says why.
-pub fn read_registered(given: &[u8]) -> Result<Accepted, Refused> {
-    read_with(given, PublicKey::from_spki)
-}
-
-fn read_with(given: &[u8], key: fn(&[u8]) -> Result<PublicKey, key::Refused>) -> Result<Accepted, Refused> {
     if given.len() > GIVEN_MAX {
         return Err(Refused::TooLong);
     }
@@ -139,7 +116,7 @@ fn read_with(given: &[u8], key: fn(&[u8]) -> Result<PublicKey, key::Refused>) ->
     if not_after < not_before {
         return Err(Refused::Period);
     }
-    let key = key(certificate.public_key().raw)?;
+    let key = PublicKey::from_spki(certificate.public_key().raw)?;
     let subject = printable(&certificate.subject().to_string());
     Ok(Accepted { key, subject, not_before, not_after, der })
 }

@@ -105,11 +105,21 @@ pub struct PublicKey {
 
 impl PublicKey {
     /// From a client: PEM, DER, or base64 of either; one key and nothing after it; a key that is fit to be
-    /// registered.
+    /// registered. That takes long to find out.
     ///
     /// # Errors
     /// [`Refused`] says why.
     pub fn parse(given: &[u8]) -> Result<Self, Refused> {
+        let key = Self::read(given)?;
+        key.fit()?;
+        Ok(key)
+    }
+
+    /// The same, fit or not: which key it is.
+    ///
+    /// # Errors
+    /// [`Refused`] says why.
+    pub fn read(given: &[u8]) -> Result<Self, Refused> {
         if given.len() > GIVEN_MAX {
             return Err(Refused::TooLong);
         }
@@ -120,9 +130,7 @@ impl PublicKey {
                 Self::bare(&inner)?.ok_or(Refused::Unreadable)?
             }
         };
-        let key = Self::from_spki(&spki)?;
-        key.fit()?;
-        Ok(key)
+        Self::from_spki(&spki)
     }
 
     /// PEM or DER, or None for what looks like neither.

@@ -25,6 +25,7 @@ use crate::{
     challenge::{self, Challenges, Purpose, ServerKey},
     config::{Config, Registration, TlsLogin},
     error::CertError,
+    key::PublicKey,
     registry::{Entry, Registry},
     rights::Registrations,
     x509,
@@ -59,6 +60,8 @@ pub struct Core {
     /// Proofs that are computed: those with a hint do not wait for searches.
     hinted: Arc<Semaphore>,
     unhinted: Arc<Semaphore>,
+    /// New keys that are looked at: logins do not wait for them.
+    fitting: Arc<Semaphore>,
     lines: Mutex<Sparingly>,
     /// Changes of the registry under way.
     changes: Arc<Semaphore>,
@@ -115,6 +118,7 @@ impl Core {
             searches: searches::Searches::default(),
             hinted: Arc::new(Semaphore::new(cores)),
             unhinted: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            fitting: Arc::new(Semaphore::new(cores.div_ceil(2))),
             lines: Mutex::new(Sparingly::of(LINES)),
             changes: Arc::new(Semaphore::new(CHANGES)),
             audit,
@@ -186,6 +190,17 @@ impl Core {
         turn.map_err(|_| CertError::Busy)?.map_err(|_| CertError::Stopping)
     }
 
+    /// A key that is fit to be registered. Looking for weaknesses in one of 8,192 bits takes its time, which the
+    /// runtime's threads have not.
+    async fn fit(&self, given: Vec<u8>) -> Result<PublicKey, CertError> {
+        let permit = Self::computing(&self.fitting).await?;
+        let looked = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            PublicKey::parse(&given)
+        });
+        Ok(looked.await.map_err(|_| CertError::Fault)??)
+    }
+
     /// Logs a failure once, as it is answered.
     fn refused(&self, what: &'static str, error: &CertError) -> Status {
         let cause = std::error::Error::source(error).map(ToString::to_string);
@@ -248,8 +263,7 @@ fn check_texts(nickname: &str, email: &str) -> Result<(), CertError> {
 
 fn to_wire(entry: Entry) -> wire::Entry {
     // A certificate that was taken once is readable for ever; one of a damaged file is shown without.
-    let certificate =
-        (!entry.certificate.is_empty()).then(|| x509::read_registered(&entry.certificate).ok()).flatten();
+    let certificate = (!entry.certificate.is_empty()).then(|| x509::read(&entry.certificate).ok()).flatten();
     let (subject, not_before, not_after) =
         certificate.map_or_else(Default::default, |found| (found.subject, found.not_before, found.not_after));
     wire::Entry {

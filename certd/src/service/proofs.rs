@@ -132,7 +132,7 @@ impl ProofsService {
             return Err(CertError::NotAnswered);
         }
         if !entry.certificate.is_empty()
-            && let Err(why) = x509::policy_of_registered(&entry.certificate, now())
+            && let Err(why) = x509::policy(&entry.certificate, now())
         {
             tracing::info!(user, key = %fingerprint, %why, "the key's certificate is not valid");
             return Err(CertError::NotAnswered);
@@ -162,7 +162,7 @@ impl ProofsService {
         }
         let key = PublicKey::from_spki(&request.key).map_err(|_| CertError::NotAnswered)?;
         // Only a registered key goes on from here, so a fit one.
-        match x509::policy_of_registered(&request.certificate, now()) {
+        match x509::policy(&request.certificate, now()) {
             Ok(certificate) if certificate.key == key => {}
             other => {
                 let why = other.err().unwrap_or(x509::Refused::OtherKey);

@@ -98,7 +98,7 @@ impl RegistryService {
         rights::register(&caller, core.rules.get().registrations, now)?;
         check_connection(&request.connection)?;
         check_texts(&request.nickname, &request.email)?;
-        let key = PublicKey::parse(&request.public_key)?;
+        let key = core.fit(request.public_key.clone()).await?;
         record.key = Some(key.fingerprint().to_string());
         let certificate = certificate(&request.certificate, &key, now)?;
         let proven = self.possession(&request, &caller, &key).await?;
@@ -151,7 +151,8 @@ impl RegistryService {
         by_caller(record, &caller);
         let now = now();
         let user = rights::revoke(&caller, &request.user, now)?;
-        let fingerprint = PublicKey::parse(&request.public_key)?.fingerprint();
+        // Fit or not: what was registered can be revoked.
+        let fingerprint = PublicKey::read(&request.public_key)?.fingerprint();
         record.key = Some(fingerprint.to_string());
         let (change, known) = (self.0.clone(), record.clone());
         self.0.to_its_end(async move { change.revoke(fingerprint, user, caller.user, known).await }).await?;
@@ -216,7 +217,7 @@ fn purpose(caller: &Caller) -> Purpose {
     Purpose::Registration { session: caller.session.clone() }
 }
 
-/// The DER of a certificate that is taken for `key`; empty for none.
+/// The DER of a certificate that is taken for `key`, which is fit; empty for none.
 pub(super) fn certificate(given: &[u8], key: &PublicKey, now: i64) -> Result<Vec<u8>, x509::Refused> {
     if given.is_empty() {
         return Ok(Vec::new());

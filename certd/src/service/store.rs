@@ -15,7 +15,6 @@ use super::{
 use crate::{
     assertion,
     error::CertError,
-    key::PublicKey,
     registry::{self, Imported},
 };
 
@@ -84,7 +83,7 @@ impl store_server::Store for StoreService {
 
 impl StoreService {
     async fn take(&self, entry: Entry) -> Result<Imported, CertError> {
-        let entry = self.checked(entry)?;
+        let entry = self.checked(entry).await?;
         let core = self.0.clone();
         let change = async move {
             let record = Record {
@@ -104,8 +103,8 @@ impl StoreService {
     }
 
     /// The checks of a registration, on an entry that says everything itself.
-    fn checked(&self, entry: Entry) -> Result<registry::Entry, CertError> {
-        let key = PublicKey::parse(&entry.key)?;
+    async fn checked(&self, entry: Entry) -> Result<registry::Entry, CertError> {
+        let key = self.0.fit(entry.key.clone()).await?;
         let fingerprint = key.fingerprint();
         if !entry.fingerprint.is_empty() && entry.fingerprint != fingerprint.0 {
             return Err(CertError::Malformed("the fingerprint is not the key's"));
