@@ -20,6 +20,7 @@ pub struct Options {
     pub(crate) guard: Vec<String>,
     pub(crate) activated: bool,
     pub(crate) gateway_alone: bool,
+    pub(crate) wall_clock: bool,
 }
 
 impl Options {
@@ -34,6 +35,7 @@ impl Options {
             guard: Vec::new(),
             activated: false,
             gateway_alone: false,
+            wall_clock: false,
         };
         let options = options.authd("pam.refusal_delay_ms", 50).certd("limits.refusal_step_ms", 50);
         // Most tests fail more often than is forgiven; those about penalties say how often is too often.
@@ -74,6 +76,14 @@ impl Options {
     pub fn gateway_alone(mut self) -> Self {
         self.gateway_alone = true;
         self.activated()
+    }
+
+    /// The time of day of certd, authd and gateway is what [`crate::Stack::set_wall_clock`] says. With
+    /// `Pam::Wrapper` only.
+    #[must_use]
+    pub fn wall_clock(mut self) -> Self {
+        self.wall_clock = true;
+        self
     }
 
     /// Adds arguments to the guard's command line.

@@ -61,17 +61,22 @@ pub(crate) fn passdb(cast: &Cast, service: &str) -> String {
 
 /// Compiles the test module into `dir`.
 pub(crate) fn compile_module(dir: &Path) -> PathBuf {
-    compile("pam_doorward_test", dir)
+    compile("pam-modules/pam_doorward_test", dir)
 }
 
 /// Compiles what makes libpam read its service files from `PAM_WRAPPER_SERVICE_DIR`.
 pub(crate) fn compile_confdir(dir: &Path) -> PathBuf {
-    compile("confdir", dir)
+    compile("pam-modules/confdir", dir)
+}
+
+/// Compiles what gives a program another time of day.
+pub(crate) fn compile_wallclock(dir: &Path) -> PathBuf {
+    compile("preload/wallclock", dir)
 }
 
 fn compile(name: &str, dir: &Path) -> PathBuf {
-    let module = dir.join(format!("{name}.so"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("pam-modules").join(format!("{name}.c"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{name}.c"));
+    let module = dir.join(source.file_name().expect("a file")).with_extension("so");
     let mut cc = Command::new("cc");
     let output = cc.args(["-shared", "-fPIC", "-o"]).arg(&module).arg(source).arg("-lpam").output();
     let output = output.expect("cc runs (package gcc)");

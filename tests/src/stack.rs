@@ -224,6 +224,19 @@ impl Stack {
         self.daemon_mut(program).kill_in_start(what, so);
     }
 
+    /// Sets the wall clock of the services so many seconds ahead of the machine's, or back. For
+    /// [`Options::wall_clock`].
+    ///
+    /// # Panics
+    /// Where it has none of its own.
+    pub fn set_wall_clock(&self, seconds: i64) {
+        use std::os::unix::fs::FileExt;
+        let file = fs::File::options().write(true).open(self.path(start::WALL_CLOCK));
+        let file = file.expect("services with a wall clock of their own");
+        // In place: it is mapped by those who run.
+        file.write_all_at(&seconds.to_ne_bytes(), 0).expect("a file in our directory");
+    }
+
     /// Sends a program a signal, and waits for nothing.
     pub fn signal(&self, program: Program, signal: Signal) {
         self.daemon(program).signal(signal);

@@ -9,6 +9,8 @@ mod support;
 mod activated;
 #[path = "stack/audit.rs"]
 mod audit;
+#[path = "stack/clock.rs"]
+mod clock;
 #[path = "stack/confinement.rs"]
 mod confinement;
 #[path = "stack/doctor.rs"]

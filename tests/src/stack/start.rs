@@ -113,6 +113,11 @@ impl Stack {
             ("NSS_WRAPPER_PASSWD".into(), path_text(&passwd)),
             ("NSS_WRAPPER_GROUP".into(), path_text(&group)),
         ];
+        if options.wall_clock {
+            for plan in [&mut certd, &mut authd, &mut gateway] {
+                give_wall_clock(plan, &layout);
+            }
+        }
         for plan in [&mut guard, &mut certd, &mut authd, &mut gateway] {
             plan.uid = other;
         }
@@ -258,6 +263,23 @@ impl Stack {
         let listening = read_listening(dir.path());
         Self { dir, pam, service, cast, uids, daemons, accounts, listening }
     }
+}
+
+/// Where the seconds are that a stack's wall clock is ahead of the machine's.
+pub(super) const WALL_CLOCK: &str = "lib/wallclock";
+
+/// Beside what it loads already.
+fn give_wall_clock(plan: &mut Plan, layout: &Layout<'_>) {
+    let file = layout.path(WALL_CLOCK);
+    if !file.exists() {
+        fs::write(&file, 0_i64.to_ne_bytes()).expect("a file in our directory");
+    }
+    let library = path_text(&pam::compile_wallclock(&layout.path("lib")));
+    let loaded = plan.environment.iter().position(|(name, _)| name == "LD_PRELOAD");
+    let loaded = loaded.map(|at| plan.environment.remove(at).1);
+    let all = loaded.into_iter().chain([library]).collect::<Vec<_>>().join(":");
+    plan.environment.push(("LD_PRELOAD".into(), all));
+    plan.environment.push(("WALLCLOCK".into(), path_text(&file)));
 }
 
 pub(super) fn read_listening(dir: &Path) -> Listening {
