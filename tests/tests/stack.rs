@@ -31,6 +31,8 @@ mod kill;
 mod kill_points;
 #[path = "stack/limits.rs"]
 mod limits;
+#[path = "stack/load.rs"]
+mod load;
 #[path = "stack/local_login.rs"]
 mod local_login;
 #[path = "stack/local_tcp.rs"]

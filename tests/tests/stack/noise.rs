@@ -12,9 +12,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::inner_sockets;
 
 /// A small generator whose seed is in the message of a test that fails.
-struct Noise(u64);
+pub(crate) struct Noise(u64);
 
 impl Noise {
+    /// One of several in a test.
+    pub(crate) fn of(number: u64) -> Self {
+        let mut noise = Self::new();
+        noise.0 = noise.0.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
+        noise
+    }
+
     fn new() -> Self {
         let seed = std::env::var("DOORWARD_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| {
@@ -42,8 +49,29 @@ impl Noise {
 
     /// A request with some of its bytes changed, left out or doubled.
     fn broken_request(&mut self) -> String {
-        let whole = br#"{"namespace":"rpc","name":"identify","id":"x","args":{"a":[1,2.5e3,null,"\u00e9"]}}"#;
-        let mut bytes = whole.to_vec();
+        self.broken(r#"{"namespace":"rpc","name":"identify","id":"x","args":{"a":[1,2.5e3,null,"\u00e9"]}}"#)
+    }
+
+    /// The same of any request that asks PAM nothing.
+    pub(crate) fn mutated(&mut self) -> String {
+        let whole = [
+            r#"{"namespace":"rpc","name":"identify","id":"x","args":{"a":[1,2.5e3,null,"\u00e9"]}}"#,
+            r#"{"namespace":"rpc","name":"query","id":{"a":[[],{}]},"args":""}"#,
+            r#"{"namespace":"rpc","name":"auth","id":"x","args":{"username":"../x","password":"y"}}"#,
+            r#"{"namespace":"rpc","name":"auth_token","id":7,"args":{"token":"0f9d5f2c-1b7e-4c55-9a0e-2a6a4f0c9b11"}}"#,
+            r#"{"namespace":"rpc","name":"auth_respond","id":"x","args":{"conversation":"c","answers":["a"]}}"#,
+            r#"{"namespace":"rpc","name":"auth_ssl","id":"x","args":{"encrypted_string":"YWJj","username":"u"}}"#,
+            r#"{"namespace":"rpc","name":"settings","id":"x","args":{"action":"list_ssl_certs"}}"#,
+            r#"{"namespace":"rpc","name":"settings","id":"x","args":{"action":"revoke_ssl_cert","pub_key":"YWJj"}}"#,
+            r#"{"namespace":"rpc","name":"sessions","id":"x","args":{"action":"end","session":"x"}}"#,
+            r#"{"namespace":"events","name":"subscribe","id":"x","args":["auth","other"]}"#,
+        ];
+        let whole = whole[self.below(whole.len())];
+        self.broken(whole)
+    }
+
+    fn broken(&mut self, whole: &str) -> String {
+        let mut bytes = whole.as_bytes().to_vec();
         for _ in 0..=self.below(4) {
             let at = self.below(bytes.len());
             match self.below(3) {
