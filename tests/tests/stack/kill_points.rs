@@ -57,7 +57,7 @@ const POINTS: &[Point] = points! {
     "authd, sessions are listed":
         when "the first of 24 lists is there", "one answer each": authd::listing;
     "authd, a session's end is on disk":
-        when "it is committed and not answered", "it has ended everywhere": authd::ending;
+        when "it is committed and not answered", "if it has ended, it has everywhere": authd::ending;
     "authd, a session's end is told":
         when "the reply is there", "it has ended everywhere": authd::ended;
     "authd, a penalty is on disk":

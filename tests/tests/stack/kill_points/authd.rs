@@ -154,9 +154,10 @@ pub(super) async fn ending(bed: &mut Bed) {
         bed.stack.kill(Program::Authd);
         one_error(&mut boss).await;
         bed.again(Program::Authd).await;
-        // What was committed may have been a report of activity; whatever it is, all see the same.
+        // What was committed may have been a report of activity, and the end lost: nobody was told that it is
+        // done. Who held the session may have heard of it all the same, since that waits for no disk.
         let opens = taken_up(&bed.stack, &token, Instant::now() + ANSWERED).await;
-        assert_eq!(settled(&mut held).await.unwrap_or(false), opens, "one knows better than another");
+        assert!(opens || settled(&mut held).await != Some(true), "it has ended, and who held it goes on");
         return;
     }
     panic!("the moment was missed {TRIES} times");
