@@ -3,6 +3,7 @@
 //! A file that somebody else can write is that somebody's configuration, so it is refused, with the
 //! command that mends it.
 
+mod temporary;
 mod way;
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::Identity;
 use crate::directory::{self, mode_of};
+pub(crate) use temporary::temporary_name;
 
 pub use crate::directory::DirectoryError;
 
@@ -212,7 +214,7 @@ pub fn create_key(path: &Path, content: &[u8], owner: Identity) -> Result<(), Fi
 fn create(path: &Path, content: &[u8], mode: Mode, owner: Option<Identity>) -> Result<(), FileError> {
     let (parent, name) = directory::split(path)?;
     let directory = directory::open_or_make(parent)?;
-    let temporary = temporary_name(name);
+    let temporary = temporary_name(&directory, name);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(&directory, &temporary, flags, Mode::RUSR | Mode::WUSR)
         .map_err(failed(path, "cannot create a file beside it"))?;
@@ -233,16 +235,6 @@ fn create(path: &Path, content: &[u8], mode: Mode, owner: Option<Identity>) -> R
         let _ = unlinkat(&directory, &temporary, AtFlags::empty());
         failed(path, "cannot write")(error)
     })
-}
-
-/// A name that no other file of ours has: this process, and a count within it.
-pub(crate) fn temporary_name(name: &std::ffi::OsStr) -> std::ffi::OsString {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{:x}.{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-    temporary
 }
 
 /// Opens the log: appended to, never truncated, made with mode 0600 for the service that opens it again

@@ -54,7 +54,7 @@ fn bind(
     check_vacant(kind, path, name, &directory, &address)?;
 
     let at = path.display();
-    let temporary = temporary_name(name);
+    let temporary = temporary_name(&directory, name);
     let temporary_path = parent.join(&temporary);
     let temporary_address = SocketAddrUnix::new(&temporary_path).map_err(too_long)?;
     let fd = socket(kind).map_err(failed(&at, "cannot make a socket"))?;

@@ -36,7 +36,7 @@ pub(super) struct Bed {
     keys: VecDeque<Arc<Quick>>,
     revoked: VecDeque<Arc<Quick>>,
     penalised: VecDeque<String>,
-    /// The names of all sockets and files in the directories of sockets.
+    /// The names of all sockets and files in the directories of sockets, and of what is not whole elsewhere.
     names: BTreeSet<String>,
     strangers: u32,
 }
@@ -396,6 +396,12 @@ fn names(stack: &Stack) -> BTreeSet<String> {
             let path = entry.expect("a name").path();
             all.insert(path.strip_prefix(stack.path("")).unwrap_or(&path).display().to_string());
         }
+    }
+    // Where files come and go, but none that is not whole.
+    for directory in ["state/authd", "state/certd", "state/gateway"] {
+        let entries = fs::read_dir(stack.path(directory)).expect("a directory of ours").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        all.extend(names.filter(|name| name.starts_with('.')));
     }
     all
 }
