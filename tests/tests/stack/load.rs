@@ -52,9 +52,12 @@ async fn mutated_messages_stop_nobody_and_take_no_memory() {
     const CONNECTIONS: usize = 8;
     const BATCH: usize = 24;
     let messages = if skip::long() { 1_000_000 } else { 8_000 };
-    let Some(mut stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    // libnss-wrapper cannot read groups for two at a time.
+    let pam = if skip::is_root() { Pam::Real } else { Pam::Wrapper };
+    let Some(mut stack) = Stack::start(&Options::new(pam)) else { return };
     let mut client = Client::tls(&stack).await;
     let token = client.login(stack.person(Role::Full)).await.expect("alice logs in");
+    let turns = std::sync::Arc::new(tokio::sync::Mutex::new(()));
     let stack_of_all = std::sync::Arc::new(stack);
     let mut before = 0;
     for (round, share) in [(0, 1_600), (1, messages)] {
@@ -63,12 +66,14 @@ async fn mutated_messages_stop_nobody_and_take_no_memory() {
         let mut tasks = JoinSet::new();
         for number in 0..CONNECTIONS {
             let (stack, token) = (std::sync::Arc::clone(&stack_of_all), token.clone());
+            let turns = std::sync::Arc::clone(&turns);
             let mut noise = Noise::of(number as u64 + 1 + round * 100);
             tasks.spawn(async move {
                 let mut sent = 0;
                 while sent < share / CONNECTIONS {
                     let mut client = Client::tls(&stack).await;
                     if number % 2 == 0 {
+                        let _turn = turns.lock().await;
                         client.ask("rpc/auth_token", json!({"token": token})).await.expect("taken up");
                     }
                     sent += one_connection(&mut client, &mut noise, BATCH, share / CONNECTIONS - sent).await;
