@@ -66,7 +66,7 @@ mod tests {
         let own = std::process::id();
         let kept = [
             format!(".x.sock.{own:x}.0"),
-            format!(".x.sock.1.0"),
+            ".x.sock.1.0".to_owned(),
             format!(".y.sock.{dead:x}.0"),
             format!("x.sock.{dead:x}.0"),
             format!(".x.sock.{dead:x}"),
