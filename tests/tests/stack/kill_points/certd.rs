@@ -11,7 +11,6 @@ use doorward_tests::wal::Wal;
 use doorward_tests::{Program, Received, Role};
 use serde_json::json;
 
-use super::authd::one_error;
 use super::bed::{ANSWERED, Bed, taken_up};
 use crate::support::{Purpose, answer, challenge, listed, log_in_with, revoke};
 
@@ -46,10 +45,14 @@ pub(super) async fn registering(bed: &mut Bed) {
             continue;
         }
         bed.stack.kill(Program::Certd);
-        one_error(&mut client).await;
+        let answer = outcome(&client.json().await);
         bed.again(Program::Certd).await;
         assert!(listed(&mut client).await.contains_key(&key.packed()), "what is committed is there");
-        return;
+        match answer {
+            // On a busy machine the answer was on its way.
+            Ok(_) => continue,
+            Err(code) => return assert!(matches!(code, 408 | 503), "{code}"),
+        }
     }
     panic!("the moment was missed {TRIES} times");
 }
