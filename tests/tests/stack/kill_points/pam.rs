@@ -11,6 +11,11 @@ use serde_json::json;
 use super::authd::{hang, one_error};
 use super::bed::{ANSWERED, Bed};
 
+/// What a login is told whose worker died: it was refused, and has made its source wait by that.
+fn is_refusal(code: u64) -> bool {
+    matches!(code, 401 | 403 | 500 | 503)
+}
+
 /// Kills all processes of conversations that have this word in their command line; how many.
 fn kill_those_with(bed: &Bed, word: &str) -> usize {
     let all = bed.stack.conversations();
@@ -64,7 +69,7 @@ pub(super) async fn asking_worker(bed: &mut Bed) {
     let (mut client, conversation) = prompts(bed).await;
     assert_eq!(kill_those_with(bed, WORKER), 1);
     let code = client.respond(&conversation, &[CODE]).await.expect_err("its worker is dead");
-    assert!(matches!(code, 401 | 500 | 503), "{code}");
+    assert!(is_refusal(code), "{code}");
     bed.stack.await_no_conversations(ANSWERED);
 }
 
@@ -88,7 +93,7 @@ pub(super) async fn answered_worker(bed: &mut Bed) {
     kill_those_with(bed, WORKER);
     match outcome(&client.json().await) {
         Ok(args) => bed.lives(&token_of(&args)).await,
-        Err(code) => assert!(matches!(code, 401 | 500 | 503), "{code}"),
+        Err(code) => assert!(is_refusal(code), "{code}"),
     }
     bed.stack.await_no_conversations(ANSWERED);
 }
