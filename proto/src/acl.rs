@@ -3,8 +3,17 @@
 //! Only for subjects that we write ourselves, `sysadm.<namespace>.<name>.<action>`: they hold no word that
 //! `me` or `my_session` could stand for, so these match literally.
 
+/// Who holds the entries: what their words `me` and `my_session` stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    /// Of a local user: the uid in decimal.
+    pub auth_id: &'a str,
+    /// The session's UUID.
+    pub session: &'a str,
+}
+
 /// Whether `entries` grant `subject`: one allows, none denies.
-pub fn granted(entries: &[String], subject: &str) -> bool {
+pub fn granted(entries: &[String], subject: &str, _holder: Holder<'_>) -> bool {
     let mut allowed = false;
     for entry in entries {
         match entry.strip_prefix('!') {

@@ -23,6 +23,9 @@ pub struct BeginRequest {
     pub source: ::core::option::Option<Source>,
     #[prost(enumeration = "Dialect", tag = "3")]
     pub dialect: i32,
+    /// With DIALECT_TOKEN alone, whose logins are by password.
+    #[prost(message, optional, tag = "4")]
+    pub wish: ::core::option::Option<TokenWish>,
     #[prost(oneof = "begin_request::Method", tags = "10, 11, 12, 13, 14")]
     pub method: ::core::option::Option<begin_request::Method>,
 }
@@ -41,6 +44,17 @@ pub mod begin_request {
         #[prost(message, tag = "14")]
         TlsCertificate(super::TlsCertificate),
     }
+}
+/// What a client of the token API asks for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenWish {
+    /// A back end's name; empty: the configured default. One that there is not is one more refused login.
+    #[prost(string, tag = "1")]
+    pub backend: ::prost::alloc::string::String,
+    /// The token's whole life. Absent: the default. 0: what was given is no positive integer, which is told only
+    /// to those whose credentials are right.
+    #[prost(uint64, optional, tag = "2")]
+    pub expiration_seconds: ::core::option::Option<u64>,
 }
 /// PAM, authenticate and then account management.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -132,7 +146,7 @@ pub struct RespondRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outcome {
-    #[prost(oneof = "outcome::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "outcome::Kind", tags = "1, 2, 3, 4, 5")]
     pub kind: ::core::option::Option<outcome::Kind>,
 }
 /// Nested message and enum types in `Outcome`.
@@ -147,7 +161,20 @@ pub mod outcome {
         Denied(super::Denied),
         #[prost(message, tag = "4")]
         Penalised(super::Penalised),
+        #[prost(message, tag = "5")]
+        InvalidExpiration(super::InvalidExpiration),
     }
+}
+/// The credentials are right, the wished life is none, or longer than it may be: there is no session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InvalidExpiration {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackendsRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackendsReply {
+    /// The default first.
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -254,6 +281,14 @@ pub struct Session {
     /// How long the rights above may be relied upon before they are asked for again.
     #[prost(uint64, tag = "11")]
     pub rights_ms: u64,
+    /// The dialect that opened it.
+    #[prost(enumeration = "Dialect", tag = "12")]
+    pub dialect: i32,
+    /// Seconds of UTC by the clock as it goes now: its beginning, and when it ends if nobody uses it.
+    #[prost(uint64, tag = "13")]
+    pub issued: u64,
+    #[prost(uint64, tag = "14")]
+    pub expires: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -263,6 +298,11 @@ pub struct CheckRequest {
     /// A successful request that no report has told yet: milliseconds ago.
     #[prost(uint64, optional, tag = "2")]
     pub used_ms_ago: ::core::option::Option<u64>,
+    /// What the session is to be used for. A token of the token API is NOT_FOUND for DIALECT_SYSADM unless its
+    /// ACL entries grant the row that takes sessions up (`sysadm.rpc.auth_token._`); every live session's token
+    /// can be looked at for DIALECT_TOKEN.
+    #[prost(enumeration = "Dialect", tag = "3")]
+    pub dialect: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -271,7 +311,11 @@ pub struct EndRequest {
     pub token: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct EndReply {}
+pub struct EndReply {
+    /// There was a live session.
+    #[prost(bool, tag = "1")]
+    pub ended: bool,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ActivityReport {
@@ -397,6 +441,38 @@ pub struct Assertion {
     #[prost(uint64, tag = "2")]
     pub valid_ms: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// A required ACL, for example "sysadm.rpc.query._".
+    #[prost(string, tag = "2")]
+    pub subject: ::prost::alloc::string::String,
+    /// What a session of this dialect would be granted.
+    #[prost(enumeration = "Dialect", tag = "3")]
+    pub dialect: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Explanation {
+    /// ACCESS_UNSPECIFIED: may not log in.
+    #[prost(enumeration = "Access", tag = "1")]
+    pub access: i32,
+    #[prost(message, repeated, tag = "2")]
+    pub entries: ::prost::alloc::vec::Vec<GivenEntry>,
+    #[prost(bool, tag = "3")]
+    pub allowed: bool,
+    /// The place of the entry that decides; absent: none of them says anything of the subject.
+    #[prost(uint32, optional, tag = "4")]
+    pub decided_by: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GivenEntry {
+    #[prost(string, tag = "1")]
+    pub entry: ::prost::alloc::string::String,
+    /// The key of the configuration, and the group, for example "access.limited_acl (group operator)".
+    #[prost(string, tag = "2")]
+    pub origin: ::prost::alloc::string::String,
+}
 /// The peer socket (SEQPACKET): one query with exactly one descriptor (SCM_RIGHTS), one answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PeerQuery {
@@ -433,7 +509,10 @@ pub mod peer_answer {
 #[repr(i32)]
 pub enum Dialect {
     Unspecified = 0,
+    /// Envelopes over WebSocket and REST.
     Sysadm = 1,
+    /// The HTTP token API.
+    Token = 2,
 }
 impl Dialect {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -444,6 +523,7 @@ impl Dialect {
         match self {
             Self::Unspecified => "DIALECT_UNSPECIFIED",
             Self::Sysadm => "DIALECT_SYSADM",
+            Self::Token => "DIALECT_TOKEN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -451,6 +531,7 @@ impl Dialect {
         match value {
             "DIALECT_UNSPECIFIED" => Some(Self::Unspecified),
             "DIALECT_SYSADM" => Some(Self::Sysadm),
+            "DIALECT_TOKEN" => Some(Self::Token),
             _ => None,
         }
     }
@@ -727,6 +808,28 @@ pub mod login_client {
                 .insert(GrpcMethod::new("doorward.authd.v1.Login", "Abandon"));
             self.inner.unary(req, path, codec).await
         }
+        /// The names of back ends that a login of the token API may ask for.
+        pub async fn backends(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackendsRequest>,
+        ) -> std::result::Result<tonic::Response<super::BackendsReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/doorward.authd.v1.Login/Backends",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("doorward.authd.v1.Login", "Backends"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The sources that failed lately: first those there are, then every change.
         pub async fn watch_penalties(
             &mut self,
@@ -788,6 +891,11 @@ pub mod login_server {
             &self,
             request: tonic::Request<super::AbandonRequest>,
         ) -> std::result::Result<tonic::Response<super::AbandonReply>, tonic::Status>;
+        /// The names of back ends that a login of the token API may ask for.
+        async fn backends(
+            &self,
+            request: tonic::Request<super::BackendsRequest>,
+        ) -> std::result::Result<tonic::Response<super::BackendsReply>, tonic::Status>;
         /// Server streaming response type for the WatchPenalties method.
         type WatchPenaltiesStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::PenaltyEvent, tonic::Status>,
@@ -1036,6 +1144,49 @@ pub mod login_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AbandonSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/doorward.authd.v1.Login/Backends" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackendsSvc<T: Login>(pub Arc<T>);
+                    impl<T: Login> tonic::server::UnaryService<super::BackendsRequest>
+                    for BackendsSvc<T> {
+                        type Response = super::BackendsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackendsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Login>::backends(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackendsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1866,6 +2017,292 @@ pub mod sessions_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "doorward.authd.v1.Sessions";
     impl<T> tonic::server::NamedService for SessionsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+#[cfg(feature = "grpc")]
+pub mod rights_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Why somebody may do something: for root.
+    #[derive(Debug, Clone)]
+    pub struct RightsClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RightsClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RightsClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RightsClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// What a user's ACL entries say of a subject, and where each of them comes from. NOT_FOUND: no such user.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::Explanation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/doorward.authd.v1.Rights/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("doorward.authd.v1.Rights", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "grpc")]
+pub mod rights_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RightsServer.
+    #[async_trait]
+    pub trait Rights: std::marker::Send + std::marker::Sync + 'static {
+        /// What a user's ACL entries say of a subject, and where each of them comes from. NOT_FOUND: no such user.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::Explanation>, tonic::Status>;
+    }
+    /// Why somebody may do something: for root.
+    #[derive(Debug)]
+    pub struct RightsServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RightsServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RightsServer<T>
+    where
+        T: Rights,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/doorward.authd.v1.Rights/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: Rights>(pub Arc<T>);
+                    impl<T: Rights> tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::Explanation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Rights>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RightsServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "doorward.authd.v1.Rights";
+    impl<T> tonic::server::NamedService for RightsServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
