@@ -1,6 +1,6 @@
 //! Who may list, register and revoke what. Pure; the caller is what authd's assertion says.
 
-use doorward_proto::acl;
+use doorward_proto::acl::{self, Holder};
 
 use crate::assertion::Caller;
 
@@ -118,7 +118,9 @@ pub fn revoke(caller: &Caller, user: &str, now: i64) -> Result<String, Denied> {
 }
 
 fn allowed(caller: &Caller, action: Action) -> Result<(), Denied> {
-    if acl::granted(&caller.acl, action.acl()) { Ok(()) } else { Err(Denied::Acl) }
+    let auth_id = caller.uid.map(|uid| uid.to_string()).unwrap_or_default();
+    let holder = Holder { auth_id: &auth_id, session: &caller.session };
+    if acl::granted(&caller.acl, action.acl(), holder) { Ok(()) } else { Err(Denied::Acl) }
 }
 
 fn recent(caller: &Caller, now: i64) -> Result<(), Denied> {

@@ -14,7 +14,8 @@ pub enum Takes {
     Restart,
 }
 
-/// Every key of a configuration file by its dotted name, and when it takes effect.
+/// Every key of a configuration file by its dotted name, and when it takes effect. A table whose keys are
+/// names that its writer chose, such as groups, is one key.
 pub type Keys = &'static [(&'static str, Takes)];
 
 /// The keys of the configuration that is in effect, with their values.
@@ -56,6 +57,7 @@ impl Running {
 
     /// `next` was applied: what waits for a restart is still as it was, and is told again next time.
     pub(crate) fn apply(&mut self, next: &Running, keys: Keys) {
+        self.0.retain(|name, _| next.0.contains_key(name) || takes(keys, name) == Takes::Restart);
         for (name, value) in &next.0 {
             if takes(keys, name) == Takes::Reload {
                 self.0.insert(name.clone(), value.clone());
@@ -65,7 +67,12 @@ impl Running {
 }
 
 fn takes(keys: Keys, name: &str) -> Takes {
-    keys.iter().find(|(key, _)| *key == name).map_or(Takes::Restart, |(_, takes)| *takes)
+    keys.iter().find(|(key, _)| is_of(name, key)).map_or(Takes::Restart, |(_, takes)| *takes)
+}
+
+/// Whether `name` is this key, or in the table that this key is.
+fn is_of(name: &str, key: &str) -> bool {
+    name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Every key is there, those without a value too: a key that is only sometimes there would be missed.
@@ -73,7 +80,7 @@ fn flatten(keys: &mut BTreeMap<String, Value>, prefix: &str, table: serde_json::
     for (name, value) in table {
         let name = format!("{prefix}{name}");
         match value {
-            Value::Object(inner) => flatten(keys, &format!("{name}."), inner),
+            Value::Object(inner) if !inner.is_empty() => flatten(keys, &format!("{name}."), inner),
             value => {
                 keys.insert(name, value);
             }
@@ -85,9 +92,9 @@ fn flatten(keys: &mut BTreeMap<String, Value>, prefix: &str, table: serde_json::
 /// ones that are none. For the test that every daemon has.
 pub fn unlisted(config: &impl Serialize, keys: Keys) -> Vec<String> {
     let Running(there) = Running::of(config);
-    let missing = there.keys().filter(|name| !keys.iter().any(|(key, _)| key == name)).cloned();
-    let strange = keys.iter().map(|(key, _)| (*key).to_owned()).filter(|key| !there.contains_key(key));
-    missing.chain(strange).collect()
+    let missing = there.keys().filter(|name| !keys.iter().any(|(key, _)| is_of(name, key))).cloned();
+    let strange = keys.iter().filter(|(key, _)| !there.keys().any(|name| is_of(name, key)));
+    missing.chain(strange.map(|(key, _)| (*key).to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -112,6 +119,23 @@ mod tests {
         now.apply(&next, KEYS);
         let again = now.compare(&next, KEYS);
         assert_eq!((again.applied, again.waiting), (vec![], changes.waiting), "told until it is done");
+    }
+
+    #[test]
+    fn a_table_of_chosen_names_is_one_key_and_a_name_that_is_gone_is_told_once() {
+        const KEYS: Keys = &[("groups", Takes::Reload)];
+        let empty = running(r#"{"groups":{}}"#);
+        let full = running(r#"{"groups":{"wheel":["a"],"x.y":["b"]}}"#);
+        assert_eq!(unlisted(&serde_json::json!({"groups": {}}), KEYS), Vec::<String>::new());
+        assert_eq!(unlisted(&serde_json::json!({"groups": {"a": []}}), KEYS), Vec::<String>::new());
+        assert_eq!(unlisted(&serde_json::json!({"groupsies": 1}), KEYS), ["groupsies", "groups"]);
+        let mut now = full.clone();
+        assert_eq!(now.compare(&empty, KEYS).waiting, Vec::<String>::new());
+        now.apply(&empty, KEYS);
+        assert_eq!(now.compare(&empty, KEYS), Changes::default());
+        assert_eq!(now.compare(&full, KEYS).applied, ["groups", "groups.wheel", "groups.x.y"]);
+        now.apply(&full, KEYS);
+        assert_eq!(now.compare(&full, KEYS), Changes::default());
     }
 
     #[test]
