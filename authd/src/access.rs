@@ -8,6 +8,7 @@ pub const ROWS: &[(&str, &[Peer])] = &[
     ("/doorward.authd.v1.Login/Respond", &[Peer::Gateway]),
     ("/doorward.authd.v1.Login/Challenge", &[Peer::Gateway]),
     ("/doorward.authd.v1.Login/Abandon", &[Peer::Gateway]),
+    ("/doorward.authd.v1.Login/Backends", &[Peer::Gateway]),
     ("/doorward.authd.v1.Login/WatchPenalties", &[Peer::Gateway, Peer::Root]),
     ("/doorward.authd.v1.Sessions/Check", &[Peer::Gateway]),
     // Whoever holds a token may end its session; for root this is the way to revoke one.
@@ -18,6 +19,8 @@ pub const ROWS: &[(&str, &[Peer])] = &[
     ("/doorward.authd.v1.Sessions/List", &[Peer::Gateway]),
     ("/doorward.authd.v1.Sessions/EndOther", &[Peer::Gateway]),
     ("/doorward.authd.v1.Sessions/Assert", &[Peer::Gateway]),
+    // What anybody may do, without their session: no business of a gateway's.
+    ("/doorward.authd.v1.Rights/Explain", &[Peer::Root]),
 ];
 
 /// What a uid is to authd.

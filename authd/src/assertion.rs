@@ -33,6 +33,11 @@ impl Audience {
             && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
         fits.then_some(Self(text))
     }
+
+    /// Whether it is the registry of keys.
+    pub fn is_of_keys(&self) -> bool {
+        self.0 == "certd"
+    }
 }
 
 /// What an assertion says of its subject.

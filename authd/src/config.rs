@@ -1,8 +1,10 @@
 //! `authd.toml`: every key has a default, unknown ones are refused.
 
 mod guessing;
+mod token_api;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,8 +12,20 @@ use std::{
 use doorward_launch::{Keys, Misconfigured, Takes, audit, log, sandbox};
 use serde::{Deserialize, Serialize};
 
-pub use self::guessing::Penalty;
-use crate::{account::Groups, conversation, penalty, session::Bounds};
+use self::token_api::{check_entries, check_group_entries, check_sum};
+pub use self::{
+    guessing::Penalty,
+    token_api::{Backend, TokenApi},
+};
+use crate::{
+    account::Groups,
+    conversation, penalty,
+    rights::Acls,
+    session::{AtLimit, Bounds},
+};
+
+/// What all entries of `[access]` may come to, in bytes: an assertion carries them.
+const ENTRIES_MAX: usize = 8_192;
 
 /// Every key, and when a change of it takes effect. A login or a session that is there keeps what it
 /// began with; what a session may do is looked up anew.
@@ -46,10 +60,18 @@ pub const KEYS: Keys = &[
     ("access.full_groups", Takes::Reload),
     ("access.limited_groups", Takes::Reload),
     ("access.limited_acl", Takes::Reload),
+    ("access.group_acl", Takes::Reload),
+    ("token_api.acl", Takes::Reload),
+    ("token_api.default_seconds", Takes::Reload),
+    ("token_api.longest_seconds", Takes::Reload),
+    ("token_api.default_backend", Takes::Reload),
+    ("token_api.backends", Takes::Reload),
+    ("token_api.group_acl", Takes::Reload),
     ("sessions.idle_seconds", Takes::Reload),
     ("sessions.absolute_seconds", Takes::Reload),
     ("sessions.per_user", Takes::Reload),
     ("sessions.total", Takes::Reload),
+    ("sessions.at_limit", Takes::Reload),
     ("penalty.failures", Takes::Restart),
     ("penalty.within_seconds", Takes::Restart),
     ("penalty.first_seconds", Takes::Restart),
@@ -83,6 +105,8 @@ pub struct Config {
     pub local_login: LocalLogin,
     /// Who may do what.
     pub access: Access,
+    /// What tokens of the token API are good for.
+    pub token_api: TokenApi,
     /// Sessions.
     pub sessions: Sessions,
     /// What guessing brings.
@@ -187,6 +211,8 @@ pub struct Access {
     pub limited_groups: Vec<String>,
     /// What limited access may do.
     pub limited_acl: Vec<String>,
+    /// Further groups with limited access, and what their members may do.
+    pub group_acl: BTreeMap<String, Vec<String>>,
 }
 
 /// `[sessions]`
@@ -201,6 +227,18 @@ pub struct Sessions {
     pub per_user: usize,
     /// Sessions in all.
     pub total: usize,
+    /// What becomes of the next login of a user who has as many as may be.
+    pub at_limit: Limit,
+}
+
+/// What becomes of the next login of a user who has as many sessions as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// It is refused.
+    Refuse,
+    /// It ends the oldest of them.
+    EndOldest,
 }
 
 impl Default for Config {
@@ -217,6 +255,7 @@ impl Default for Config {
             pam: Pam::default(),
             local_login: LocalLogin::default(),
             access: Access::default(),
+            token_api: TokenApi::default(),
             sessions: Sessions::default(),
             penalty: Penalty::default(),
         }
@@ -293,13 +332,20 @@ impl Default for Access {
                 "sysadm.rpc.sessions.#",
                 "sysadm.events.#",
             ]),
+            group_acl: BTreeMap::new(),
         }
     }
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { idle_seconds: 300, absolute_seconds: 43_200, per_user: 100, total: 65_536 }
+        Self {
+            idle_seconds: 300,
+            absolute_seconds: 43_200,
+            per_user: 100,
+            total: 65_536,
+            at_limit: Limit::Refuse,
+        }
     }
 }
 
@@ -368,12 +414,11 @@ impl Config {
                 "must be at least 1: root needs a password",
             ));
         }
-        for entry in &self.access.limited_acl {
-            if entry.is_empty() || entry.len() > 256 || entry.contains(char::is_control) {
-                let sentence = "an entry is empty, longer than 256 bytes or has control characters";
-                return Err(Misconfigured::at("access.limited_acl", sentence));
-            }
-        }
+        let Access { limited_acl, group_acl, .. } = &self.access;
+        check_entries("access.limited_acl", limited_acl)?;
+        check_group_entries("access.group_acl", group_acl)?;
+        check_sum("access.limited_acl", limited_acl, group_acl, ENTRIES_MAX)?;
+        self.token_api.check()?;
         let names = [
             ("access.full_groups", &self.access.full_groups),
             ("access.limited_groups", &self.access.limited_groups),
@@ -408,6 +453,10 @@ impl Config {
             absolute: Duration::from_secs(self.sessions.absolute_seconds.into()),
             per_user: self.sessions.per_user,
             total: self.sessions.total,
+            at_limit: match self.sessions.at_limit {
+                Limit::Refuse => AtLimit::Refuse,
+                Limit::EndOldest => AtLimit::EndOldest,
+            },
         }
     }
 
@@ -416,7 +465,21 @@ impl Config {
     }
 
     pub(crate) fn groups(&self) -> Groups {
-        Groups { full: self.access.full_groups.clone(), limited: self.access.limited_groups.clone() }
+        Groups {
+            full: self.access.full_groups.clone(),
+            limited: self.access.limited_groups.clone(),
+            further: self.access.group_acl.keys().cloned().collect(),
+            tokens: self.token_api.group_acl.keys().cloned().collect(),
+        }
+    }
+
+    pub(crate) fn acls(&self) -> Acls {
+        Acls {
+            limited: self.access.limited_acl.clone(),
+            further: self.access.group_acl.clone(),
+            tokens: self.token_api.acl.clone(),
+            token_groups: self.token_api.group_acl.clone(),
+        }
     }
 }
 

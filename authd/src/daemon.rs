@@ -22,7 +22,9 @@ use doorward_launch::{
     socket::{Bound, Owner, Sockets},
 };
 use doorward_peercred::{Listeners, TcpListeners, can_examine_tcp};
-use doorward_proto::authd::v1::{login_server::LoginServer, sessions_server::SessionsServer};
+use doorward_proto::authd::v1::{
+    login_server::LoginServer, rights_server::RightsServer, sessions_server::SessionsServer,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -37,8 +39,8 @@ use crate::{
     method::Policy,
     peer::{Door, Peers},
     penalty::Penalties,
-    rights::{Acls, Holders},
-    service::{LoginService, SessionsService, Shared},
+    rights::Holders,
+    service::{LoginService, RightsService, SessionsService, Shared},
     session::{Boot, Clock, Sessions},
 };
 
@@ -147,7 +149,8 @@ impl Daemon for Authd {
 
 /// A group that does not exist gives nobody access. That is closed, but seldom what was meant.
 fn tell_missing_groups(config: &Config) {
-    let groups = config.access.full_groups.iter().chain(&config.access.limited_groups);
+    let access = &config.access;
+    let groups = access.full_groups.iter().chain(&access.limited_groups).chain(access.group_acl.keys());
     let exists = |name: &str| nix::unistd::Group::from_name(name).is_ok_and(|group| group.is_some());
     if !groups.clone().any(|name| exists(name)) {
         let names = groups.map(String::as_str).collect::<Vec<_>>().join(" ");
@@ -262,7 +265,7 @@ pub async fn serve(
     let holders = Arc::new(Holders {
         sessions: sessions.clone(),
         accounts: Accounts::new(service.directory, config.groups()),
-        acls: Current::new(Acls::new(config.access.limited_acl.clone())),
+        acls: Current::new(config.acls()),
     });
     let certd = certd_uid.map(|uid| {
         let settings = certd::Settings { socket: config.certd.socket.clone(), uid };
@@ -275,6 +278,7 @@ pub async fn serve(
         certd,
         peers: peers.clone(),
         policy: Current::new(policy(&config, own_uids.clone())),
+        token_rules: Current::new(config.token_api.rules()),
         refusal_delay: Current::new(config.refusal_delay()),
         audit,
         penalties: penalties.clone(),
@@ -361,6 +365,7 @@ fn policy(config: &Config, own_uids: Vec<u32>) -> Policy {
         },
         uid_min: config.local_login.uid_min,
         own_uids,
+        ..Policy::default()
     }
 }
 
@@ -386,11 +391,12 @@ impl Renewal {
     fn take_over(&self, config: &Config) {
         self.holders.sessions.bound(config.bounds());
         self.holders.accounts.give_access_by(config.groups());
-        self.holders.acls.set(Acls::new(config.access.limited_acl.clone()));
+        self.holders.acls.set(config.acls());
         let (gateway, peers) = &self.gateway;
         self.accepted_from.set(listeners(config.local_login.mode, peers, *gateway));
         let policy = policy(config, self.own_uids.clone());
-        self.logins.take_over(policy, config.refusal_delay(), config.conversations());
+        let rules = config.token_api.rules();
+        self.logins.take_over(policy, rules, config.refusal_delay(), config.conversations());
     }
 }
 
@@ -412,7 +418,10 @@ async fn serve_grpc(
         .layer(AccessLayer::new(ROWS, classify))
         .layer(Intake::new(Unfinished::default(), REQUEST_MAX))
         .add_service(LoginServer::new(LoginService(shared.clone())).max_decoding_message_size(REQUEST_MAX))
-        .add_service(SessionsServer::new(SessionsService(shared)).max_decoding_message_size(REQUEST_MAX))
+        .add_service(
+            SessionsServer::new(SessionsService(shared.clone())).max_decoding_message_size(REQUEST_MAX),
+        )
+        .add_service(RightsServer::new(RightsService(shared)).max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled());
     let late = async {
         stop.cancelled().await;

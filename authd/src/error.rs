@@ -24,6 +24,9 @@ pub enum AuthError {
     /// No session of that name, or none that the caller may see: both look the same.
     #[error("no such session")]
     NoSuchSession,
+    /// No such user: for root, who may know.
+    #[error("no such user")]
+    NoSuchUser,
     /// The caller's rights do not reach so far.
     #[error("not allowed")]
     Forbidden,
@@ -83,7 +86,7 @@ impl AuthError {
         match self {
             Self::BadRequest(_) => Reason::BadRequest,
             Self::NoConversation | Self::KeyRevoked | Self::NoSession => Reason::Unauthenticated,
-            Self::NoSuchToken | Self::NoSuchSession => Reason::NotFound,
+            Self::NoSuchToken | Self::NoSuchSession | Self::NoSuchUser => Reason::NotFound,
             Self::Forbidden => Reason::Forbidden,
             Self::TooManyLogins(_) | Self::TooManySessions(_) | Self::TooManyWatchers => Reason::TooMany,
             Self::PamTimedOut(_) | Self::CertdTimedOut => Reason::TimedOut,
@@ -127,6 +130,7 @@ impl AuthError {
             Self::NoSuchToken => "no-such-token",
             Self::NoSession => "no-session",
             Self::NoSuchSession => "no-such-session",
+            Self::NoSuchUser => "no-such-user",
             Self::Forbidden => "forbidden",
             Self::TooManyLogins(_) => "too-many-logins",
             Self::TooManySessions(_) => "too-many-sessions",

@@ -11,7 +11,7 @@ use crate::{
     error::AuthError,
     method::{Cause, Method, Opening, Otherwise, Policy},
     secret::{Answer, Malformed, Password, Token},
-    session::Fingerprint,
+    session::{Dialect, Fingerprint},
 };
 
 /// Rounds of one conversation; a module that talks without end is stopped.
@@ -358,6 +358,10 @@ impl Login {
         if answers.iter().all(Option::is_some) {
             self.state = State::Conversing(talk);
             return Step::Answer(answers.into_iter().flatten().collect());
+        }
+        if self.policy.dialect == Dialect::Token {
+            // A request that is answered once, by a program: there is nobody to ask.
+            return self.refuse(Cause::AskedMore);
         }
         let shown = std::mem::take(&mut talk.held);
         self.state = State::Prompted { talk, answers };

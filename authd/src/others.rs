@@ -5,16 +5,15 @@
 
 use std::{collections::BTreeSet, mem, time::Duration};
 
-use doorward_proto::acl;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    account::{Access, Account, Username, Who},
+    account::{Access, Username, Who},
     error::AuthError,
-    rights::{Holders, Seen},
+    rights::{Holders, Seen, still_has},
     secret::Token,
-    session::{Scope, SessionId},
+    session::{Dialect, Holder, Scope, SessionId},
 };
 
 /// Rights count for 60 s at most; users are looked up twice in that time, since one answer that there is no
@@ -23,7 +22,7 @@ const LOOK_AGAIN_MS: u64 = 25_000;
 /// How often the clock is looked at.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Sessions of other dialects are handed to other programs: they show nobody's sessions and end none.
-const DIALECT: &str = "sysadm";
+const DIALECT: Dialect = Dialect::Sysadm;
 
 /// What a caller wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +51,12 @@ impl Action {
 /// [`AuthError::Forbidden`] for a session that may not do it at all.
 pub fn scope(caller: &Seen, action: Action) -> Result<Scope, AuthError> {
     let holder = &caller.session.holder;
-    if holder.dialect != DIALECT || !acl::granted(&caller.acl, action.acl()) {
+    if holder.dialect != DIALECT || !caller.grants(action.acl()) {
         return Err(AuthError::Forbidden);
     }
     Ok(match caller.access {
-        Access::Full => Scope::Everybody,
-        Access::Limited => Scope::Account { user: holder.user.clone(), uid: holder.uid },
+        Some(Access::Full) => Scope::Everybody,
+        Some(Access::Limited) | None => Scope::Account { user: holder.user.clone(), uid: holder.uid },
     })
 }
 
@@ -68,7 +67,8 @@ impl Holders {
     /// [`AuthError::NoSession`] for a token that opens nothing, [`AuthError::Forbidden`], and the user
     /// database's failures.
     pub async fn caller(&self, token: &Token, action: Action) -> Result<(Seen, Scope), AuthError> {
-        let caller = self.see(token, None).await.map_err(|failure| match failure {
+        // By every live token: one of the token API is not allowed to, rather than unknown.
+        let caller = self.see(token, None, Dialect::Token).await.map_err(|failure| match failure {
             AuthError::NoSuchToken => AuthError::NoSession,
             other => other,
         })?;
@@ -140,9 +140,9 @@ impl Holders {
                 warn!(user, "there is no such user, it is said; sessions stay until it is said once more");
                 continue;
             }
-            let still = account.filter(|account: &Account| account.access.is_some());
+            let stays = |holder: &Holder| account.as_ref().is_some_and(|account| still_has(holder, account));
             // A failing store is logged where it fails, and tried again.
-            let _ = self.sessions.end_departed(&user, still.map(|account| account.uid.as_u32())).await;
+            let _ = self.sessions.end_departed(&user, stays).await;
         }
         round.over();
     }
@@ -184,10 +184,7 @@ fn said(caller: &Seen, ended: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        secret::TokenHash,
-        session::{Holder, Session},
-    };
+    use crate::{secret::TokenHash, session::Session};
 
     #[test]
     fn no_such_user_is_believed_at_the_second_round_in_a_row() {
@@ -204,12 +201,12 @@ mod tests {
         assert_eq!(answers([("ann", false), ("bob", false)]), [true, true]);
     }
 
-    fn caller(access: Access, acl: &[&str], dialect: &str) -> Seen {
+    fn caller(access: Access, acl: &[&str], dialect: Dialect) -> Seen {
         let holder = Holder {
             user: "bob".into(),
             uid: 1001,
             method: "password".into(),
-            dialect: dialect.into(),
+            dialect,
             source: String::new(),
         };
         Seen {
@@ -218,6 +215,7 @@ mod tests {
                 token: TokenHash([2; 32]),
                 key: None,
                 holder,
+                acl: None,
                 started_utc: 1,
                 started: 1,
                 last_used: 1,
@@ -226,7 +224,7 @@ mod tests {
             },
             idle_left: 1,
             absolute_left: 1,
-            access,
+            access: Some(access),
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
         }
     }
@@ -245,14 +243,18 @@ mod tests {
             (Access::Full, &["#", "!sysadm.rpc.sessions.end"], Action::End, None),
             (Access::Limited, &[], Action::List, None),
         ] {
-            assert_eq!(scope(&caller(access, acl, "sysadm"), action).ok(), expected, "{acl:?} {action:?}");
+            assert_eq!(
+                scope(&caller(access, acl, Dialect::Sysadm), action).ok(),
+                expected,
+                "{acl:?} {action:?}"
+            );
         }
     }
 
     #[test]
     fn a_session_of_another_dialect_reaches_nobody() {
         for action in [Action::List, Action::End, Action::EndOthers] {
-            let refused = scope(&caller(Access::Full, &["#"], "token"), action);
+            let refused = scope(&caller(Access::Full, &["#"], Dialect::Token), action);
             assert!(matches!(refused, Err(AuthError::Forbidden)));
         }
     }

@@ -15,7 +15,9 @@ pub(crate) fn check<C: Debug + Default + DeserializeOwned>(text: &str, without: 
     for field in fields(&default).filter(|field| !without.contains(field)) {
         let there = |line: &str| {
             let line = line.trim_start_matches('#');
-            line.starts_with(&format!("{field} = ")) || line == format!("[{field}]")
+            let table = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            line.starts_with(&format!("{field} = "))
+                || table.is_some_and(|path| path.rsplit('.').next() == Some(field))
         };
         assert!(text.lines().any(there), "{field} is not in the example");
     }

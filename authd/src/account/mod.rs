@@ -12,7 +12,7 @@ pub use directory::{Directory, System, User};
 use doorward_launch::Current;
 use tokio::sync::Semaphore;
 
-use crate::error::AuthError;
+use crate::{error::AuthError, session::Dialect};
 
 /// Lookups at a time, hung ones included.
 const LOOKUPS: usize = 16;
@@ -77,8 +77,31 @@ pub struct Account {
     pub uid: Uid,
     /// Its access class; None: in no access group.
     pub access: Option<Access>,
+    /// Its groups that are configured to give something.
+    pub groups: Memberships,
     /// Whether its shell is one of /etc/shells.
     pub shell_listed: bool,
+}
+
+/// An account's groups, out of those that are configured to give something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memberships {
+    /// The one by which it is in its access class; None too for root, and where further groups alone give it.
+    pub class: Option<String>,
+    /// Those with entries of their own.
+    pub further: Vec<String>,
+    /// Those whose members may have tokens.
+    pub tokens: Vec<String>,
+}
+
+impl Account {
+    /// Whether it may log in by this dialect at all.
+    pub fn may_use(&self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::Sysadm => self.access.is_some(),
+            Dialect::Token => self.access.is_some() || !self.groups.tokens.is_empty(),
+        }
+    }
 }
 
 /// Who is looked up.
@@ -97,6 +120,10 @@ pub struct Groups {
     pub full: Vec<String>,
     /// Limited access.
     pub limited: Vec<String>,
+    /// Limited access, with entries of their own.
+    pub further: Vec<String>,
+    /// Tokens of the token API.
+    pub tokens: Vec<String>,
 }
 
 /// The user database, bounded.
@@ -176,29 +203,56 @@ fn look_up(directory: &dyn Directory, groups: &Groups, who: Who) -> io::Result<O
     if !same {
         return Ok(None);
     }
-    let access = access(directory, groups, &user)?;
+    let (access, groups) = access(directory, groups, &user)?;
     let shell_listed = directory.shells()?.iter().any(|listed| listed == Path::new(&user.shell));
-    Ok(Some(Account { name, uid, access, shell_listed }))
+    Ok(Some(Account { name, uid, access, groups, shell_listed }))
 }
 
-fn access(directory: &dyn Directory, groups: &Groups, user: &User) -> io::Result<Option<Access>> {
-    if user.uid == 0 {
-        return Ok(Some(Access::Full));
+fn access(
+    directory: &dyn Directory,
+    groups: &Groups,
+    user: &User,
+) -> io::Result<(Option<Access>, Memberships)> {
+    // root is let in also by a database that knows no groups.
+    if user.uid == 0 && groups.tokens.is_empty() {
+        return Ok((Some(Access::Full), Memberships::default()));
     }
     let member_of = directory.groups_of(user)?;
-    let is_member = |names: &[String]| -> io::Result<bool> {
+    // Groups that do not exist are fine: nobody is in them.
+    let is_member = |name: &String| -> io::Result<bool> {
+        Ok(directory.group_by_name(name)?.is_some_and(|gid| member_of.contains(&gid)))
+    };
+    let first = |names: &[String]| -> io::Result<Option<String>> {
         for name in names {
-            // Groups that do not exist are fine: nobody is in them.
-            if directory.group_by_name(name)?.is_some_and(|gid| member_of.contains(&gid)) {
-                return Ok(true);
+            if is_member(name)? {
+                return Ok(Some(name.clone()));
             }
         }
-        Ok(false)
+        Ok(None)
     };
-    if is_member(&groups.full)? {
-        return Ok(Some(Access::Full));
+    let all = |names: &[String]| -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for name in names {
+            if is_member(name)? {
+                found.push(name.clone());
+            }
+        }
+        Ok(found)
+    };
+    let tokens = all(&groups.tokens)?;
+    if user.uid == 0 {
+        return Ok((Some(Access::Full), Memberships { tokens, ..Memberships::default() }));
     }
-    Ok(is_member(&groups.limited)?.then_some(Access::Limited))
+    if let Some(class) = first(&groups.full)? {
+        // Full access is everything: further entries add nothing.
+        return Ok((
+            Some(Access::Full),
+            Memberships { class: Some(class), tokens, ..Memberships::default() },
+        ));
+    }
+    let (class, further) = (first(&groups.limited)?, all(&groups.further)?);
+    let access = (class.is_some() || !further.is_empty()).then_some(Access::Limited);
+    Ok((access, Memberships { class, further, tokens }))
 }
 
 #[cfg(test)]
@@ -210,7 +264,12 @@ mod tests {
     use super::{fake::Fake, *};
 
     fn accounts(directory: Fake) -> Accounts {
-        let groups = Groups { full: vec!["wheel".into(), "sudo".into()], limited: vec!["operator".into()] };
+        let groups = Groups {
+            full: vec!["wheel".into(), "sudo".into()],
+            limited: vec!["operator".into()],
+            further: vec!["admins".into(), "staff".into()],
+            tokens: vec!["robots".into()],
+        };
         Accounts::new(Arc::new(directory), groups)
     }
 
@@ -260,6 +319,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn groups_that_give_something_are_all_found_and_those_for_tokens_give_no_access() {
+        let directory = Fake::new()
+            .group("sudo", 27)
+            .group("operator", 37)
+            .group("admins", 41)
+            .group("staff", 42)
+            .group("robots", 43)
+            .user("ann", 1001, 1001, "/bin/sh", &[27, 41, 43])
+            .user("bob", 1002, 1002, "/bin/sh", &[37, 42, 41])
+            .user("cat", 1003, 42, "/bin/sh", &[])
+            .user("dan", 1004, 1004, "/bin/sh", &[43])
+            .user("root", 0, 43, "/bin/sh", &[]);
+        let accounts = accounts(directory);
+        for (who, access, class, further, tokens) in [
+            ("ann", Some(Access::Full), Some("sudo"), &[][..], &["robots"][..]),
+            ("bob", Some(Access::Limited), Some("operator"), &["admins", "staff"], &[]),
+            ("cat", Some(Access::Limited), None, &["staff"], &[]),
+            ("dan", None, None, &[], &["robots"]),
+            ("root", Some(Access::Full), None, &[], &["robots"]),
+        ] {
+            let account = accounts.find(name(who)).await.expect("answered").expect("known");
+            let Memberships { class: by, further: more, tokens: robots } = &account.groups;
+            assert_eq!((account.access, by.as_deref()), (access, class), "{who}");
+            assert_eq!((more.as_slice(), robots.as_slice()), (&*owned(further), &*owned(tokens)), "{who}");
+            assert_eq!(account.may_use(Dialect::Sysadm), access.is_some(), "{who}");
+            assert!(account.may_use(Dialect::Token), "{who}");
+        }
+    }
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test]
     async fn ids_that_are_nobodys_and_other_spellings_are_unknown() {
         let directory = Fake::new()
             .user("nobody", 65534, 65534, "/bin/sh", &[])
@@ -288,7 +381,7 @@ mod tests {
         let directory = Fake::new().group("sudo", 27).user("ann", 1001, 1001, "/bin/sh", &[27]);
         let accounts = Accounts::new(
             Arc::new(directory.clone()),
-            Groups { full: vec!["sudo".into()], limited: Vec::new() },
+            Groups { full: vec!["sudo".into()], ..Groups::default() },
         );
         assert_eq!(accounts.find(name("ann")).await.expect("ok").expect("known").access, Some(Access::Full));
         directory.set_groups("ann", &[]);

@@ -28,11 +28,12 @@ use crate::{
     conversation::{self, Conversations, Message, SourceKey},
     error::AuthError,
     login::{Login, Step},
-    method::{self, Cause, Claim, Policy, Tries},
+    method::{self, Cause, Claim, Policy, TokenRules, Tries, Wish},
     peer::{Connection, Peers},
     penalty::{Penalties, Refused, Try},
     rights::{Holders, Seen},
     secret::{self, Answer, Malformed, Token},
+    session::Dialect,
 };
 
 /// Logins under way, those that only wait to be refused included.
@@ -49,8 +50,27 @@ pub struct Asker {
     pub local_uid: Option<u32>,
     /// The client's address as a trusted proxy tells it: failures count against it.
     pub forwarded: Option<IpAddr>,
+    /// What the session is to be good for.
+    pub purpose: Purpose,
+}
+
+/// What a session is to be good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// The SysAdm dialect.
+    Sysadm,
+    /// The token API, with what its client asks for.
+    Token(Wish),
+}
+
+impl Purpose {
     /// The client dialect.
-    pub dialect: &'static str,
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sysadm => Dialect::Sysadm,
+            Self::Token(_) => Dialect::Token,
+        }
+    }
 }
 
 impl Asker {
@@ -77,7 +97,7 @@ impl Asker {
         Record {
             reported_source: Some(self.reported_source()),
             connection: Some(self.connection.to_string()),
-            dialect: Some(self.dialect.to_owned()),
+            dialect: Some(self.purpose.dialect().name().to_owned()),
             ..Record::of(event)
         }
     }
@@ -112,6 +132,8 @@ pub enum Outcome {
     },
     /// Refused.
     Denied,
+    /// The credentials are right; the wished life is none or too long. There is no session.
+    InvalidExpiration,
     /// Not tried: its source is under a penalty.
     Penalised {
         /// For so long.
@@ -134,6 +156,8 @@ pub struct Parts {
     pub peers: Arc<Peers>,
     /// What decides, beside the account.
     pub policy: Current<Policy>,
+    /// What holds for logins of the token API.
+    pub token_rules: Current<TokenRules>,
     /// When a refusal is answered, about.
     pub refusal_delay: Current<Duration>,
     /// Takes one record of each login.
@@ -186,8 +210,15 @@ impl Logins {
     }
 
     /// Takes over what running logins allow to change; each of them keeps what it began with.
-    pub fn take_over(&self, policy: Policy, refusal_delay: Duration, conversations: conversation::Settings) {
+    pub fn take_over(
+        &self,
+        policy: Policy,
+        token_rules: TokenRules,
+        refusal_delay: Duration,
+        conversations: conversation::Settings,
+    ) {
         self.parts.conversations.take_over(conversations);
+        self.parts.token_rules.set(token_rules);
         self.parts.policy.set(policy);
         self.parts.refusal_delay.set(refusal_delay);
     }
@@ -234,8 +265,13 @@ impl Logins {
             }
         };
         let id = uuid::Builder::from_random_bytes(random).into_uuid();
-        let login =
-            Arc::new(Mutex::new(Login::new(method, opening, Policy::clone(&self.parts.policy.get()))));
+        // One more way to be refused, no sooner than by a wrong password.
+        let opening = match &asker.purpose {
+            Purpose::Token(wish) => self.parts.token_rules.get().backend(&wish.backend).and(opening),
+            Purpose::Sysadm => opening,
+        };
+        let policy = Policy { dialect: asker.purpose.dialect(), ..Policy::clone(&self.parts.policy.get()) };
+        let login = Arc::new(Mutex::new(Login::new(method, opening, policy)));
         let (turns, taken) = mpsc::channel(1);
         let (reply, outcome) = oneshot::channel();
         let end = self.stop.child_token();
@@ -338,6 +374,11 @@ impl Logins {
             open.end.cancel();
         }
         self.parts.peers.abandon(connection);
+    }
+
+    /// Names of the back ends of the token API, the default first.
+    pub fn backends(&self) -> Vec<String> {
+        self.parts.token_rules.get().backends.clone()
     }
 
     /// Who failed too often.

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 pub use self::telling::Abandoned;
-use super::{Asker, Logins, Outcome, Reply, Turn, lock};
+use super::{Asker, Logins, Outcome, Purpose, Reply, Turn, lock};
 use crate::{
     account::Account,
     conversation::{Conversation, Share, SourceKey, Start},
@@ -311,14 +311,22 @@ impl Run {
             user: account.name.as_str().to_owned(),
             uid: account.uid.as_u32(),
             method: self.method.to_owned(),
-            dialect: self.asker.dialect.to_owned(),
+            dialect: self.asker.purpose.dialect(),
             source: self.asker.source(),
         };
-        let Some(access) = account.access else {
+        if !account.may_use(holder.dialect) {
             return self.refuse(Cause::NoAccessGroup, Some(Duration::ZERO), reply, end).await;
-        };
+        }
         let by_key = key.zip(self.key_login.as_ref());
-        match self.logins.parts.holders.grant(holder, access, by_key).await {
+        let holders = &self.logins.parts.holders;
+        let opened = match &self.asker.purpose {
+            Purpose::Sysadm => holders.grant(holder, &account, by_key).await,
+            Purpose::Token(wish) => match self.logins.parts.token_rules.get().life(wish.seconds) {
+                Ok(life) => holders.grant_token(holder, &account, life).await,
+                Err(cause) => return self.invalid(cause, reply).await,
+            },
+        };
+        match opened {
             Ok((token, seen)) => {
                 self.share = None;
                 self.attempts.clear();
@@ -340,6 +348,14 @@ impl Run {
                 drop(reply.send(Err(failure)));
             }
         }
+    }
+
+    /// Whose credentials are right is told what is wrong with the rest of the request. It was no guess.
+    async fn invalid(&mut self, cause: Cause, reply: Reply) {
+        self.share = None;
+        self.attempts.clear();
+        self.refused(cause).await;
+        drop(reply.send(Ok(Outcome::InvalidExpiration)));
     }
 
     /// Nobody has the token, so nobody else can end it.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    account::{Access, Uid},
+    account::{Access, Memberships, Uid},
     conversation::Style,
     method::{self, Claim},
 };
@@ -12,11 +12,17 @@ fn name(text: &str) -> Username {
 }
 
 fn account(text: &str, uid: u32, access: Option<Access>) -> Account {
-    Account { name: name(text), uid: Uid::new(uid).expect("a uid"), access, shell_listed: true }
+    Account {
+        name: name(text),
+        uid: Uid::new(uid).expect("a uid"),
+        access,
+        groups: Memberships::default(),
+        shell_listed: true,
+    }
 }
 
 fn policy() -> Policy {
-    Policy { local_login: true, uid_min: 1000, own_uids: vec![900] }
+    Policy { local_login: true, uid_min: 1000, own_uids: vec![900], ..Policy::default() }
 }
 
 fn login(claim: Claim) -> Login {

@@ -23,7 +23,7 @@ fn admits(account: &Account, _: &Policy) -> Result<(), Cause> {
 mod tests {
     use super::*;
     use crate::{
-        account::{Access, Uid, Username},
+        account::{Access, Memberships, Uid, Username},
         certd::Proof,
         method,
     };
@@ -34,6 +34,7 @@ mod tests {
             name: Username::parse(name.into()).expect("a name"),
             uid: Uid::new(uid).expect("a uid"),
             access,
+            groups: Memberships::default(),
             shell_listed: true,
         };
         for (account, refused) in [

@@ -44,20 +44,22 @@ fn admits(account: &Account, policy: &Policy) -> Result<(), Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{Access, Uid, Username};
+    use crate::account::{Access, Memberships, Uid, Username};
 
     fn account(uid: u32) -> Account {
         Account {
             name: Username::parse("alice".into()).expect("a name"),
             uid: Uid::new(uid).expect("a uid"),
             access: Some(Access::Limited),
+            groups: Memberships::default(),
             shell_listed: true,
         }
     }
 
     #[test]
     fn only_people_with_access_and_a_shell_come_in() {
-        let policy = Policy { local_login: true, uid_min: 1000, own_uids: vec![2000, 2001] };
+        let policy =
+            Policy { local_login: true, uid_min: 1000, own_uids: vec![2000, 2001], ..Policy::default() };
         let plain = account(1000);
         for (account, refused) in [
             (plain.clone(), None),

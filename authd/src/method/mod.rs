@@ -9,12 +9,13 @@ mod password;
 mod tls_certificate;
 mod token;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
     account::{Account, Username},
     certd::Proof,
     secret::{Password, Token},
+    session::Dialect,
 };
 
 /// Every method. A claim that no line takes cannot be made.
@@ -152,12 +153,58 @@ impl Opening {
 /// What decides, beside the account itself.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
+    /// What the client speaks: who may log in depends on it, and whether anybody can be asked anything.
+    pub dialect: Dialect,
     /// Whether anybody may log in without a password.
     pub local_login: bool,
     /// The lowest uid of a person.
     pub uid_min: u32,
     /// Uids of doorward's own services.
     pub own_uids: Vec<u32>,
+}
+
+/// What holds for logins of the token API.
+#[derive(Debug, Clone, Default)]
+pub struct TokenRules {
+    /// Names of back ends, the default first.
+    pub backends: Vec<String>,
+    /// A token's life where its client wishes none.
+    pub default_seconds: u64,
+    /// The longest that a client may wish.
+    pub longest_seconds: u64,
+}
+
+/// What a client of the token API asks for, beside its credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// A back end's name; empty: the default.
+    pub backend: String,
+    /// The token's life; None: the default. 0 is none that there could be.
+    pub seconds: Option<u64>,
+}
+
+impl TokenRules {
+    /// Whether there is a back end of this name.
+    ///
+    /// # Errors
+    /// [`Cause::NoSuchBackend`].
+    pub fn backend(&self, name: &str) -> Result<(), Cause> {
+        let known = name.is_empty() || self.backends.iter().any(|backend| backend == name);
+        known.then_some(()).ok_or(Cause::NoSuchBackend)
+    }
+
+    /// How long a token lives whose client wishes this.
+    ///
+    /// # Errors
+    /// [`Cause::InvalidExpiration`], which only those are told whose credentials are right.
+    pub fn life(&self, wished: Option<u64>) -> Result<Duration, Cause> {
+        match wished {
+            None => Ok(self.default_seconds),
+            Some(seconds) if (1..=self.longest_seconds).contains(&seconds) => Ok(seconds),
+            Some(_) => Err(Cause::InvalidExpiration),
+        }
+        .map(Duration::from_secs)
+    }
 }
 
 /// Why a login was refused. For the log alone: outside, all causes look the same.
@@ -211,11 +258,17 @@ pub enum Cause {
     NoCertd,
     /// Its source is under a penalty; it was not tried.
     Penalty,
+    /// No back end of the token API has that name.
+    NoSuchBackend,
+    /// PAM asks more than the password, and nobody can be asked.
+    AskedMore,
+    /// The credentials are right, and the wished life of the token is none or too long.
+    InvalidExpiration,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::MalformedUser,
         Self::MalformedPassword,
         Self::UnknownUser,
@@ -240,6 +293,9 @@ impl Cause {
         Self::KeyRevoked,
         Self::NoCertd,
         Self::Penalty,
+        Self::NoSuchBackend,
+        Self::AskedMore,
+        Self::InvalidExpiration,
     ];
 
     /// Its word in audit records and in the log. Stable: programs look for it.
@@ -269,6 +325,9 @@ impl Cause {
             Self::KeyRevoked => "key-revoked",
             Self::NoCertd => "no-certd",
             Self::Penalty => "penalty",
+            Self::NoSuchBackend => "no-such-backend",
+            Self::AskedMore => "asked-more",
+            Self::InvalidExpiration => "invalid-expiration",
         }
     }
 }
@@ -301,4 +360,32 @@ fn hint(username: String) -> Result<Option<Username>, Cause> {
         return Ok(None);
     }
     Username::parse(username).map(Some).ok_or(Cause::MalformedUser)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_the_default_or_within_what_may_be() {
+        let rules = TokenRules {
+            backends: vec!["pam".into(), "xivo_user".into()],
+            default_seconds: 7_200,
+            longest_seconds: 10_000,
+        };
+        for (wished, life) in [
+            (None, Some(7_200)),
+            (Some(1), Some(1)),
+            (Some(10_000), Some(10_000)),
+            (Some(10_001), None),
+            (Some(0), None),
+            (Some(u64::MAX), None),
+        ] {
+            assert_eq!(rules.life(wished).ok(), life.map(Duration::from_secs), "{wished:?}");
+        }
+        for (name, known) in [("", true), ("pam", true), ("xivo_user", true), ("PAM", false), ("ldap", false)]
+        {
+            assert_eq!(rules.backend(name).is_ok(), known, "{name}");
+        }
+    }
 }

@@ -1,13 +1,17 @@
 //! A password, and whatever else PAM asks.
 
-use super::{Cause, Claim, Method, Opening, Tries, in_an_access_group};
+use super::{Cause, Claim, Method, Opening, Tries};
 use crate::account::Username;
 
 pub(super) const METHOD: Method = Method {
     name: "password",
     tries: Tries::Guess { account: true },
     begin,
-    admits: |account, _| in_an_access_group(account),
+    // Those who may have tokens and nothing else are as good as strangers elsewhere.
+    admits: |account, policy| match account.may_use(policy.dialect) {
+        true => Ok(()),
+        false => Err(Cause::NoAccessGroup),
+    },
 };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {

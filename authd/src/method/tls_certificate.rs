@@ -26,7 +26,7 @@ fn admits(account: &Account, _: &Policy) -> Result<(), Cause> {
 mod tests {
     use super::*;
     use crate::{
-        account::{Access, Uid},
+        account::{Access, Memberships, Uid},
         certd::Proof,
         method,
     };
@@ -55,6 +55,7 @@ mod tests {
             name: Username::parse(name.into()).expect("a name"),
             uid: Uid::new(uid).expect("a uid"),
             access,
+            groups: Memberships::default(),
             shell_listed: true,
         };
         for (account, refused) in [

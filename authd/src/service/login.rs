@@ -13,11 +13,12 @@ use super::{Shared, connection, session, source};
 use crate::{
     certd::{Challenge, Proof},
     conversation::{SourceKey, Style},
-    driver::{Asker, Outcome},
+    driver::{Asker, Outcome, Purpose},
     error::AuthError,
-    method::Claim,
+    method::{Claim, Wish},
     penalty::{Standing, Watch},
     secret::{Answer, Password, Token},
+    session::{Dialect, Sessions},
 };
 
 /// The service.
@@ -31,14 +32,20 @@ impl Login for LoginService {
         let gone = caller.ok_or(AuthError::Gone("the caller"))?;
         let request = request.into_inner();
         // Secrets are taken over before anything can fail, so that they are wiped in any case.
-        let claim = claim_from_wire(request.method);
-        let asker = asker_from_wire(&request.connection, request.source, request.dialect);
-        let parts = asker.and_then(|asker| Ok((asker, claim.ok_or(AuthError::BadRequest("method: none"))?)));
+        let claim = claim_from_wire(request.method).ok_or(AuthError::BadRequest("method: none"));
+        let purpose = purpose_from_wire(request.dialect, request.wish);
+        let asker = asker_from_wire(&request.connection, request.source, purpose);
+        let parts = asker.and_then(|asker| {
+            let claim = claim?;
+            fits(&asker.purpose, &claim)?;
+            Ok((asker, claim))
+        });
         let (asker, claim) = parts.inspect_err(|failure| {
             self.0.logins.not_understood(request.connection.clone(), failure);
             warn!(connection = request.connection, cause = %failure, "login refused unread");
         })?;
-        Ok(Response::new(outcome_to_wire(self.0.logins.begin(asker, claim, gone).await?)))
+        let outcome = self.0.logins.begin(asker, claim, gone).await?;
+        Ok(Response::new(outcome_to_wire(outcome, &self.0.holders.sessions)))
     }
 
     async fn respond(
@@ -50,7 +57,8 @@ impl Login for LoginService {
         let answers = answers.into_iter().map(Answer::parse).collect();
         let name = connection(&name)?;
         let conversation = uuid::Uuid::try_parse(&conversation).map_err(|_| AuthError::NoConversation)?;
-        Ok(Response::new(outcome_to_wire(self.0.logins.respond(name, conversation, answers).await?)))
+        let outcome = self.0.logins.respond(name, conversation, answers).await?;
+        Ok(Response::new(outcome_to_wire(outcome, &self.0.holders.sessions)))
     }
 
     async fn challenge(
@@ -72,6 +80,13 @@ impl Login for LoginService {
     ) -> Result<Response<wire::AbandonReply>, Status> {
         self.0.logins.abandon(connection(&request.into_inner().connection)?);
         Ok(Response::new(wire::AbandonReply {}))
+    }
+
+    async fn backends(
+        &self,
+        _: Request<wire::BackendsRequest>,
+    ) -> Result<Response<wire::BackendsReply>, Status> {
+        Ok(Response::new(wire::BackendsReply { names: self.0.logins.backends() }))
     }
 
     type WatchPenaltiesStream = Penalties;
@@ -121,14 +136,35 @@ fn milliseconds(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn asker_from_wire(name: &str, from: Option<wire::Source>, dialect: i32) -> Result<Asker, AuthError> {
-    let dialect = match wire::Dialect::try_from(dialect) {
-        Ok(wire::Dialect::Sysadm) => "sysadm",
-        Ok(wire::Dialect::Unspecified) | Err(_) => return Err(AuthError::BadRequest("dialect: unknown")),
-    };
+fn asker_from_wire(
+    name: &str,
+    from: Option<wire::Source>,
+    purpose: Result<Purpose, AuthError>,
+) -> Result<Asker, AuthError> {
     let wire::Source { address, local_uid, forwarded } = from.unwrap_or_default();
     let connection = connection(name)?;
-    Ok(Asker { connection, source: source(&address)?, local_uid, forwarded: source(&forwarded)?, dialect })
+    let (source, forwarded) = (source(&address)?, source(&forwarded)?);
+    Ok(Asker { connection, source, local_uid, forwarded, purpose: purpose? })
+}
+
+fn purpose_from_wire(dialect: i32, wish: Option<wire::TokenWish>) -> Result<Purpose, AuthError> {
+    match (super::dialect(dialect)?, wish) {
+        (Dialect::Sysadm, None) => Ok(Purpose::Sysadm),
+        (Dialect::Token, Some(wire::TokenWish { backend, expiration_seconds })) => {
+            Ok(Purpose::Token(Wish { backend, seconds: expiration_seconds }))
+        }
+        (Dialect::Sysadm, Some(_)) => Err(AuthError::BadRequest("wish: for the token API alone")),
+        (Dialect::Token, None) => Err(AuthError::BadRequest("wish: none")),
+    }
+}
+
+/// The token API takes passwords and nothing else: what opens a session by the kernel's word, by a key or by
+/// another session's token is for that connection and not to be handed on.
+fn fits(purpose: &Purpose, claim: &Claim) -> Result<(), AuthError> {
+    match (purpose, claim) {
+        (Purpose::Sysadm, _) | (Purpose::Token(_), Claim::Password { .. }) => Ok(()),
+        (Purpose::Token(_), _) => Err(AuthError::BadRequest("method: the token API takes passwords alone")),
+    }
 }
 
 fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim> {
@@ -151,11 +187,12 @@ fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim>
     })
 }
 
-fn outcome_to_wire(outcome: Outcome) -> wire::Outcome {
+fn outcome_to_wire(outcome: Outcome, sessions: &Sessions) -> wire::Outcome {
     use wire::outcome::Kind;
     let kind = match outcome {
         Outcome::Granted { token, seen } => {
-            Kind::Granted(wire::Granted { token: token.expose().to_owned(), session: Some(session(&seen)) })
+            let session = Some(session(&seen, sessions));
+            Kind::Granted(wire::Granted { token: token.expose().to_owned(), session })
         }
         Outcome::Prompts { conversation, prompts } => Kind::Prompts(wire::Prompts {
             conversation: conversation.hyphenated().to_string(),
@@ -165,6 +202,7 @@ fn outcome_to_wire(outcome: Outcome) -> wire::Outcome {
                 .collect(),
         }),
         Outcome::Denied => Kind::Denied(wire::Denied {}),
+        Outcome::InvalidExpiration => Kind::InvalidExpiration(wire::InvalidExpiration {}),
         Outcome::Penalised { left } => Kind::Penalised(wire::Penalised { left_ms: milliseconds(left) }),
     };
     wire::Outcome { kind: Some(kind) }

@@ -2,12 +2,14 @@
 
 mod login;
 mod others;
+mod rights;
 mod sessions;
 
 use std::{net::IpAddr, sync::Arc};
 
 use doorward_proto::authd::v1 as wire;
 pub use login::LoginService;
+pub use rights::RightsService;
 pub use sessions::SessionsService;
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     error::AuthError,
     peer::Connection,
     rights::{RIGHTS_MS, Seen},
-    session::EndReason,
+    session::{Dialect, EndReason, Sessions},
 };
 
 fn connection(text: &str) -> Result<Connection, AuthError> {
@@ -33,13 +35,30 @@ fn source(address: &str) -> Result<Option<IpAddr>, AuthError> {
         .map_err(|_| AuthError::BadRequest("source: must be an address literal or empty"))
 }
 
-fn session(seen: &Seen) -> wire::Session {
+/// A dialect that there is.
+fn dialect(number: i32) -> Result<Dialect, AuthError> {
+    match wire::Dialect::try_from(number) {
+        Ok(wire::Dialect::Sysadm) => Ok(Dialect::Sysadm),
+        Ok(wire::Dialect::Token) => Ok(Dialect::Token),
+        Ok(wire::Dialect::Unspecified) | Err(_) => Err(AuthError::BadRequest("dialect: unknown")),
+    }
+}
+
+fn dialect_to_wire(dialect: Dialect) -> wire::Dialect {
+    match dialect {
+        Dialect::Sysadm => wire::Dialect::Sysadm,
+        Dialect::Token => wire::Dialect::Token,
+    }
+}
+
+fn session(seen: &Seen, sessions: &Sessions) -> wire::Session {
     let session = &seen.session;
+    let (issued, expires) = sessions.times_utc(session);
     wire::Session {
         session: session.id.to_string(),
         user: session.holder.user.clone(),
         uid: Some(session.holder.uid),
-        auth_id: session.holder.uid.to_string(),
+        auth_id: seen.auth_id(),
         access: access(seen.access).into(),
         acl: seen.acl.to_vec(),
         method: session.holder.method.clone(),
@@ -48,13 +67,17 @@ fn session(seen: &Seen) -> wire::Session {
         idle_left_ms: seen.idle_left,
         absolute_left_ms: seen.absolute_left,
         rights_ms: RIGHTS_MS.min(seen.absolute_left),
+        dialect: dialect_to_wire(session.holder.dialect).into(),
+        issued,
+        expires,
     }
 }
 
-fn access(access: Access) -> wire::Access {
+fn access(access: Option<Access>) -> wire::Access {
     match access {
-        Access::Limited => wire::Access::Limited,
-        Access::Full => wire::Access::Full,
+        Some(Access::Limited) => wire::Access::Limited,
+        Some(Access::Full) => wire::Access::Full,
+        None => wire::Access::Unspecified,
     }
 }
 
@@ -65,9 +88,11 @@ fn end_reason(reason: EndReason) -> wire::EndReason {
         // Of those that nobody took nobody asks.
         EndReason::Cleared | EndReason::Untaken | EndReason::Unrecorded => wire::EndReason::Cleared,
         // Those of another boot are over before anybody can watch.
-        EndReason::Revoked | EndReason::KeyRevoked | EndReason::UserGone | EndReason::Reboot => {
-            wire::EndReason::Revoked
-        }
+        EndReason::Revoked
+        | EndReason::KeyRevoked
+        | EndReason::UserGone
+        | EndReason::Replaced
+        | EndReason::Reboot => wire::EndReason::Revoked,
     }
 }
 

@@ -57,7 +57,7 @@ fn entry(listed: Listed, caller: SessionId) -> wire::SessionEntry {
         current: session.id == caller,
         user: session.holder.user,
         method: session.holder.method,
-        dialect: session.holder.dialect,
+        dialect: session.holder.dialect.name().to_owned(),
         source: session.holder.source,
         started: started_utc,
         last_used: last_used_utc,

@@ -14,7 +14,7 @@ use crate::{
     assertion::{Audience, Subject},
     error::AuthError,
     secret::Token,
-    session::{EndReason, Used, Watch},
+    session::{Dialect, EndReason, Used, Watch},
 };
 
 /// The service.
@@ -26,17 +26,20 @@ type Events = Pin<Box<dyn Stream<Item = Result<wire::EndedEvent, Status>> + Send
 #[tonic::async_trait]
 impl Sessions for SessionsService {
     async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::Session>, Status> {
-        let wire::CheckRequest { token, used_ms_ago } = request.into_inner();
+        let wire::CheckRequest { token, used_ms_ago, dialect } = request.into_inner();
+        let dialect = super::dialect(dialect)?;
         let token = Token::parse(token).map_err(|_| AuthError::NoSuchToken)?;
-        Ok(Response::new(session(&self.0.holders.see(&token, used_ms_ago).await?)))
+        let seen = self.0.holders.see(&token, used_ms_ago, dialect).await?;
+        Ok(Response::new(session(&seen, &self.0.holders.sessions)))
     }
 
     async fn end(&self, request: Request<wire::EndRequest>) -> Result<Response<wire::EndReply>, Status> {
         // What is no token opens nothing, so there is nothing to end: fine.
-        if let Ok(token) = Token::parse(request.into_inner().token) {
-            self.0.holders.sessions.end(&token, EndReason::Cleared).await?;
-        }
-        Ok(Response::new(wire::EndReply {}))
+        let ended = match Token::parse(request.into_inner().token) {
+            Ok(token) => self.0.holders.sessions.end(&token, EndReason::Cleared).await?,
+            Err(_) => false,
+        };
+        Ok(Response::new(wire::EndReply { ended }))
     }
 
     async fn report_activity(
@@ -85,15 +88,21 @@ impl Sessions for SessionsService {
         let token = Token::parse(token).map_err(|_| AuthError::NoSuchToken)?;
         let audience =
             Audience::parse(audience).ok_or(AuthError::BadRequest("audience: not a service's name"))?;
-        let seen = self.0.holders.see(&token, None).await?;
+        // Only what is of use in the SysAdm dialect has an identity there.
+        let seen = self.0.holders.see(&token, None, Dialect::Sysadm).await?;
         let holder = &seen.session.holder;
+        // Whoever a token was handed to must not become its holder for good by a key of their own.
+        if holder.dialect == Dialect::Token && audience.is_of_keys() {
+            return Err(AuthError::Forbidden.into());
+        }
         let subject = Subject {
             user: &holder.user,
             uid: Some(holder.uid),
-            auth_id: &holder.uid.to_string(),
+            auth_id: &seen.auth_id(),
             access: match seen.access {
-                Access::Limited => "limited",
-                Access::Full => "full",
+                Some(Access::Limited) => "limited",
+                Some(Access::Full) => "full",
+                None => return Err(AuthError::Forbidden.into()),
             },
             acl: &seen.acl,
             session: seen.session.id.to_string(),

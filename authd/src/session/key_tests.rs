@@ -13,7 +13,7 @@ fn holder(user: &str) -> Holder {
         user: user.into(),
         uid: 1000,
         method: "certificate_challenge".into(),
-        dialect: "sysadm".into(),
+        dialect: Dialect::Sysadm,
         source: "192.0.2.1".into(),
     }
 }
@@ -24,6 +24,7 @@ fn open(directory: &Path) -> Arc<Sessions> {
         absolute: Duration::from_secs(43_200),
         per_user: 10,
         total: 10,
+        at_limit: AtLimit::Refuse,
     };
     let boot = Boot("11111111-2222-3333-4444-555555555555".into());
     Arc::new(Sessions::open(directory, &boot, Clock::from_fn(|| 1_000_000), bounds).expect("opened"))
@@ -129,37 +130,61 @@ const VERSION_1: &str = "
     ) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 1;";
 
+/// The tables of version 2, as they were.
+const VERSION_2: &str = "
+    CREATE TABLE boot (id TEXT NOT NULL) STRICT;
+    CREATE TABLE session (
+        id BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL UNIQUE, user TEXT NOT NULL, uid INTEGER NOT NULL,
+        method TEXT NOT NULL, dialect TEXT NOT NULL, source TEXT NOT NULL, started_utc INTEGER NOT NULL,
+        started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL,
+        key BLOB, proven_utc INTEGER
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 2;";
+
 #[tokio::test]
-async fn a_store_of_version_1_is_brought_up_with_its_sessions() {
+async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    let directory = tempfile::tempdir().expect("temp dir");
-    let path = directory.path().join("sessions.sqlite");
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("made");
-    let token = Token::mint([3; 16]);
-    {
-        let database = rusqlite::Connection::open(&path).expect("opened");
-        database.execute_batch(VERSION_1).expect("made");
-        database.execute("INSERT INTO boot VALUES ('11111111-2222-3333-4444-555555555555')", []).expect("ok");
-        let row = rusqlite::params![[1_u8; 16], token.hash().0];
-        database
-            .execute(
+    for (tables, more, key) in [(VERSION_1, "", None), (VERSION_2, ", ?3, 1", Some(KEY))] {
+        let directory = tempfile::tempdir().expect("temp dir");
+        let path = directory.path().join("sessions.sqlite");
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("made");
+        let token = Token::mint([3; 16]);
+        {
+            let database = rusqlite::Connection::open(&path).expect("opened");
+            database.execute_batch(tables).expect("made");
+            let boot = "INSERT INTO boot VALUES ('11111111-2222-3333-4444-555555555555')";
+            database.execute(boot, []).expect("ok");
+            let row = format!(
                 "INSERT INTO session VALUES (?1, ?2, 'alice', 1000, 'password', 'sysadm', '', 1, 999000,
-                                             999000, 300000, 44000000)",
-                row,
-            )
-            .expect("inserted");
+                                             999000, 300000, 44000000{more})"
+            );
+            let mut insert = database.prepare(&row).expect("good");
+            insert.raw_bind_parameter(1, [1_u8; 16]).expect("bound");
+            insert.raw_bind_parameter(2, token.hash().0).expect("bound");
+            if key.is_some() {
+                insert.raw_bind_parameter(3, KEY.0).expect("bound");
+            }
+            assert_eq!(insert.raw_execute().expect("inserted"), 1);
+        }
+        let sessions = open(directory.path());
+        let (found, _) = sessions.check(&token, None).expect("alive");
+        let by = found.key.map(|key| key.fingerprint);
+        assert_eq!((found.holder.user.as_str(), by, found.acl), ("alice", key, None));
+        let (by_key, _) = by_key(&sessions, "bob", KEY).await;
+        let terms = TokenTerms { life: Duration::from_secs(7_200), acl: Arc::from(["a.#".to_owned()]) };
+        let handed_out = Holder { dialect: Dialect::Token, ..holder("alice") };
+        let (of_api, _) = sessions.grant_token(handed_out.clone(), terms.clone()).await.expect("granted");
+        sessions.close().await;
+        let sessions = open(directory.path());
+        assert!(sessions.check(&token, None).is_some());
+        assert_eq!(sessions.check(&by_key, None).expect("alive").0.key.expect("a key").fingerprint, KEY);
+        let (found, standing) = sessions.check(&of_api, Some(0)).expect("alive");
+        assert_eq!((found.holder, found.acl), (handed_out, Some(terms.acl)));
+        assert_eq!(standing, Standing::Live { idle_left: 7_200_000, absolute_left: 7_200_000 });
+        sessions.close().await;
+        let database = rusqlite::Connection::open(&path).expect("opened");
+        let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("told");
+        assert_eq!(version, 3);
     }
-    let sessions = open(directory.path());
-    let (found, _) = sessions.check(&token, None).expect("alive");
-    assert_eq!((found.holder.user.as_str(), found.key), ("alice", None));
-    let (by_key, _) = by_key(&sessions, "bob", KEY).await;
-    sessions.close().await;
-    let sessions = open(directory.path());
-    assert!(sessions.check(&token, None).is_some());
-    assert_eq!(sessions.check(&by_key, None).expect("alive").0.key.expect("a key").fingerprint, KEY);
-    sessions.close().await;
-    let database = rusqlite::Connection::open(&path).expect("opened");
-    let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("told");
-    assert_eq!(version, 2);
 }

@@ -9,12 +9,37 @@ mod clock;
 mod keys;
 mod store;
 
+use std::sync::Arc;
+
 pub use clock::{Boot, Clock, utc};
 pub use keys::{Fingerprint, Key, Revoked};
 pub use store::StoreError;
-pub use table::{Bounds, KeyLogin, Listed, Scope, Sessions, Used, Watch};
+pub use table::{AtLimit, Bounds, KeyLogin, Listed, Scope, Sessions, TokenTerms, Used, Watch};
 
 use crate::secret::TokenHash;
+
+/// What a client speaks: what its session is opened by, and what it may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Envelopes.
+    #[default]
+    Sysadm,
+    /// The token API, whose sessions are handed to other programs.
+    Token,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sysadm, Self::Token];
+
+    /// Its word in the store, in lists and in audit records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sysadm => "sysadm",
+            Self::Token => "token",
+        }
+    }
+}
 
 /// Names a session without being a key to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +61,7 @@ pub struct Holder {
     /// The method's name.
     pub method: String,
     /// The client dialect.
-    pub dialect: String,
+    pub dialect: Dialect,
     /// Where from, as the gateway reported it.
     pub source: String,
 }
@@ -52,6 +77,8 @@ pub struct Session {
     pub key: Option<Key>,
     /// Whose it is.
     pub holder: Holder,
+    /// The ACL entries that it was given at its beginning; None: those that its holder has.
+    pub acl: Option<Arc<[String]>>,
     /// Its beginning, in seconds of UTC: shown, and compared with when its key was revoked.
     pub started_utc: u64,
     /// Its beginning.
@@ -95,6 +122,8 @@ pub enum EndReason {
     KeyRevoked,
     /// Its user is gone, is another by now, or lost all access.
     UserGone,
+    /// Its user logged in once more and had as many sessions as may be.
+    Replaced,
     /// Whoever logged in was gone before the answer.
     Untaken,
     /// Its login could not be recorded although it must be: nobody has heard of it.
@@ -105,13 +134,14 @@ pub enum EndReason {
 
 impl EndReason {
     /// Those that are recorded.
-    pub const RECORDED: [Self; 8] = [
+    pub const RECORDED: [Self; 9] = [
         Self::Idle,
         Self::Expired,
         Self::Cleared,
         Self::Revoked,
         Self::KeyRevoked,
         Self::UserGone,
+        Self::Replaced,
         Self::Untaken,
         Self::Reboot,
     ];
@@ -125,6 +155,7 @@ impl EndReason {
             Self::Revoked => Some("revoked"),
             Self::KeyRevoked => Some("key-revoked"),
             Self::UserGone => Some("user-gone"),
+            Self::Replaced => Some("replaced"),
             Self::Untaken => Some("untaken"),
             Self::Unrecorded => None,
             Self::Reboot => Some("reboot"),
@@ -161,13 +192,14 @@ impl Session {
         }
     }
 
-    /// Counts a successful request of `ago` milliseconds before `now`; whether it moved the clock.
+    /// Counts a successful request of `ago` milliseconds before `now`; whether it moved the clock. Without
+    /// an idle clock there is none to move.
     ///
     /// A request counts if the session was alive when it was made. One from before the last known
     /// request changes nothing, one from the future cannot be said.
     pub fn used(&mut self, ago: u64, now: u64) -> bool {
         let used = now.saturating_sub(ago);
-        let in_time = used < self.ends && (self.idle_ms == 0 || used < self.idle_deadline());
+        let in_time = self.idle_ms != 0 && used < self.ends && used < self.idle_deadline();
         if !in_time || used <= self.last_used {
             return false;
         }
@@ -184,6 +216,11 @@ impl Session {
             }
             Standing::Idle | Standing::Live { .. } => None,
         }
+    }
+
+    /// When it ends if nobody uses it any more.
+    pub fn ends_unused(&self) -> u64 {
+        if self.idle_ms == 0 { self.ends } else { self.ends.min(self.idle_deadline()) }
     }
 
     fn idle_deadline(&self) -> u64 {

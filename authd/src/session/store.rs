@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    sync::Arc,
     thread,
 };
 
@@ -15,25 +16,28 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::{Boot, Fingerprint, Holder, Key, Session, SessionId};
+use super::{Boot, Dialect, Fingerprint, Holder, Key, Session, SessionId};
 use crate::secret::TokenHash;
 
 /// The tables of this version; a newer one is refused, an older one is brought up.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 const SCHEMA: &str = "
     CREATE TABLE boot (id TEXT NOT NULL) STRICT;
     CREATE TABLE session (
         id BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL UNIQUE, user TEXT NOT NULL, uid INTEGER NOT NULL,
         method TEXT NOT NULL, dialect TEXT NOT NULL, source TEXT NOT NULL, started_utc INTEGER NOT NULL,
         started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL,
-        key BLOB, proven_utc INTEGER
+        key BLOB, proven_utc INTEGER, acl TEXT
     ) STRICT, WITHOUT ROWID;
-    PRAGMA user_version = 2;";
+    PRAGMA user_version = 3;";
 /// From version 1, which knew no keys.
 const FROM_1: &str = "
     ALTER TABLE session ADD COLUMN key BLOB;
-    ALTER TABLE session ADD COLUMN proven_utc INTEGER;
-    PRAGMA user_version = 2;";
+    ALTER TABLE session ADD COLUMN proven_utc INTEGER;";
+/// From version 2, which knew no tokens with entries of their own.
+const FROM_2: &str = "
+    ALTER TABLE session ADD COLUMN acl TEXT;
+    PRAGMA user_version = 3;";
 
 /// Jobs that may wait; beyond it callers wait for room.
 const QUEUE: usize = 1024;
@@ -227,8 +231,9 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
     // Written back in idle moments, see `write`.
     database.pragma_update(None, "wal_autocheckpoint", 0)?;
     let change = match version {
-        0 => SCHEMA,
-        1 => FROM_1,
+        0 => SCHEMA.to_owned(),
+        1 => format!("{FROM_1} {FROM_2}"),
+        2 => FROM_2.to_owned(),
         _ => return Ok(database),
     };
     // The version changes with the tables, or neither does.
@@ -260,7 +265,7 @@ fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Session>, Vec<Ses
 fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
     let mut rows = database.prepare(
         "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends,
-                key, proven_utc
+                key, proven_utc, acl
          FROM session",
     )?;
     let sessions = rows.query_map([], |row| {
@@ -278,9 +283,10 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
                 user: row.get(2)?,
                 uid: row.get(3)?,
                 method: row.get(4)?,
-                dialect: row.get(5)?,
+                dialect: dialect(5, &row.get::<_, String>(5)?)?,
                 source: row.get(6)?,
             },
+            acl: row.get::<_, Option<String>>(14)?.map(|text| entries(&text)),
             started_utc: row.get(7)?,
             started: row.get(8)?,
             last_used: row.get(9)?,
@@ -289,6 +295,19 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
         })
     })?;
     sessions.collect()
+}
+
+/// A column's word for a dialect.
+fn dialect(column: usize, name: &str) -> rusqlite::Result<Dialect> {
+    Dialect::ALL.into_iter().find(|dialect| dialect.name() == name).ok_or_else(|| {
+        let what = format!("no dialect: {name:?}");
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
+    })
+}
+
+/// Entries, one on a line: none has the end of a line in it, see [`doorward_proto::acl::well_formed`].
+fn entries(text: &str) -> Arc<[String]> {
+    text.lines().map(str::to_owned).collect()
 }
 
 /// The writer's thread: what is there is one transaction; it never waits for company.
@@ -348,7 +367,7 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
         Job::Grant(session) => {
             database
                 .prepare_cached(
-                    "INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+                    "INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
                 )?
                 .execute(params![
                     session.id.0,
@@ -356,7 +375,7 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
                     session.holder.user,
                     session.holder.uid,
                     session.holder.method,
-                    session.holder.dialect,
+                    session.holder.dialect.name(),
                     session.holder.source,
                     session.started_utc,
                     session.started,
@@ -364,7 +383,8 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
                     session.idle_ms,
                     session.ends,
                     session.key.map(|key| key.fingerprint.0),
-                    session.key.map(|key| key.proven_utc)
+                    session.key.map(|key| key.proven_utc),
+                    session.acl.as_ref().map(|acl| acl.join("\n"))
                 ])?;
         }
         Job::End(sessions) => {

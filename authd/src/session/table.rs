@@ -5,6 +5,7 @@ mod live;
 mod others;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -48,6 +49,27 @@ pub struct Bounds {
     pub per_user: usize,
     /// Sessions in all.
     pub total: usize,
+    /// What becomes of the next login of a user who has as many as may be.
+    pub at_limit: AtLimit,
+}
+
+/// What becomes of the next login of a user who has as many sessions as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AtLimit {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It ends the oldest of them.
+    EndOldest,
+}
+
+/// What a session of the token API is given at its beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenTerms {
+    /// Its whole life; it has no idle clock.
+    pub life: Duration,
+    /// Its ACL entries.
+    pub acl: Arc<[String]>,
 }
 
 /// A use of a session, to be counted: which, and how many milliseconds ago.
@@ -144,13 +166,26 @@ impl Sessions {
     /// # Errors
     /// At a bound, and when the store fails.
     pub async fn grant(&self, holder: Holder) -> Result<(Token, Session), AuthError> {
-        self.open_session(holder, None).await
+        self.open_session(holder, None, None).await
+    }
+
+    /// [`Sessions::grant`], for the token API.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn grant_token(
+        &self,
+        holder: Holder,
+        terms: TokenTerms,
+    ) -> Result<(Token, Session), AuthError> {
+        self.open_session(holder, None, Some(terms)).await
     }
 
     async fn open_session(
         &self,
         holder: Holder,
         by: Option<(Fingerprint, u64)>,
+        terms: Option<TokenTerms>,
     ) -> Result<(Token, Session), AuthError> {
         let key = match by {
             Some((fingerprint, login)) => {
@@ -162,31 +197,35 @@ impl Sessions {
         let token = Token::mint(secret::random()?);
         let now = self.clock.now();
         let bounds = self.bounds();
+        let (idle_ms, life_ms, acl) = match terms {
+            Some(TokenTerms { life, acl }) => (0, millis(life), Some(acl)),
+            None => (millis(bounds.idle), millis(bounds.absolute), None),
+        };
         let session = Session {
             id: SessionId(uuid::Builder::from_random_bytes(secret::random()?).into_uuid().into_bytes()),
             token: token.hash(),
             key,
             holder,
+            acl,
             started_utc: clock::utc(),
             started: now,
             last_used: now,
-            idle_ms: millis(bounds.idle),
-            ends: now.saturating_add(millis(bounds.absolute)),
+            idle_ms,
+            ends: now.saturating_add(life_ms),
         };
         let user = session.holder.user.clone();
         // If the store fails or the caller goes away meanwhile, the place is given back and the row, if
         // it was written, is removed again: nobody has its token.
-        let place = {
+        let (place, replaced) = {
             let mut table = self.table();
-            if table.count >= bounds.total {
-                return Err(AuthError::TooManySessions("in all"));
-            }
-            if table.of_user.get(&user).is_some_and(|count| *count >= bounds.per_user) {
-                return Err(AuthError::TooManySessions("of this user"));
-            }
+            let replaced = make_room(&mut table, &user, &bounds)?;
             table.reserve(&user);
-            Place { sessions: self, taken: Some((user, session.id)) }
+            (Place { sessions: self, taken: Some((user, session.id)) }, replaced)
         };
+        for old in &replaced {
+            self.tell(old, EndReason::Replaced);
+        }
+        self.forget(replaced.iter().map(|old| old.id).collect()).await?;
         self.with_store(async |store| store.grant(session.clone()).await).await?;
         let inserted = {
             // Under one lock: a revocation finds the login under way, or its session.
@@ -354,7 +393,7 @@ impl Sessions {
             method: Some(method),
             reported_source: Some(source),
             session: Some(session.id.to_string()),
-            dialect: Some(dialect),
+            dialect: Some(dialect.name().to_owned()),
             key: session.key.map(|key| key.fingerprint.to_string()),
             seconds,
             ..Record::of(audit::Event::SessionEnded)
@@ -404,6 +443,27 @@ impl Sessions {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Sees to it that one more session of this user fits in, within the bounds; the sessions that are taken out
+/// for it. Who ends the oldest makes room for nobody else: the bound of all holds for the next login, too.
+fn make_room(table: &mut Table, user: &str, bounds: &Bounds) -> Result<Vec<Session>, AuthError> {
+    let of_user = table.of_user.get(user).copied().unwrap_or(0);
+    let too_many = (of_user + 1).saturating_sub(bounds.per_user);
+    let ends = match bounds.at_limit {
+        AtLimit::EndOldest => too_many,
+        AtLimit::Refuse => 0,
+    };
+    // Those that are being written to disk are nobody's yet and cannot be ended.
+    let there = table.by_user.get(user).map_or(0, BTreeSet::len);
+    if too_many > ends || ends > there {
+        return Err(AuthError::TooManySessions("of this user"));
+    }
+    if table.count - ends >= bounds.total {
+        return Err(AuthError::TooManySessions("in all"));
+    }
+    let oldest = |_| table.oldest_of(user).and_then(|hash| table.take(&hash));
+    Ok((0..ends).filter_map(oldest).collect())
 }
 
 /// A place in the table that is given back unless the session takes it.

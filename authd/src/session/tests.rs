@@ -37,7 +37,13 @@ fn boot() -> Boot {
 }
 
 fn bounds() -> Bounds {
-    Bounds { idle: Duration::from_secs(300), absolute: Duration::from_secs(43_200), per_user: 3, total: 4 }
+    Bounds {
+        idle: Duration::from_secs(300),
+        absolute: Duration::from_secs(43_200),
+        per_user: 3,
+        total: 4,
+        at_limit: AtLimit::Refuse,
+    }
 }
 
 fn holder(user: &str) -> Holder {
@@ -45,7 +51,7 @@ fn holder(user: &str) -> Holder {
         user: user.into(),
         uid: 1000,
         method: "password".into(),
-        dialect: "sysadm".into(),
+        dialect: Dialect::Sysadm,
         source: "192.0.2.1".into(),
     }
 }
@@ -230,10 +236,10 @@ async fn a_damaged_or_newer_store_is_refused_with_what_to_do() {
     let path = directory.path().join("sessions.sqlite");
     let mut header = std::fs::read(&path).expect("read");
     // The format's header: the user version is a big-endian number at offset 60.
-    header[60..64].copy_from_slice(&3_u32.to_be_bytes());
+    header[60..64].copy_from_slice(&4_u32.to_be_bytes());
     std::fs::write(&path, header).expect("written");
     let refused = Sessions::open(directory.path(), &boot(), hand.clock(), bounds()).expect_err("refused");
-    assert!(refused.to_string().contains("version 3"), "{refused}");
+    assert!(refused.to_string().contains("version 4"), "{refused}");
 }
 
 /// Not a test of its own: the process that `no_acknowledged_grant_or_end_is_lost_by_kill_9` kills.

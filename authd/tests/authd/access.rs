@@ -31,11 +31,12 @@ async fn root_may_end_and_watch_and_nothing_else_and_strangers_not_even_connect(
         code(login.respond(wire::RespondRequest::default()).await),
         code(login.challenge(wire::ChallengeRequest::default()).await),
         code(login.abandon(wire::AbandonRequest::default()).await),
-        code(sessions.check(wire::CheckRequest { token: token(), used_ms_ago: None }).await),
+        code(login.backends(wire::BackendsRequest {}).await),
+        code(sessions.check(wire::CheckRequest { token: token(), ..Default::default() }).await),
         code(sessions.report_activity(wire::ActivityReport::default()).await),
         code(sessions.assert(wire::AssertRequest { token: token(), audience: "certd".into() }).await),
     ];
-    assert_eq!(denied, [Code::PermissionDenied; 7]);
+    assert_eq!(denied, [Code::PermissionDenied; 8]);
     assert_eq!(code(sessions.end(wire::EndRequest { token: token() }).await), Code::Ok);
     assert_eq!(code(sessions.watch_ended(wire::WatchEndedRequest {}).await), Code::Ok);
 }

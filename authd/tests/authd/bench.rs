@@ -178,7 +178,12 @@ impl Bench {
     }
 
     pub(crate) async fn check(&self, token: &str) -> Result<wire::Session, Code> {
-        let request = wire::CheckRequest { token: token.into(), used_ms_ago: None };
+        self.check_for(token, wire::Dialect::Sysadm).await
+    }
+
+    /// The session of a token, for use in this dialect.
+    pub(crate) async fn check_for(&self, token: &str, dialect: wire::Dialect) -> Result<wire::Session, Code> {
+        let request = wire::CheckRequest { token: token.into(), used_ms_ago: None, dialect: dialect.into() };
         let checked = self.sessions().await.check(request).await;
         checked.map(tonic::Response::into_inner).map_err(|status| status.code())
     }
@@ -208,6 +213,7 @@ pub(crate) fn begin(connection: &str, address: &str, method: Method) -> wire::Be
         connection: connection.into(),
         source: Some(wire::Source { address: address.into(), local_uid: None, forwarded: String::new() }),
         dialect: wire::Dialect::Sysadm.into(),
+        wish: None,
         method: Some(method),
     }
 }

@@ -23,3 +23,4 @@ mod penalties;
 mod raw;
 mod refusals;
 mod sessions;
+mod tokens;

@@ -74,7 +74,7 @@ async fn activity_keeps_a_session_and_the_lack_of_it_ends_it() {
     assert_eq!(bench.check(&used.token).await.expect("alive").idle_left_ms, 299_000);
     bench.forward(1_000);
     assert_eq!(bench.check(&unused.token).await, Err(Code::NotFound), "idle to the millisecond");
-    let check = wire::CheckRequest { token: used.token.clone(), used_ms_ago: Some(0) };
+    let check = wire::CheckRequest { token: used.token.clone(), used_ms_ago: Some(0), dialect: 1 };
     let session = sessions.check(check).await.expect("alive").into_inner();
     assert_eq!(session.idle_left_ms, 300_000);
     bench.forward(2_000);

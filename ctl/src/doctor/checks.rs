@@ -247,7 +247,8 @@ impl Found {
             let group = group.map_or("doorward", String::as_str);
             format!("groupadd --system {group}, then usermod --append --groups {group} USER")
         };
-        if !there(full) && !there(limited) {
+        let further: Vec<String> = authd.access.group_acl.keys().cloned().collect();
+        if !there(full) && !there(limited) && !there(&further) {
             self.error(
                 "authd.toml access",
                 "none of the access groups exists: nobody but root can log in",
@@ -260,6 +261,16 @@ impl Found {
                 format!("none of them exists ({names}): nobody but root has full access"),
                 mend(full.first()),
             );
+        }
+        let of_tokens = authd.token_api.group_acl.keys().map(|group| ("token_api.group_acl", group));
+        for (key, group) in further.iter().map(|group| ("access.group_acl", group)).chain(of_tokens) {
+            if facts.groups.get(group) == Some(&false) {
+                self.warning(
+                    format!("authd.toml {key}"),
+                    format!("there is no group {group}: nobody has its entries"),
+                    mend(Some(group)),
+                );
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// A service with a configuration of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,6 +140,8 @@ pub(super) struct Authd {
     pub(super) certd: Neighbour,
     pub(super) pam: Pam,
     pub(super) access: Access,
+    #[serde(default)]
+    pub(super) token_api: TokenApi,
 }
 
 /// certd.toml.
@@ -205,6 +207,15 @@ pub(super) struct Pam {
 pub(super) struct Access {
     pub(super) full_groups: Vec<String>,
     pub(super) limited_groups: Vec<String>,
+    #[serde(default)]
+    pub(super) group_acl: BTreeMap<String, IgnoredAny>,
+}
+
+/// What is read of `[token_api]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct TokenApi {
+    #[serde(default)]
+    pub(super) group_acl: BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Options,
-    facts::{Certificate, Facts, File, Gateway, Ids, Kind, Room, Service},
+    facts::{Access, Certificate, Facts, File, Gateway, Ids, Kind, Room, Service},
 };
 use crate::{
     client::{Client, Endpoint},
@@ -119,7 +119,9 @@ fn names(facts: &mut Facts) {
     }
     if let Ok(config) = &facts.authd {
         users.extend([config.user.clone(), config.peers.gateway.clone()]);
-        groups.extend(config.access.full_groups.iter().chain(&config.access.limited_groups).cloned());
+        let Access { full_groups, limited_groups, group_acl } = &config.access;
+        let named = full_groups.iter().chain(limited_groups).chain(group_acl.keys());
+        groups.extend(named.chain(config.token_api.group_acl.keys()).cloned());
     }
     if let Ok(config) = &facts.certd {
         users.extend([config.user.clone(), config.peers.gateway.clone(), config.peers.authd.clone()]);

@@ -183,6 +183,16 @@ fn one_thing_broken_is_one_finding_that_says_how_to_mend_it() {
             "authd.toml access.full_groups",
             "groupadd",
         ),
+        (
+            |f| {
+                let authd = f.authd.as_mut().expect("read");
+                authd.token_api.group_acl.insert("robots".into(), serde::de::IgnoredAny);
+                f.groups.insert("robots".into(), false);
+            },
+            Grade::Warning,
+            "authd.toml token_api.group_acl",
+            "groupadd --system robots",
+        ),
         (|f| set(f, "/etc/pam.d/d", File::Missing), Grade::Error, "/etc/pam.d/d", "install"),
         (|f| set(f, "/etc/pam.d/d", file(Kind::File, 0, 0o666)), Grade::Error, "/etc/pam.d/d", "chmod go-w"),
         (

@@ -61,7 +61,9 @@ impl<'a> Matcher<'a> {
                 "me" => self.either(b"me", auth_id.as_bytes()),
                 "my_session" => self.either(b"my_session", session.as_bytes()),
                 // A word of its own needs a character: no wildcard matches an empty word.
-                word if !word.is_empty() && word.bytes().all(|symbol| symbol == b'*') => self.run(in_word, false),
+                word if !word.is_empty() && word.bytes().all(|symbol| symbol == b'*') => {
+                    self.run(in_word, false)
+                }
                 word => self.symbols(word.as_bytes()),
             }
             if self.first > self.last {
@@ -141,7 +143,8 @@ impl<'a> Matcher<'a> {
     fn turn(&mut self) {
         std::mem::swap(&mut self.here, &mut self.next);
         self.next.fill(false);
-        let reached = || self.here.iter().enumerate().filter(|(_, reached)| **reached).map(|(place, _)| place);
+        let reached =
+            || self.here.iter().enumerate().filter(|(_, reached)| **reached).map(|(place, _)| place);
         // Nothing is reached: the first is beyond the last.
         self.first = reached().next().unwrap_or(1);
         self.last = reached().next_back().unwrap_or(0);

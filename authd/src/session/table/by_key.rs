@@ -29,7 +29,7 @@ impl Sessions {
         key: Fingerprint,
         login: &KeyLogin,
     ) -> Result<(Token, Session), AuthError> {
-        self.open_session(holder, Some((key, login.number))).await
+        self.open_session(holder, Some((key, login.number)), None).await
     }
 
     /// Begins a login by key: before certd is asked, so that no revocation is lost in between.

@@ -1,6 +1,9 @@
 //! The sessions in memory: found by token and by key, counted by user.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     super::{Fingerprint, Session, SessionId, keys::Openings},
@@ -23,6 +26,8 @@ pub(super) struct Table {
     pub(super) of_user: HashMap<String, usize>,
     /// Live ones and those being written to disk.
     pub(super) count: usize,
+    /// The entries that sessions were given, and how many were given each list: a few lists, many sessions.
+    acls: HashMap<Arc<[String]>, usize>,
     /// Used since last written.
     pub(super) unsaved: HashSet<TokenHash>,
     /// Ended here but not yet on disk, because that failed: tried again until it works.
@@ -50,7 +55,8 @@ impl Table {
         }
     }
 
-    pub(super) fn insert(&mut self, session: Session) {
+    pub(super) fn insert(&mut self, mut session: Session) {
+        session.acl = session.acl.map(|acl| self.shared(acl));
         if let Some(key) = session.key {
             self.by_key.entry(key.fingerprint).or_default().push(session.token);
         }
@@ -76,9 +82,31 @@ impl Table {
                 self.by_user.remove(&session.holder.user);
             }
         }
+        if let Some(acl) = &session.acl
+            && let Some(count) = self.acls.get_mut(acl)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.acls.remove(acl);
+            }
+        }
         self.unsaved.remove(hash);
         self.release(&session.holder.user);
         Some(session)
+    }
+
+    /// The same list, once in memory.
+    fn shared(&mut self, acl: Arc<[String]>) -> Arc<[String]> {
+        let shared = self.acls.get_key_value(&acl).map_or(acl, |(shared, _)| shared.clone());
+        *self.acls.entry(shared.clone()).or_default() += 1;
+        shared
+    }
+
+    /// The oldest session of a user.
+    pub(super) fn oldest_of(&self, user: &str) -> Option<TokenHash> {
+        let ids = self.by_user.get(user)?;
+        let sessions = ids.iter().filter_map(|id| self.named(*id));
+        sessions.min_by_key(|session| session.started).map(|session| session.token)
     }
 
     pub(super) fn named(&self, id: SessionId) -> Option<&Session> {

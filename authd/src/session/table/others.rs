@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::Bound};
 
 use super::{
     super::keys::{Moment, SLACK},
-    EndReason, Session, SessionId, Sessions, Standing,
+    EndReason, Holder, Session, SessionId, Sessions, Standing,
 };
 use crate::error::AuthError;
 
@@ -46,15 +46,25 @@ impl Listed {
     /// What was noted at the beginning holds unless the clock was set since: then both times are
     /// counted back from now, so that they fit each other and today's clock.
     fn new(session: &Session, now: Moment) -> Self {
-        let counted = now.utc_at(session.started);
-        let noted = session.started_utc;
-        let started_utc = if counted.abs_diff(noted) <= SLACK { noted } else { counted };
+        let started_utc = started_utc(session, now);
         let last_used_utc = now.utc_at(session.last_used).max(started_utc);
         Self { session: session.clone(), started_utc, last_used_utc }
     }
 }
 
+fn started_utc(session: &Session, now: Moment) -> u64 {
+    let counted = now.utc_at(session.started);
+    let noted = session.started_utc;
+    if counted.abs_diff(noted) <= SLACK { noted } else { counted }
+}
+
 impl Sessions {
+    /// When a session began and when it ends if nobody uses it, in seconds of UTC by the clock as it goes now.
+    pub fn times_utc(&self, session: &Session) -> (u64, u64) {
+        let began = started_utc(session, self.moment());
+        (began, began.saturating_add(session.ends_unused().saturating_sub(session.started) / 1000))
+    }
+
     /// Up to `most` live sessions of a scope whose names come after `after`, in the order of names.
     /// Empty: there are no more.
     pub fn page(&self, scope: &Scope, after: Option<SessionId>, most: usize) -> Vec<Listed> {
@@ -104,13 +114,17 @@ impl Sessions {
         self.revoke(&self.of_user(user), ends, EndReason::Revoked).await
     }
 
-    /// Ends the sessions of a user's name, except those of the uid that it still means; how many there
-    /// were. On disk when this returns.
+    /// Ends the sessions of a user's name, except those whose holder `stays`; how many there were. On disk
+    /// when this returns.
     ///
     /// # Errors
     /// As with [`Sessions::end_named`].
-    pub async fn end_departed(&self, user: &str, still: Option<u32>) -> Result<usize, AuthError> {
-        let gone = |session: &Session| Some(session.holder.uid) != still;
+    pub async fn end_departed(
+        &self,
+        user: &str,
+        stays: impl Fn(&Holder) -> bool,
+    ) -> Result<usize, AuthError> {
+        let gone = |session: &Session| !stays(&session.holder);
         self.revoke(&self.of_user(user), gone, EndReason::UserGone).await
     }
 

@@ -1,0 +1,132 @@
+//! `[token_api]`: what tokens of the token API are good for, and how long.
+
+use std::collections::BTreeMap;
+
+use doorward_launch::Misconfigured;
+use serde::{Deserialize, Serialize};
+
+use crate::method::TokenRules;
+
+/// What all entries of a table may come to, in bytes; a session carries its own.
+const ENTRIES_MAX: usize = 32_768;
+/// Ten years.
+const LONGEST_SECONDS_MAX: u32 = 315_360_000;
+/// Names of back ends.
+const BACKENDS_MAX: usize = 64;
+
+/// `[token_api]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenApi {
+    /// The ACL entries of every token.
+    pub acl: Vec<String>,
+    /// A token's life where its client wishes none.
+    pub default_seconds: u32,
+    /// The longest that a client may wish.
+    pub longest_seconds: u32,
+    /// The back end of clients that name none.
+    pub default_backend: String,
+    /// What a client may call a back end, and what it is.
+    pub backends: BTreeMap<String, Backend>,
+    /// Groups whose members may have tokens, and the entries of those.
+    pub group_acl: BTreeMap<String, Vec<String>>,
+}
+
+/// What checks the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// PAM, by password.
+    Password,
+}
+
+impl Default for TokenApi {
+    fn default() -> Self {
+        let names = ["pam", "wazo_user", "xivo_user"];
+        Self {
+            acl: Vec::new(),
+            default_seconds: 7_200,
+            longest_seconds: 2_592_000,
+            default_backend: "pam".into(),
+            backends: names.into_iter().map(|name| (name.to_owned(), Backend::Password)).collect(),
+            group_acl: BTreeMap::new(),
+        }
+    }
+}
+
+impl TokenApi {
+    pub(super) fn check(&self) -> Result<(), Misconfigured> {
+        if !(1..=LONGEST_SECONDS_MAX).contains(&self.longest_seconds) {
+            let sentence = format!("must be 1 to {LONGEST_SECONDS_MAX}");
+            return Err(Misconfigured::at("token_api.longest_seconds", sentence));
+        }
+        if !(1..=self.longest_seconds).contains(&self.default_seconds) {
+            let sentence = "must be 1 to longest_seconds";
+            return Err(Misconfigured::at("token_api.default_seconds", sentence));
+        }
+        if self.backends.len() > BACKENDS_MAX {
+            let sentence = format!("has more than {BACKENDS_MAX} names");
+            return Err(Misconfigured::at("token_api.backends", sentence));
+        }
+        let fits = |name: &String| (1..=64).contains(&name.len()) && !name.contains(char::is_control);
+        if !self.backends.keys().all(fits) {
+            let sentence = "has a name that is empty, longer than 64 bytes, or with control characters";
+            return Err(Misconfigured::at("token_api.backends", sentence));
+        }
+        if !self.backends.contains_key(&self.default_backend) {
+            let sentence = format!("{:?} is none of token_api.backends", self.default_backend);
+            return Err(Misconfigured::at("token_api.default_backend", sentence));
+        }
+        check_entries("token_api.acl", &self.acl)?;
+        check_group_entries("token_api.group_acl", &self.group_acl)?;
+        check_sum("token_api.acl", &self.acl, &self.group_acl, ENTRIES_MAX)
+    }
+
+    /// What decides about logins of the token API.
+    pub(crate) fn rules(&self) -> TokenRules {
+        let others = self.backends.keys().filter(|name| **name != self.default_backend);
+        TokenRules {
+            backends: std::iter::once(&self.default_backend).chain(others).cloned().collect(),
+            default_seconds: self.default_seconds.into(),
+            longest_seconds: self.longest_seconds.into(),
+        }
+    }
+}
+
+/// Every entry can be meant.
+pub(super) fn check_entries(key: &str, entries: &[String]) -> Result<(), Misconfigured> {
+    for entry in entries {
+        doorward_proto::acl::well_formed(entry)
+            .map_err(|what| Misconfigured::at(key, format!("the entry {entry:?} {what}")))?;
+    }
+    Ok(())
+}
+
+/// The same for those of groups.
+pub(super) fn check_group_entries(
+    key: &str,
+    groups: &BTreeMap<String, Vec<String>>,
+) -> Result<(), Misconfigured> {
+    for (group, entries) in groups {
+        if group.is_empty() || group.contains('\0') {
+            return Err(Misconfigured::at(key, "a group's name is empty or has a NUL in it"));
+        }
+        check_entries(&format!("{key}.{group}"), entries)?;
+    }
+    Ok(())
+}
+
+/// Who is in all the groups has all the entries: what carries them has a bound.
+pub(super) fn check_sum(
+    key: &str,
+    entries: &[String],
+    groups: &BTreeMap<String, Vec<String>>,
+    most: usize,
+) -> Result<(), Misconfigured> {
+    let bytes: usize = entries.iter().chain(groups.values().flatten()).map(|entry| entry.len() + 4).sum();
+    if bytes > most {
+        let sentence = format!("has, with group_acl, more entries than fit into {most} bytes");
+        return Err(Misconfigured::at(key, sentence));
+    }
+    Ok(())
+}

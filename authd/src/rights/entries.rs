@@ -1,0 +1,189 @@
+//! Which ACL entries an account has, and from which key of the configuration. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    account::{Access, Account},
+    session::Dialect,
+};
+
+/// The entries of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Acls {
+    /// Of members of the groups of limited access.
+    pub limited: Vec<String>,
+    /// Of members of further groups, which have limited access by them.
+    pub further: BTreeMap<String, Vec<String>>,
+    /// Of every token of the token API.
+    pub tokens: Vec<String>,
+    /// Of tokens of members of these groups.
+    pub token_groups: BTreeMap<String, Vec<String>>,
+}
+
+/// An entry that somebody has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The entry.
+    pub entry: String,
+    /// The key and the group that it comes from.
+    pub origin: String,
+}
+
+impl Acls {
+    /// What a session of this dialect gives to its holder, with where each entry comes from.
+    pub fn given(&self, account: &Account, dialect: Dialect) -> Vec<Given> {
+        let by_group = |key: &str, group: &str| format!("{key} (group {group})");
+        let mut given = Vec::new();
+        let mut add = |list: &[String], origin: String| {
+            given.extend(list.iter().map(|entry| Given { entry: entry.clone(), origin: origin.clone() }));
+        };
+        if !account.may_use(dialect) {
+            return given;
+        }
+        let groups = &account.groups;
+        match (dialect, account.access) {
+            (Dialect::Token, _) => {
+                add(&self.tokens, "token_api.acl".to_owned());
+                for (group, list) in of(&self.token_groups, &groups.tokens) {
+                    add(list, by_group("token_api.group_acl", group));
+                }
+            }
+            (Dialect::Sysadm, Some(Access::Full)) => {
+                let class = groups.class.as_deref();
+                let origin = class.map(|group| by_group("access.full_groups", group));
+                add(&["#".to_owned()], origin.unwrap_or_else(|| "root".to_owned()));
+            }
+            (Dialect::Sysadm, Some(Access::Limited)) => {
+                if let Some(group) = &groups.class {
+                    add(&self.limited, by_group("access.limited_acl", group));
+                }
+                for (group, list) in of(&self.further, &groups.further) {
+                    add(list, by_group("access.group_acl", group));
+                }
+            }
+            (Dialect::Sysadm, None) => {}
+        }
+        given
+    }
+
+    /// The entries alone.
+    pub fn entries(&self, account: &Account, dialect: Dialect) -> Arc<[String]> {
+        self.given(account, dialect).into_iter().map(|given| given.entry).collect()
+    }
+}
+
+/// A group that lost its list since the account was looked up has none.
+fn of<'a>(
+    lists: &'a BTreeMap<String, Vec<String>>,
+    groups: &'a [String],
+) -> impl Iterator<Item = (&'a str, &'a [String])> {
+    groups.iter().filter_map(|group| Some((group.as_str(), lists.get(group)?.as_slice())))
+}
+
+/// What a session was given at its beginning, cut down to what its holder has now: it never gains an entry
+/// that allows, and every entry that denies counts, then or now.
+pub(super) fn cut_down(given: &Arc<[String]>, now: &[String]) -> Arc<[String]> {
+    let denies = |entry: &String| entry.starts_with('!');
+    let kept = given.iter().filter(|entry| denies(entry) || now.contains(entry));
+    let denied_since = now.iter().filter(|entry| denies(entry) && !given.contains(entry));
+    let cut: Vec<String> = kept.chain(denied_since).cloned().collect();
+    if cut == given[..] { given.clone() } else { cut.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{Memberships, Uid, Username};
+
+    fn owned(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn lists(of: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
+        of.iter().map(|(group, list)| ((*group).to_owned(), owned(list))).collect()
+    }
+
+    fn acls() -> Acls {
+        Acls {
+            limited: owned(&["sysadm.rpc.query.#"]),
+            further: lists(&[("staff", &["sysadm.rpc.settings.#", "!sysadm.rpc.settings.revoke_ssl_cert"])]),
+            tokens: owned(&["confd.users.me.#"]),
+            token_groups: lists(&[("robots", &["confd.#"]), ("others", &["dird.#"])]),
+        }
+    }
+
+    fn account(access: Option<Access>, class: Option<&str>, further: &[&str], tokens: &[&str]) -> Account {
+        Account {
+            name: Username::parse("alice".into()).expect("a name"),
+            uid: Uid::new(1000).expect("a uid"),
+            access,
+            groups: Memberships {
+                class: class.map(str::to_owned),
+                further: owned(further),
+                tokens: owned(tokens),
+            },
+            shell_listed: true,
+        }
+    }
+
+    #[test]
+    fn entries_come_from_the_groups_of_the_dialect() {
+        let (full, limited) = (Some(Access::Full), Some(Access::Limited));
+        for (account, sysadm, token) in [
+            (
+                account(full, Some("wheel"), &[], &["robots"]),
+                &["# access.full_groups (group wheel)"][..],
+                &["confd.users.me.# token_api.acl", "confd.# token_api.group_acl (group robots)"][..],
+            ),
+            (account(full, None, &[], &[]), &["# root"], &["confd.users.me.# token_api.acl"]),
+            (
+                account(limited, Some("operator"), &["staff"], &[]),
+                &[
+                    "sysadm.rpc.query.# access.limited_acl (group operator)",
+                    "sysadm.rpc.settings.# access.group_acl (group staff)",
+                    "!sysadm.rpc.settings.revoke_ssl_cert access.group_acl (group staff)",
+                ],
+                &["confd.users.me.# token_api.acl"],
+            ),
+            (
+                account(limited, None, &["staff", "gone"], &[]),
+                &[
+                    "sysadm.rpc.settings.# access.group_acl (group staff)",
+                    "!sysadm.rpc.settings.revoke_ssl_cert access.group_acl (group staff)",
+                ],
+                &["confd.users.me.# token_api.acl"],
+            ),
+            (
+                account(None, None, &[], &["robots"]),
+                &[],
+                &["confd.users.me.# token_api.acl", "confd.# token_api.group_acl (group robots)"],
+            ),
+            (account(None, None, &[], &[]), &[], &[]),
+        ] {
+            let told = |dialect| {
+                let given = acls().given(&account, dialect).into_iter();
+                given.map(|given| format!("{} {}", given.entry, given.origin)).collect::<Vec<_>>()
+            };
+            assert_eq!(told(Dialect::Sysadm), sysadm, "{account:?}");
+            assert_eq!(told(Dialect::Token), token, "{account:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_loses_what_its_holder_lost_and_gains_denials_alone() {
+        for (given, now, left) in [
+            (&["a", "b.#"][..], &["a", "b.#", "c"][..], &["a", "b.#"][..]),
+            (&["a", "b.#"], &["b.#"], &["b.#"]),
+            (&["a"], &[], &[]),
+            // Of the holder's entries one alone says the same in other words: it is not this one.
+            (&["a.b"], &["a.#"], &[]),
+            (&["a", "!a.x"], &["a"], &["a", "!a.x"]),
+            (&["a"], &["!a.x", "a", "!a.y"], &["a", "!a.x", "!a.y"]),
+            (&["#", "!x"], &["#", "!x", "!y"], &["#", "!x", "!y"]),
+        ] {
+            assert_eq!(*cut_down(&owned(given).into(), &owned(now)), owned(left), "{given:?} {now:?}");
+        }
+        let given: Arc<[String]> = owned(&["a", "b"]).into();
+        assert!(Arc::ptr_eq(&given, &cut_down(&given, &given)), "the same list is kept once");
+    }
+}

@@ -1,0 +1,208 @@
+//! A live session together with what its holder may do now.
+
+mod entries;
+
+use std::{sync::Arc, time::Duration};
+
+use doorward_launch::Current;
+use doorward_proto::acl;
+
+use self::entries::cut_down;
+pub use self::entries::{Acls, Given};
+use crate::{
+    account::{Access, Account, Accounts, Username, Who},
+    error::AuthError,
+    secret::Token,
+    session::{Dialect, EndReason, Fingerprint, Holder, KeyLogin, Session, Sessions, Standing, TokenTerms},
+};
+
+/// How long the rights that were just looked up may be relied upon.
+pub const RIGHTS_MS: u64 = 60_000;
+
+/// What takes a session up in the SysAdm dialect: a token of the token API that is not granted this opens
+/// nothing there.
+const TAKES_UP: &str = "sysadm.rpc.auth_token._";
+
+/// A session as its token's bearer sees it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The session.
+    pub session: Session,
+    /// What is left of its idle clock, in milliseconds.
+    pub idle_left: u64,
+    /// What is left of its life, in milliseconds.
+    pub absolute_left: u64,
+    /// Its access class now; None: it has tokens and nothing else.
+    pub access: Option<Access>,
+    /// Its ACL entries.
+    pub acl: Arc<[String]>,
+}
+
+impl Seen {
+    /// Whether its entries grant this.
+    pub fn grants(&self, subject: &str) -> bool {
+        let (auth_id, session) = (self.auth_id(), self.session.id.to_string());
+        acl::granted(&self.acl, subject, acl::Holder { auth_id: &auth_id, session: &session })
+    }
+
+    /// What entries mean by `me`.
+    pub fn auth_id(&self) -> String {
+        self.session.holder.uid.to_string()
+    }
+
+    /// Whether it may be used in this dialect. Every live session can be looked at through the token API;
+    /// one that was opened there is no key to the host unless an entry makes it one.
+    pub fn may_use(&self, dialect: Dialect) -> bool {
+        match (self.session.holder.dialect, dialect) {
+            (Dialect::Sysadm, _) | (Dialect::Token, Dialect::Token) => true,
+            (Dialect::Token, Dialect::Sysadm) => self.access.is_some() && self.grants(TAKES_UP),
+        }
+    }
+}
+
+/// Why somebody may do something or may not.
+#[derive(Debug)]
+pub struct Explained {
+    /// The access class.
+    pub access: Option<Access>,
+    /// The entries, with where they come from.
+    pub given: Vec<Given>,
+    /// Whether they grant it.
+    pub allowed: bool,
+    /// Which of them says so; None: none says anything.
+    pub decided_by: Option<usize>,
+}
+
+/// Sessions and the accounts of those who hold them.
+#[derive(Debug)]
+pub struct Holders {
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// The accounts.
+    pub accounts: Accounts,
+    /// Which entries accounts have.
+    pub acls: Current<Acls>,
+}
+
+impl Holders {
+    /// Opens a session for an account that has been let in, `by_key` if that was how.
+    ///
+    /// # Errors
+    /// At a bound, when the store fails, and when the key was revoked meanwhile.
+    pub async fn grant(
+        &self,
+        holder: Holder,
+        account: &Account,
+        by_key: Option<(Fingerprint, &KeyLogin)>,
+    ) -> Result<(Token, Seen), AuthError> {
+        let (token, session) = match by_key {
+            Some((key, login)) => self.sessions.grant_by_key(holder, key, login).await?,
+            None => self.sessions.grant(holder).await?,
+        };
+        Ok((token, self.begun(session, account)))
+    }
+
+    /// Opens a session of the token API, with the entries that the account has now.
+    ///
+    /// # Errors
+    /// At a bound, and when the store fails.
+    pub async fn grant_token(
+        &self,
+        holder: Holder,
+        account: &Account,
+        life: Duration,
+    ) -> Result<(Token, Seen), AuthError> {
+        let acl = self.acls.get().entries(account, Dialect::Token);
+        let (token, session) = self.sessions.grant_token(holder, TokenTerms { life, acl }).await?;
+        Ok((token, self.begun(session, account)))
+    }
+
+    fn begun(&self, session: Session, account: &Account) -> Seen {
+        let absolute_left = session.ends - session.started;
+        let idle_left = if session.idle_ms == 0 { absolute_left } else { session.idle_ms };
+        self.seen(session, idle_left, absolute_left, account)
+    }
+
+    fn seen(&self, session: Session, idle_left: u64, absolute_left: u64, account: &Account) -> Seen {
+        let dialect = session.holder.dialect;
+        let now = self.acls.get().entries(account, dialect);
+        let acl = session.acl.as_ref().map_or_else(|| now.clone(), |given| cut_down(given, &now));
+        let access = match dialect {
+            Dialect::Sysadm => account.access,
+            // Its entries are all that it may do, whoever holds it: it is nobody's full access.
+            Dialect::Token => account.access.map(|_| Access::Limited),
+        };
+        Seen { session, idle_left, absolute_left, access, acl }
+    }
+
+    /// The live session of a token for use in a dialect, after asking whether its user still is who they
+    /// were and may do anything; if not, the session ends here. A use through the token API moves no clock.
+    ///
+    /// # Errors
+    /// [`AuthError::NoSuchToken`] for every token that opens nothing in the dialect; the user database's
+    /// failures.
+    pub async fn see(
+        &self,
+        token: &Token,
+        used_ms_ago: Option<u64>,
+        dialect: Dialect,
+    ) -> Result<Seen, AuthError> {
+        let used_ms_ago = used_ms_ago.filter(|_| dialect == Dialect::Sysadm);
+        let (session, _) = self.sessions.check(token, used_ms_ago).ok_or(AuthError::NoSuchToken)?;
+        let who = Username::parse(session.holder.user.clone()).map(Who::Name);
+        let account = match who {
+            Some(who) => self.accounts.find(who).await?,
+            None => None,
+        };
+        let Some(account) = account.filter(|account| still_has(&session.holder, account)) else {
+            self.sessions.end(token, EndReason::UserGone).await?;
+            return Err(AuthError::NoSuchToken);
+        };
+        // Again: it may have ended while the user was looked up, and an end counts at once.
+        let (session, standing) = self.sessions.check(token, None).ok_or(AuthError::NoSuchToken)?;
+        let Standing::Live { idle_left, absolute_left } = standing else {
+            return Err(AuthError::NoSuchToken);
+        };
+        let seen = self.seen(session, idle_left, absolute_left, &account);
+        if seen.may_use(dialect) { Ok(seen) } else { Err(AuthError::NoSuchToken) }
+    }
+
+    /// The same for the SysAdm dialect, counted as a successful request.
+    ///
+    /// # Errors
+    /// Like [`Holders::see`].
+    pub async fn take_up(&self, token: &Token) -> Result<Seen, AuthError> {
+        let seen = self.see(token, None, Dialect::Sysadm).await?;
+        match self.sessions.check(token, Some(0)) {
+            Some((session, Standing::Live { idle_left, absolute_left })) => {
+                Ok(Seen { session, idle_left, absolute_left, ..seen })
+            }
+            _ => Err(AuthError::NoSuchToken),
+        }
+    }
+
+    /// What the entries of a user say of a subject, were there a session of this dialect now.
+    ///
+    /// # Errors
+    /// [`AuthError::NoSuchUser`], and the user database's failures.
+    pub async fn explain(
+        &self,
+        user: Username,
+        subject: &str,
+        dialect: Dialect,
+    ) -> Result<Explained, AuthError> {
+        let account = self.accounts.find(Who::Name(user)).await?.ok_or(AuthError::NoSuchUser)?;
+        let given = self.acls.get().given(&account, dialect);
+        let entries: Vec<String> = given.iter().map(|given| given.entry.clone()).collect();
+        let auth_id = account.uid.as_u32().to_string();
+        let holder = acl::Holder { auth_id: &auth_id, session: "" };
+        let decided_by = acl::deciding(&entries, subject, holder);
+        let allowed = acl::granted(&entries, subject, holder);
+        Ok(Explained { access: account.access, given, allowed, decided_by })
+    }
+}
+
+/// Whether the account is the one that a session was opened for, and may still hold such a session.
+pub fn still_has(holder: &Holder, account: &Account) -> bool {
+    account.uid.as_u32() == holder.uid && account.may_use(holder.dialect)
+}
