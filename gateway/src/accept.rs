@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call::ConnectionId,
     gate::{Gate, Past, Permit, Source},
-    transport::{Accepted, Client, Shared, Tls, serve},
+    transport::{Accepted, Client, Serves, Shared, Tls, serve},
 };
 
 /// Out of descriptors accept() fails at once, again and again.
@@ -58,6 +58,26 @@ impl Places {
     }
 }
 
+/// What comes in at a TCP address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// TLS, for everything.
+    Door,
+    /// TLS, for the token API.
+    Token,
+    /// Loopback without TLS, for the token API.
+    PlainToken,
+}
+
+impl Listener {
+    fn serves(self) -> Serves {
+        match self {
+            Self::Door => Serves::Everything,
+            Self::Token | Self::PlainToken => Serves::TokenApi,
+        }
+    }
+}
+
 /// Accepts on every listener the same way.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -77,6 +97,7 @@ pub struct Door {
 struct Arrival {
     tcp: TcpStream,
     peer: SocketAddr,
+    listener: Listener,
     /// The certificate of this moment: a handshake is made with it to its end.
     tls: Arc<Tls>,
     permit: Permit,
@@ -84,13 +105,15 @@ struct Arrival {
 }
 
 impl Door {
-    /// Accepts TLS until the gateway stops.
-    pub async fn tcp(self, listener: TcpListener, tls: Arc<Current<Tls>>) {
-        while let Some((tcp, peer)) = self.next(|| listener.accept()).await {
+    /// Accepts TCP until the gateway stops.
+    pub async fn tcp(self, tcp: TcpListener, listener: Listener, tls: Arc<Current<Tls>>) {
+        let accepting = tcp;
+        while let Some((tcp, peer)) = self.next(|| accepting.accept()).await {
             // Of this host it is not known yet whose connection it is.
             let address = peer.ip().to_canonical();
             let source = Source::of_address(address);
-            if !address.is_loopback() && !Self::may_come(&self.shared.get(), source, Some(address)) {
+            if !address.is_loopback() && !Self::may_come(&self.shared.get(), listener, source, Some(address))
+            {
                 continue;
             }
             let Some(place) = self.places.all.enter() else {
@@ -102,7 +125,7 @@ impl Door {
                 tracing::debug!(%peer, "refused: too many are not logged in");
                 continue;
             };
-            let arrival = Arrival { tcp, peer, tls: tls.get(), permit, place };
+            let arrival = Arrival { tcp, peer, listener, tls: tls.get(), permit, place };
             shared.tasks.clone().spawn(self.clone().admit_tcp(arrival, shared));
         }
     }
@@ -165,7 +188,7 @@ impl Door {
         let uid = doorward_peercred::uid_of_peer(unix).map_err(|_| "its user is not known")?.as_raw();
         let exempt = self.exempt == Some(uid);
         let source = Source::Uid(uid);
-        if !Self::may_come(shared, source, None) {
+        if !Self::may_come(shared, Listener::Door, source, None) {
             return Err("under a penalty");
         }
         let Some(place) = self.local_place(uid, exempt) else {
@@ -179,18 +202,27 @@ impl Door {
         let id = connection_id().ok_or("no random bytes")?;
         let since = Instant::now();
         let proxy = shared.proxies.trust(source, None);
-        let client =
-            Client { id, source, address: None, proxy, forwarded: None, since, exempt, _place: place };
+        let client = Client {
+            id,
+            source,
+            address: None,
+            proxy,
+            forwarded: None,
+            since,
+            serves: Serves::Everything,
+            exempt,
+            _place: place,
+        };
         Ok((client, permit))
     }
 
     async fn admit_tcp(self, arrival: Arrival, shared: Arc<Shared>) {
-        let Arrival { tcp, peer, tls, mut permit, mut place } = arrival;
+        let Arrival { tcp, peer, listener, tls, mut permit, mut place } = arrival;
         let since = Instant::now();
         let Some(id) = connection_id() else { return };
         let (source, exempt) = self.source(&tcp, peer, id, &shared).await;
         let address: Option<IpAddr> = Some(peer.ip());
-        if peer.ip().to_canonical().is_loopback() && !Self::may_come(&shared, source, address) {
+        if peer.ip().to_canonical().is_loopback() && !Self::may_come(&shared, listener, source, address) {
             return;
         }
         if exempt {
@@ -209,13 +241,20 @@ impl Door {
             tracing::debug!(connection = %id, %error, "no TCP_NODELAY");
         }
         let proxy = shared.proxies.trust(source, address);
-        let client = Client { id, source, address, proxy, forwarded: None, since, exempt, _place: place };
-        serve(Accepted::Tcp(tcp, tls), client, permit, shared).await;
+        let serves = listener.serves();
+        let client =
+            Client { id, source, address, proxy, forwarded: None, since, serves, exempt, _place: place };
+        let accepted = match listener {
+            Listener::Door | Listener::Token => Accepted::Tcp(tcp, tls),
+            Listener::PlainToken => Accepted::Plain(tcp),
+        };
+        serve(accepted, client, permit, shared).await;
     }
 
-    /// Whether no penalty keeps a newcomer out. A proxy asks for others, and is looked at with each request.
-    fn may_come(shared: &Shared, source: Source, address: Option<IpAddr>) -> bool {
-        if shared.proxies.trust(source, address) {
+    /// Whether no penalty keeps a newcomer out. A proxy asks for others, and is looked at with each request;
+    /// whoever asks about tokens was shown them by others.
+    fn may_come(shared: &Shared, listener: Listener, source: Source, address: Option<IpAddr>) -> bool {
+        if listener.serves() == Serves::TokenApi || shared.proxies.trust(source, address) {
             return true;
         }
         let penalty = shared.backend.penalties().left(source, Instant::now());

@@ -2,7 +2,7 @@
 //!
 //! Rights are worked out once, when authd tells an identity, so that a request costs one bit.
 
-use doorward_proto::acl::granted;
+use doorward_proto::acl::{Holder, granted};
 
 use crate::namespace::{Needs, Subject, subjects};
 
@@ -13,7 +13,7 @@ pub struct Rights(u64);
 impl Rights {
     /// The rights that these ACL entries grant.
     pub fn of(acl: &[String]) -> Self {
-        let granted = subjects().filter(|subject| granted(acl, &in_words(subject)));
+        let granted = subjects().filter(|subject| granted(acl, &in_words(subject), NOBODY));
         Self(granted.map(|subject| bit(&subject)).fold(0, |all, one| all | one))
     }
 
@@ -25,6 +25,9 @@ impl Rights {
         }
     }
 }
+
+/// No word of our own subjects is the name of a person or a session.
+const NOBODY: Holder<'_> = Holder { auth_id: "", session: "" };
 
 /// A subject beyond the last bit is granted to nobody; a test sees to it that there is none.
 fn bit(subject: &Subject) -> u64 {

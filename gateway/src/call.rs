@@ -5,6 +5,7 @@
 mod event;
 mod key;
 mod session;
+mod token;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -16,6 +17,7 @@ pub use self::key::{
     AuthSsl, Challenge, ClientCertificate, Key, KeyCertificate, KeyProof, KeyRequest, Registration, ServerKey,
 };
 pub use self::session::{ListedSession, SessionsRequest};
+pub use self::token::{Purpose, SCOPES_MAX, TokenAsked, TokenWish};
 
 /// The longest password that is passed on, in bytes.
 pub const PASSWORD_MAX: usize = 512;
@@ -182,8 +184,14 @@ pub struct Identity {
     pub session: SessionId,
     /// The session's token.
     pub token: Token,
+    /// Whose it is, in the words of authd's back end: of a local user, the uid in decimal.
+    pub auth_id: String,
     /// ACL entries of the holder.
     pub acl: Vec<String>,
+    /// Its beginning, and when it ends if nobody uses it, in seconds of UTC.
+    pub issued: u64,
+    /// See above.
+    pub expires: u64,
     /// The idle clock: its whole length and what was left of it; `None` has no idle clock.
     pub idle: Option<Idle>,
     /// What was left of the session's whole life.
@@ -265,6 +273,13 @@ pub enum Right {
     Read,
     /// Look and change.
     Write,
+}
+
+impl Right {
+    /// Whether it changes anything.
+    pub fn writes(self) -> bool {
+        self == Self::Write
+    }
 }
 
 /// Questions of an open conversation.

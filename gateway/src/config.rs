@@ -35,6 +35,8 @@ pub const KEYS: Keys = &[
     ("sandbox.seccomp", Takes::Restart),
     ("sandbox.read", Takes::Restart),
     ("listen.tls", Takes::Restart),
+    ("listen.token", Takes::Restart),
+    ("listen.token_plain", Takes::Restart),
     ("listen.unix", Takes::Restart),
     ("tls.certificate", Takes::Reload),
     ("tls.key", Takes::Reload),
@@ -46,6 +48,8 @@ pub const KEYS: Keys = &[
     ("http.origins", Takes::Reload),
     ("http.hosts", Takes::Reload),
     ("http.trusted_proxies", Takes::Reload),
+    ("token_api.origins", Takes::Reload),
+    ("token_api.server_uuid", Takes::Restart),
     ("limits.message_before_login", Takes::Reload),
     ("limits.message_after_login", Takes::Reload),
     ("limits.json_depth", Takes::Reload),
@@ -55,10 +59,13 @@ pub const KEYS: Keys = &[
     ("limits.connections_before_login", Takes::Reload),
     ("limits.per_source", Takes::Reload),
     ("limits.plain_http", Takes::Reload),
+    ("limits.token_body", Takes::Reload),
+    ("limits.token_misses", Takes::Restart),
     ("timers.handshake_seconds", Takes::Reload),
     ("timers.login_seconds", Takes::Reload),
     ("timers.connection_idle_seconds", Takes::Reload),
     ("timers.keep_alive_seconds", Takes::Reload),
+    ("timers.body_seconds", Takes::Reload),
     ("timers.write_seconds", Takes::Reload),
 ];
 
@@ -86,6 +93,8 @@ pub struct Config {
     pub certd: Certd,
     /// `[http]`
     pub http: Http,
+    /// `[token_api]`
+    pub token_api: TokenApi,
     /// `[limits]`
     pub limits: Limits,
     /// `[timers]`
@@ -101,6 +110,10 @@ pub struct Config {
 pub struct Listen {
     /// Addresses for TLS.
     pub tls: Vec<SocketAddr>,
+    /// Addresses for the token API alone, with TLS.
+    pub token: Vec<SocketAddr>,
+    /// The same without TLS, on loopback.
+    pub token_plain: Vec<SocketAddr>,
     /// The Unix socket; empty: none.
     pub unix: PathBuf,
 }
@@ -149,6 +162,16 @@ pub struct Http {
     pub trusted_proxies: Proxies,
 }
 
+/// `[token_api]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenApi {
+    /// Origins whose pages may use it (CORS).
+    pub origins: Vec<String>,
+    /// This server's UUID, which tokens name; absent: they name none.
+    pub server_uuid: Option<String>,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -164,6 +187,8 @@ pub struct Limits {
     pub connections_before_login: usize,
     pub per_source: usize,
     pub plain_http: usize,
+    pub token_body: usize,
+    pub token_misses: u32,
 }
 
 /// `[timers]`
@@ -175,6 +200,7 @@ pub struct Timers {
     pub login_seconds: u64,
     pub connection_idle_seconds: u64,
     pub keep_alive_seconds: u64,
+    pub body_seconds: u64,
     pub write_seconds: u64,
 }
 
@@ -198,6 +224,7 @@ impl Default for Config {
             authd: Authd::default(),
             certd: Certd::default(),
             http: Http::default(),
+            token_api: TokenApi::default(),
             limits: Limits::default(),
             timers: Timers::default(),
             exempt: root(),
@@ -212,11 +239,14 @@ fn root() -> Option<u32> {
 impl Default for Listen {
     fn default() -> Self {
         use std::net::{Ipv4Addr, Ipv6Addr};
-        let tls = [12150, 12151]
-            .into_iter()
-            .flat_map(|port| [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()])
-            .collect();
-        Self { tls, unix: "/run/doorward/gateway.sock".into() }
+        let everywhere =
+            |port: u16| [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()];
+        Self {
+            tls: [12150, 12151].into_iter().flat_map(everywhere).collect(),
+            token: everywhere(9497).into(),
+            token_plain: Vec::new(),
+            unix: "/run/doorward/gateway.sock".into(),
+        }
     }
 }
 
@@ -248,6 +278,8 @@ impl Default for Limits {
             connections_before_login: 256,
             per_source: 8,
             plain_http: 1_024,
+            token_body: 8 << 10,
+            token_misses: 1_000,
         }
     }
 }
@@ -259,6 +291,7 @@ impl Default for Timers {
             login_seconds: 30,
             connection_idle_seconds: 600,
             keep_alive_seconds: 60,
+            body_seconds: 30,
             write_seconds: 30,
         }
     }
@@ -271,8 +304,17 @@ impl Config {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err(Misconfigured::at("tls", "certificate and key come together or not at all"));
         }
-        if self.listen.tls.is_empty() && self.listen.unix.as_os_str().is_empty() {
-            return Err(Misconfigured::at("listen", "there is neither a TLS address nor a Unix socket"));
+        let listen = &self.listen;
+        let addresses = [&listen.tls, &listen.token, &listen.token_plain];
+        if addresses.iter().all(|some| some.is_empty()) && listen.unix.as_os_str().is_empty() {
+            return Err(Misconfigured::at("listen", "there is neither a TCP address nor a Unix socket"));
+        }
+        if let Some(address) = self.listen.token_plain.iter().find(|address| !address.ip().is_loopback()) {
+            let sentence = format!("{address} is not on loopback, and tokens are not sent in the clear");
+            return Err(Misconfigured::at("listen.token_plain", sentence));
+        }
+        if self.token_api.server_uuid.as_deref().is_some_and(|text| uuid::Uuid::try_parse(text).is_err()) {
+            return Err(Misconfigured::at("token_api.server_uuid", "must be a UUID"));
         }
         let limits = &self.limits;
         for (key, value, least, most) in [
@@ -285,6 +327,7 @@ impl Config {
             ("connections_before_login", limits.connections_before_login, 1, 1 << 20),
             ("per_source", limits.per_source, 1, 1 << 20),
             ("plain_http", limits.plain_http, 1, 1 << 20),
+            ("token_body", limits.token_body, 256, 1 << 20),
         ] {
             if !(least..=most).contains(&value) {
                 return Err(range(&format!("limits.{key}"), least, most));
@@ -300,6 +343,7 @@ impl Config {
             ("login_seconds", timers.login_seconds),
             ("connection_idle_seconds", timers.connection_idle_seconds),
             ("keep_alive_seconds", timers.keep_alive_seconds),
+            ("body_seconds", timers.body_seconds),
             ("write_seconds", timers.write_seconds),
         ] {
             if !(1..=86_400).contains(&value) {
@@ -350,13 +394,18 @@ impl Config {
     }
 
     pub(crate) fn rules(&self) -> Rules {
-        Rules { origins: self.http.origins.clone(), hosts: self.http.hosts.clone() }
+        Rules {
+            origins: self.http.origins.clone(),
+            hosts: self.http.hosts.clone(),
+            token_origins: self.token_api.origins.clone(),
+        }
     }
 
     pub(crate) fn limits(&self) -> transport::Limits {
         transport::Limits {
             before_login: self.limits.message_before_login,
             after_login: self.limits.message_after_login,
+            token_body: self.limits.token_body,
             depth: self.limits.json_depth,
             in_flight: self.limits.in_flight,
         }
@@ -366,6 +415,7 @@ impl Config {
         transport::Timers {
             handshake: Duration::from_secs(self.timers.handshake_seconds),
             keep_alive: Duration::from_secs(self.timers.keep_alive_seconds),
+            body: Duration::from_secs(self.timers.body_seconds),
             write: Duration::from_secs(self.timers.write_seconds),
             session: SessionTimers {
                 login: Duration::from_secs(self.timers.login_seconds),

@@ -31,6 +31,8 @@ pub mod proxy;
 
 pub mod penalty;
 
+pub mod misses;
+
 pub mod gate;
 
 mod pem;

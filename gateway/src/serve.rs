@@ -1,5 +1,6 @@
 //! The gateway as a whole: what it binds before it gives up root, and how it runs after that.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,11 +17,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    accept::{Door, Places},
+    accept::{Door, Listener, Places},
     backend::Backend,
     config::Config,
     gate::Gate,
     hub::Hub,
+    misses::Misses,
     router::Router,
     transport::{
         Shared, Tls,
@@ -42,7 +44,7 @@ const MEND_KEY: &str = "the gateway reads certificate and key as its own user: c
 /// What was bound and read before privileges were dropped.
 #[derive(Debug)]
 pub struct Parts {
-    tls: Vec<Bound>,
+    tcp: Vec<(Bound, Listener)>,
     unix: Option<Bound>,
     /// The configured certificate; without one there is an own one in the state directory.
     configured: Option<Pem>,
@@ -74,12 +76,20 @@ pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Resul
         }
         None => None,
     };
-    let tls = config.listen.tls.iter().map(|address| sockets.tcp(*address)).collect::<Result<_, _>>()?;
+    let listen = &config.listen;
+    let of = |addresses: &[SocketAddr], kind| addresses.iter().map(|a| (*a, kind)).collect::<Vec<_>>();
+    let tcp = [
+        of(&listen.tls, Listener::Door),
+        of(&listen.token, Listener::Token),
+        of(&listen.token_plain, Listener::PlainToken),
+    ];
+    let tcp = tcp.into_iter().flatten().map(|(address, kind)| Ok((sockets.tcp(address)?, kind)));
+    let tcp = tcp.collect::<Result<_, StartError>>()?;
     let unix = match config.listen.unix.as_path() {
         path if path.as_os_str().is_empty() => None,
         path => Some(sockets.stream(path, DOOR_MODE, (*service).into())?),
     };
-    Ok(Parts { tls, unix, configured, authd, certd, hub: Hub::new() })
+    Ok(Parts { tcp, unix, configured, authd, certd, hub: Hub::new() })
 }
 
 /// Serves until `control.shutdown`.
@@ -115,6 +125,8 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         // A quarter is kept for sources that have not failed lately.
         newcomers: Gate::keeping(4, limits.connections_before_login, limits.per_source),
         plain: Gate::new(limits.plain_http, of_one_plain(limits.plain_http)),
+        misses: Arc::new(Misses::new(limits.token_misses)),
+        server_uuid: config.token_api.server_uuid,
         tasks: TaskTracker::new(),
         stop: control.shutdown.clone(),
     };
@@ -131,16 +143,16 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     };
 
     let mut doors = JoinSet::new();
-    let mut addresses = Vec::new();
-    for bound in parts.tls {
+    let mut addresses = Addresses::default();
+    for (bound, kind) in parts.tcp {
         // Before the first connection can come: authd believes nothing of one without it.
         doorward_peercred::keep_proof_of_accept(&bound)
             .map_err(|error| StartError::failed("cannot prepare a TCP socket", error))?;
         let listener = bound.listen_tcp(BACKLOG)?;
         let failed = |error| StartError::failed("cannot use a TCP socket", error);
         let listener = TcpListener::from_std(listener).map_err(failed)?;
-        addresses.push(listener.local_addr().map_err(failed)?.to_string());
-        doors.spawn(door.clone().tcp(listener, Arc::clone(&tls)));
+        addresses.of(kind).push(listener.local_addr().map_err(failed)?.to_string());
+        doors.spawn(door.clone().tcp(listener, kind, Arc::clone(&tls)));
     }
     let mut path = None;
     if let Some(bound) = parts.unix {
@@ -152,8 +164,11 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     }
     drop(door);
 
-    for address in &addresses {
+    for address in &addresses.tls {
         tracing::info!(tls = address, fingerprint = served.fingerprint, "ready");
+    }
+    for address in addresses.token.iter().chain(&addresses.token_plain) {
+        tracing::info!(token_api = address, "ready");
     }
     if let Some(path) = &path {
         tracing::info!(unix = %path.display(), "ready");
@@ -186,11 +201,29 @@ fn of_one_plain(plain: usize) -> usize {
     (plain / 16).max(1)
 }
 
+/// Where the gateway is.
+#[derive(Debug, Default)]
+struct Addresses {
+    tls: Vec<String>,
+    token: Vec<String>,
+    token_plain: Vec<String>,
+}
+
+impl Addresses {
+    fn of(&mut self, kind: Listener) -> &mut Vec<String> {
+        match kind {
+            Listener::Door => &mut self.tls,
+            Listener::Token => &mut self.token,
+            Listener::PlainToken => &mut self.token_plain,
+        }
+    }
+}
+
 /// What a reload changes, and where the changed certificate is told.
 struct Renewal {
     state_dir: PathBuf,
     hostname: String,
-    addresses: Vec<String>,
+    addresses: Addresses,
     unix: Option<PathBuf>,
     tls: Arc<Current<Tls>>,
     shared: Arc<Current<Shared>>,
@@ -228,7 +261,9 @@ impl Renewal {
     /// Writes down where the gateway is and which key it shows.
     fn publish(&self, served: &certificate::Served) -> Result<(), StartError> {
         let listening = serde_json::json!({
-            "tls": self.addresses,
+            "tls": self.addresses.tls,
+            "token": self.addresses.token,
+            "token_plain": self.addresses.token_plain,
             "unix": self.unix.as_deref().map(Path::to_string_lossy),
             "fingerprint": served.fingerprint,
         });

@@ -16,7 +16,7 @@ use std::{
 use self::{clock::Countdown, held::Held, login::Answers};
 pub use self::{
     clock::Timers,
-    event::{Action, Event, Hopeless, Login, Outcome, Refusal, Settings, Ticket, Watch},
+    event::{Action, Event, Hopeless, Known, Login, Outcome, Refusal, Settings, Ticket, Watch},
 };
 use crate::{
     call::{Answer, AuthSsl, Call, EndReason, Error, Identity, Reply, SessionId, SessionsRequest},
@@ -99,6 +99,22 @@ impl Session {
             prompted: false,
             refusals: 0,
             not_before: None,
+        }
+    }
+
+    /// For one request of somebody whose session authd told of a while ago.
+    pub fn resumed(settings: Settings, start: Instant, known: Known) -> Self {
+        let mut session = Self::new(settings, start);
+        session.state = State::Held(Box::new(Held::known(known)));
+        session.clock.logged_in();
+        session
+    }
+
+    /// The session that is held here, as far as is known.
+    pub fn holds(&self) -> Option<SessionId> {
+        match &self.state {
+            State::Held(held) => Some(held.identity.session),
+            State::Anonymous | State::Closed => None,
         }
     }
 

@@ -1,5 +1,12 @@
 //! Seconds of UTC as text (ISO 8601), for people and for clients that parse it.
 
+/// The same as token APIs write it: without a zone, with microseconds, of which there are none.
+pub(crate) fn naive(seconds: u64) -> String {
+    let mut text = text(i64::try_from(seconds).unwrap_or(i64::MAX));
+    text.pop();
+    text + ".000000"
+}
+
 /// For example `2026-11-22T03:47:02Z`. Years outside 0 to 9999 are shown as the nearest moment inside.
 pub(crate) fn text(seconds: i64) -> String {
     // 0000-01-01T00:00:00 and 9999-12-31T23:59:59.
@@ -26,6 +33,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_zone_it_has_microseconds() {
+        assert_eq!(naive(1_795_319_222), "2026-11-22T03:47:02.000000");
+    }
 
     #[test]
     fn moments_are_written_as_the_calendar_has_them() {

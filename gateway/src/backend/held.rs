@@ -14,6 +14,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
+use super::known::Memory;
 use crate::call::{EndReason, Identity, Secret, SessionId, Token};
 
 /// The last ended sessions that are remembered, for grants that are under way while they end.
@@ -47,6 +48,16 @@ struct Inner {
     told: u64,
     /// How often the stream came up.
     ups: u64,
+    memory: Memory,
+}
+
+impl Inner {
+    /// Whether a session ended after `asked`: told while a question about it was under way.
+    fn ended_since(&self, session: SessionId, asked: Moment) -> (Option<EndReason>, bool) {
+        let missed = usize::try_from(self.told.saturating_sub(asked.told)).unwrap_or(usize::MAX);
+        let found = self.ended.iter().rev().take(missed).find(|(ended, _)| *ended == session);
+        (found.map(|(_, reason)| *reason), missed <= REMEMBERED)
+    }
 }
 
 #[derive(Debug)]
@@ -227,11 +238,9 @@ impl Table {
         let session = identity.session;
         let listener = Arc::new(Listener::default());
         let mut inner = lock(&self.inner);
-        // Told while the grant was under way, when nobody held it.
-        let missed = usize::try_from(inner.told.saturating_sub(asked.told)).unwrap_or(usize::MAX);
-        let reason = inner.ended.iter().rev().take(missed).find(|(ended, _)| *ended == session);
-        if let Some((_, reason)) = reason {
-            listener.tell(*reason);
+        let (reason, complete) = inner.ended_since(session, asked);
+        if let Some(reason) = reason {
+            listener.tell(reason);
         }
         let entry = inner.held.entry(session).or_insert_with(|| Entry {
             held: Arc::new(Held {
@@ -247,7 +256,29 @@ impl Table {
         let held = Arc::clone(&entry.held);
         // A login and taking up a session are uses, which authd knows of.
         held.used.store(self.now(), Ordering::Relaxed);
-        Holding { table: Arc::clone(self), session, held, listener, complete: missed <= REMEMBERED }
+        Holding { table: Arc::clone(self), session, held, listener, complete }
+    }
+
+    /// Does something with what is known of tokens.
+    pub(super) fn with_memory<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> T {
+        work(&mut lock(&self.inner).memory)
+    }
+
+    /// The same, unless the session has ended since `asked`, which gives None, or too much has to say that it
+    /// has not, when nothing is done.
+    pub(super) fn unless_ended(
+        &self,
+        session: SessionId,
+        asked: Moment,
+        work: impl FnOnce(&mut Memory),
+    ) -> Option<()> {
+        let mut inner = lock(&self.inner);
+        match inner.ended_since(session, asked) {
+            (Some(_), _) => return None,
+            (None, true) => work(&mut inner.memory),
+            (None, false) => {}
+        }
+        Some(())
     }
 
     /// The stream is in place.
@@ -288,6 +319,7 @@ impl Table {
     pub(super) fn ended(&self, session: SessionId, reason: EndReason) {
         let mut inner = lock(&self.inner);
         inner.told += 1;
+        inner.memory.forget(session);
         if inner.ended.len() == REMEMBERED {
             inner.ended.pop_front();
         }

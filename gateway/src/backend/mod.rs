@@ -9,11 +9,13 @@ pub(crate) mod certd;
 mod failure;
 mod held;
 mod kept;
+mod known;
 mod line;
 mod link;
 mod peer;
 mod penalties;
 mod sessions;
+mod tokens;
 mod watch;
 mod wire;
 
@@ -32,11 +34,12 @@ pub use self::{
     certd::Connection,
     failure::Failure,
     held::{Holding, Moment, Pass},
+    known::Known,
     line::Up,
 };
 use crate::call::{
     Answer, Answers, Challenge, ClientCertificate, ConnectionId, Credentials, Error, Identity, KeyProof,
-    KeyRequest, Origin, Prompts, Secret, ServerKey, Token,
+    KeyRequest, Origin, Prompts, Purpose, Secret, ServerKey, Token,
 };
 use crate::gate::{Gate, Permit, Source};
 use crate::penalty::Penalties;
@@ -251,6 +254,7 @@ impl Backend {
             wire::Outcome::Prompts(prompts) => Ok(Outcome::Prompts(prompts)),
             wire::Outcome::Denied => Ok(Outcome::Denied),
             wire::Outcome::Penalised(left) => Ok(Outcome::Penalised(left)),
+            wire::Outcome::InvalidExpiration => Err(Failure::contract("nobody wished for a life")),
         }
     }
 
@@ -372,10 +376,16 @@ impl Backend {
     }
 
     /// The session of a token with its rights as they are now.
-    pub async fn check(&self, token: &Token, used_ago: Option<Duration>) -> Result<Identity, Failure> {
+    pub async fn check(
+        &self,
+        token: &Token,
+        used_ago: Option<Duration>,
+        purpose: Purpose,
+    ) -> Result<Identity, Failure> {
         let request = proto::CheckRequest {
             token: token.expose().to_owned(),
             used_ms_ago: used_ago.map(wire::milliseconds),
+            dialect: wire::dialect(purpose).into(),
         };
         let mut client = self.sessions.clone();
         let answer = self.session_call("check", async move { client.check(request).await }).await?;

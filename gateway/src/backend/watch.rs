@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tonic::{Streaming, transport::Channel};
 
 use super::{Failure, held::Table, wire};
-use crate::call::Error;
+use crate::call::{Error, Purpose};
 
 /// From asking to the first message.
 const FIRST: Duration = Duration::from_secs(5);
@@ -69,7 +69,8 @@ impl Watching {
     async fn look_again(&self) -> Failure {
         let looks = self.table.all().into_iter().map(|(session, held)| async move {
             let used_ms_ago = self.table.unreported_use(&held);
-            let request = CheckRequest { token: held.token.expose().to_owned(), used_ms_ago };
+            let dialect = wire::dialect(Purpose::Act).into();
+            let request = CheckRequest { token: held.token.expose().to_owned(), used_ms_ago, dialect };
             let mut client = self.checks.clone();
             if let Ok(Err(status)) = timeout(self.deadline, client.check(request)).await
                 && Failure::from(status).error == Error::NotFound

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::Failure;
 use crate::call::{
     Answers, Challenge, ClientCertificate, ConnectionId, Credentials, EndReason, Identity, Idle, Key,
-    KeyCertificate, KeyProof, ListedSession, Origin, Prompt, Prompts, Secret, ServerKey, SessionId, Style,
-    Token,
+    KeyCertificate, KeyProof, ListedSession, Origin, Prompt, Prompts, Purpose, Secret, ServerKey, SessionId,
+    Style, Token, TokenWish,
 };
 
 pub(super) enum Outcome {
@@ -20,6 +20,7 @@ pub(super) enum Outcome {
     Prompts(Prompts),
     Denied,
     Penalised(Duration),
+    InvalidExpiration,
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
@@ -45,7 +46,25 @@ pub(super) fn begin(
         connection: connection.to_string(),
         source: Some(proto::Source { address, local_uid: origin.uid, forwarded }),
         dialect: proto::Dialect::Sysadm.into(),
+        wish: None,
         method: Some(method),
+    }
+}
+
+/// A login of the token API.
+pub(super) fn begin_token(connection: ConnectionId, origin: Origin, wish: &TokenWish) -> proto::BeginRequest {
+    let asked = proto::TokenWish { backend: wish.backend.clone(), expiration_seconds: wish.expiration };
+    proto::BeginRequest {
+        dialect: proto::Dialect::Token.into(),
+        wish: Some(asked),
+        ..begin(connection, origin, password(&wish.credentials))
+    }
+}
+
+pub(super) fn dialect(purpose: Purpose) -> proto::Dialect {
+    match purpose {
+        Purpose::Act => proto::Dialect::Sysadm,
+        Purpose::Tell => proto::Dialect::Token,
     }
 }
 
@@ -152,6 +171,7 @@ pub(super) fn outcome(outcome: proto::Outcome) -> Result<Outcome, Failure> {
         })),
         Some(outcome::Kind::Denied(proto::Denied {})) => Ok(Outcome::Denied),
         Some(outcome::Kind::Penalised(penalised)) => Ok(Outcome::Penalised(duration(penalised.left_ms))),
+        Some(outcome::Kind::InvalidExpiration(proto::InvalidExpiration {})) => Ok(Outcome::InvalidExpiration),
         None => Err(Failure::contract("an unknown outcome")),
     }
 }
@@ -179,7 +199,10 @@ pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity
     Ok(Identity {
         session: session_id(&session.session)?,
         token,
+        auth_id: session.auth_id,
         acl: session.acl,
+        issued: session.issued,
+        expires: session.expires,
         idle,
         absolute_left: duration(session.absolute_left_ms),
         rights: duration(session.rights_ms),

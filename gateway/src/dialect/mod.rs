@@ -4,7 +4,9 @@
 //! the reply has to repeat in either case.
 
 mod json;
+pub mod rest;
 pub mod sysadm;
+pub mod token;
 
 use std::borrow::Cow;
 

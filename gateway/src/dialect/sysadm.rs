@@ -19,7 +19,7 @@ use crate::{
         ANSWERS_MAX, Answer, Answers, AuthSsl, Call, Credentials, Error, KeyProof, Listen, PASSWORD_MAX,
         Reply, Right, Secret, Style, Token, username_is_well_formed,
     },
-    namespace::{self, Handler},
+    namespace::{self, Handler, Row},
 };
 
 pub use self::events::{encode_ended, encode_event, encode_expiring};
@@ -53,35 +53,38 @@ pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
         }
         let namespace = word("namespace", namespace.is_some(), namespace_text)?;
         let name = word("name", name.is_some(), name.and_then(json::string))?;
-        let row = namespace::find(&namespace, &name);
-        let args = args.map_or(text, RawValue::get);
-        let Some(row) = row else { return Ok(Request { subject: None, call: Call::Absent }) };
-        let call = match row.handler {
-            Handler::Identify => Call::Identify,
-            Handler::Query => Call::Query,
-            Handler::Auth => Call::Auth(auth(args)?),
-            Handler::AuthRespond => Call::AuthRespond(auth_respond(args)?),
-            Handler::AuthToken => Call::AuthToken(auth_token(args)?),
-            Handler::AuthSsl => Call::AuthSsl(auth_ssl(args)?),
-            Handler::AuthClear => Call::AuthClear { reply: wants_reply(args) },
-            Handler::Settings => {
-                let (subject, call) = settings::decode(row, args);
-                return Ok(Request { subject, call });
-            }
-            Handler::Sessions => {
-                let (subject, call) = sessions::decode(row, args);
-                return Ok(Request { subject, call });
-            }
-            Handler::Subscribe => events::decode(Listen::Subscribe, args),
-            Handler::Unsubscribe => events::decode(Listen::Unsubscribe, args),
-        };
-        Ok(Request { subject: row.plain(), call })
+        request_of(namespace::find(&namespace, &name), args.map_or(text, RawValue::get))
     };
     let request = request();
     Decoded { echo, request }
 }
 
-fn bad<T>(what: impl Into<Cow<'static, str>>) -> Result<T, Error> {
+/// What these args ask of this row.
+pub(super) fn request_of(row: Option<&'static Row>, args: &str) -> Result<Request, Error> {
+    let Some(row) = row else { return Ok(Request { subject: None, call: Call::Absent }) };
+    let call = match row.handler {
+        Handler::Identify => Call::Identify,
+        Handler::Query => Call::Query,
+        Handler::Auth => Call::Auth(auth(args)?),
+        Handler::AuthRespond => Call::AuthRespond(auth_respond(args)?),
+        Handler::AuthToken => Call::AuthToken(auth_token(args)?),
+        Handler::AuthSsl => Call::AuthSsl(auth_ssl(args)?),
+        Handler::AuthClear => Call::AuthClear { reply: wants_reply(args) },
+        Handler::Settings => {
+            let (subject, call) = settings::decode(row, args);
+            return Ok(Request { subject, call });
+        }
+        Handler::Sessions => {
+            let (subject, call) = sessions::decode(row, args);
+            return Ok(Request { subject, call });
+        }
+        Handler::Subscribe => events::decode(Listen::Subscribe, args),
+        Handler::Unsubscribe => events::decode(Listen::Unsubscribe, args),
+    };
+    Ok(Request { subject: row.plain(), call })
+}
+
+pub(super) fn bad<T>(what: impl Into<Cow<'static, str>>) -> Result<T, Error> {
     Err(Error::BadRequest(what.into()))
 }
 
@@ -189,20 +192,22 @@ fn wants_reply(args: &str) -> bool {
 pub fn encode(echo: &Echo<'_>, reply: &Reply) -> Vec<u8> {
     let mut out = Vec::with_capacity(96 + echo.id.len() + echo.namespace.len());
     out.extend_from_slice(br#"{"args":"#);
+    write_args(&mut out, reply);
     let name = match reply {
-        Reply::Answer(answer) => {
-            write_answer(&mut out, answer);
-            "response"
-        }
-        Reply::Error(error) => {
-            write_error(&mut out, error);
-            "error"
-        }
+        Reply::Answer(_) => "response",
+        Reply::Error(_) => "error",
     };
     for part in [r#","id":"#, &echo.id, r#","name":""#, name, r#"","namespace":"#, &echo.namespace, "}"] {
         out.extend_from_slice(part.as_bytes());
     }
     out
+}
+
+pub(super) fn write_args(out: &mut Vec<u8>, reply: &Reply) {
+    match reply {
+        Reply::Answer(answer) => write_answer(out, answer),
+        Reply::Error(error) => write_error(out, error),
+    }
 }
 
 fn write_error(out: &mut Vec<u8>, error: &Error) {

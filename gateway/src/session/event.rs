@@ -1,6 +1,6 @@
 //! What a session hears and what it says.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Timers;
 use crate::{
@@ -30,6 +30,19 @@ pub struct Settings {
 /// The stream of ended sessions, as it is at the moment of an event: `None` while it is down, else a
 /// number that changes whenever it was down in between.
 pub type Watch = Option<u64>;
+
+/// A session, as authd told of it.
+#[derive(Debug)]
+pub struct Known {
+    /// Who it is.
+    pub identity: Identity,
+    /// How the stream of ended sessions stood when authd was asked.
+    pub watch: Watch,
+    /// When that was.
+    pub asked: Instant,
+    /// Its last use since then.
+    pub used: Option<Instant>,
+}
 
 /// What happened.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Watch;
+use super::{Known, Watch};
 use crate::{
     access::Rights,
     call::Identity,
@@ -38,6 +38,15 @@ impl Held {
             warned: identity.absolute_left <= WARNING,
             identity,
         }
+    }
+
+    /// What was told a while ago, with what is known of it since.
+    pub(super) fn known(Known { identity, watch, asked, used }: Known) -> Self {
+        let mut held = Self::new(identity, watch, asked);
+        if let Some(used) = used {
+            held.used(used);
+        }
+        held
     }
 
     /// The same session, as authd says now that it is.

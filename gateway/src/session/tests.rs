@@ -51,6 +51,9 @@ fn identity(n: u8) -> Identity {
     Identity {
         session: SessionId(Uuid::from_bytes([n; 16])),
         token: token(n),
+        auth_id: "1000".to_owned(),
+        issued: 0,
+        expires: 0,
         acl: vec!["#".to_owned()],
         idle: Some(Idle { after: 300 * SECOND, left: 300 * SECOND }),
         absolute_left: 43_200 * SECOND,

@@ -1,35 +1,48 @@
-//! HTTP/1.1 until a connection becomes a WebSocket: who may, and what everybody else is told.
+//! HTTP/1.1 on a connection: who may, what each request is, and when the connection becomes a WebSocket.
+
+mod answer;
+mod rest;
+mod token;
+mod upgrade;
 
 use std::{
     convert::Infallible,
-    future::{Ready, poll_fn, ready},
+    future::poll_fn,
     net::IpAddr,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    os::fd::OwnedFd,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode, Version,
+    HeaderMap, Request, StatusCode,
     body::{Body, Incoming},
-    header::{self, HeaderMap, HeaderValue},
     server::conn::http1,
     service::Service,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, time::timeout};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use self::answer::{Answer, failure, last};
 use super::{
-    Client, Shared,
+    Client, Serves, Shared,
     origin::{self, Admitted},
     phase::{Phase, Watched},
     stream::Stream,
     tls::Shown,
 };
-use crate::gate::{Gate, Past, Permit, Source};
+use crate::{
+    backend::Caller,
+    call::Origin,
+    dialect::token as tokens,
+    gate::{Gate, Past, Permit, Source},
+};
 
 /// The largest head.
 const HEAD_MAX: usize = 8 << 10;
@@ -67,17 +80,28 @@ pub(super) async fn serve(
     shared: &Arc<Shared>,
 ) -> Next {
     let phase = Phase::new(shared.timers.handshake, shared.timers.keep_alive);
-    let front = Front {
+    // Requests are answered while hyper has the stream, so what proves a local user is taken before.
+    let descriptor = match path {
+        origin::Path::Unix => stream.descriptor().ok(),
+        origin::Path::Remote | origin::Path::Loopback | origin::Path::Plain => None,
+    };
+    let front = Arc::new(Front {
         shared: Arc::clone(shared),
         phase: Arc::clone(&phase),
         path,
         client,
+        shown,
+        descriptor,
+        requests: AtomicU32::new(0),
+        logging_in: AtomicBool::new(false),
         place: Mutex::new(Place { permit: Some(permit), plain: false, upgraded: None, forwarded: None }),
-    };
+    });
     let io = TokioIo::new(Watched { stream, phase: Arc::clone(&phase) });
     // The phase has the deadlines: hyper's own would be the same inside a head and between requests.
-    let mut connection =
-        http1::Builder::new().header_read_timeout(None).max_buf_size(HEAD_MAX).serve_connection(io, front);
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(io, Requests(Arc::clone(&front)));
     let mut over = pin!(phase.over());
     let mut stop = pin!(shared.stop.cancelled());
     let mut stopping = false;
@@ -87,32 +111,45 @@ pub(super) async fn serve(
             () = &mut over => break false,
             () = &mut stop, if !stopping => {
                 stopping = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
         }
     };
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().stream;
-    let Front { mut client, place, .. } = parts.service;
-    let place = place.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if finished && let (Some(Admitted { direct }), Some(permit)) = (place.upgraded, place.permit) {
-        // authd decides; not to ask is to spare it questions that it would refuse.
-        let local = direct && path != origin::Path::Remote && stream.is_within_host();
-        client.forwarded = place.forwarded;
-        let leftover = parts.read_buf;
-        return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local }));
+    drop(parts.service);
+    if front.logging_in.load(Ordering::Acquire) {
+        shared.backend.abandon(front.client.id);
+    }
+    // Whatever answered requests is gone with the connection, so this is the last one.
+    if let Some(front) = Arc::into_inner(front) {
+        let Front { mut client, shown, place, .. } = front;
+        let place = place.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if finished && let (Some(Admitted { direct }), Some(permit)) = (place.upgraded, place.permit) {
+            // authd decides; not to ask is to spare it questions that it would refuse.
+            let local = direct && path != origin::Path::Remote && stream.is_within_host();
+            client.forwarded = place.forwarded;
+            let leftover = parts.read_buf;
+            return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local }));
+        }
     }
     // The client may be gone; then this fails and there is nobody to tell.
     let _ = timeout(SHUTDOWN, stream.shutdown()).await;
     Next::Over
 }
 
-/// Answers the requests of one connection.
+/// What answers the requests of one connection, one after the other.
 struct Front {
     shared: Arc<Shared>,
     phase: Arc<Phase>,
     path: origin::Path,
     client: Client,
+    shown: Shown,
+    /// The connection itself, where its other end is a user of this host.
+    descriptor: Option<OwnedFd>,
+    requests: AtomicU32,
+    /// authd may hold a login of this connection.
+    logging_in: AtomicBool,
     place: Mutex<Place>,
 }
 
@@ -125,44 +162,96 @@ struct Place {
     forwarded: Option<IpAddr>,
 }
 
-type Answer = Response<Full<Bytes>>;
+/// The answer to a request: mostly there at once.
+enum Answering {
+    Now(Option<Answer>),
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
 
-impl Service<Request<Incoming>> for Front {
+impl Future for Answering {
+    type Output = Result<Answer, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Now(answer) => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
+            Self::Later(answer) => answer.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
+struct Requests(Arc<Front>);
+
+impl Service<Request<Incoming>> for Requests {
     type Response = Answer;
     type Error = Infallible;
-    type Future = Ready<Result<Answer, Infallible>>;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let answer = self.answer(&request);
-        tracing::debug!(
-            connection = %self.client.id,
-            method = %request.method(),
-            path = request.uri().path(),
-            status = answer.status().as_u16(),
-            "HTTP request"
-        );
-        self.phase.answered();
-        ready(Ok(answer))
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let front = &self.0;
+        let number = front.requests.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        front.phase.begun();
+        // RFC 9112, 6.1: what may have been framed in two ways ends the connection.
+        let ambiguous = request.headers().contains_key(hyper::header::TRANSFER_ENCODING);
+        let finish = move |front: &Front, answer: Answer| {
+            let answer = answer::finished(answer, front.client.id, number);
+            tracing::debug!(
+                connection = %front.client.id, request = number, status = answer.status().as_u16(), "HTTP answer"
+            );
+            front.phase.answered();
+            if ambiguous { last(answer) } else { answer }
+        };
+        match Front::receive(front, request, number) {
+            Answering::Now(answer) => Answering::Now(answer.map(|answer| finish(front, answer))),
+            Answering::Later(answer) => {
+                let front = Arc::clone(front);
+                Answering::Later(Box::pin(async move { finish(&front, answer.await) }))
+            }
+        }
     }
 }
 
 impl Front {
-    fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
-        let admitted = match self.shared.rules.judge(self.path, request.uri(), request.headers()) {
+    fn receive(front: &Arc<Self>, request: Request<Incoming>, number: u32) -> Answering {
+        let everything = front.client.serves == Serves::Everything;
+        let wants_websocket = everything && upgrade::wanted(request.headers());
+        let token_route = tokens::find(request.uri().path()).filter(|_| !wants_websocket);
+        let path = match &token_route {
+            Some(found) => found.template.into(),
+            None => answer::loggable(request.uri().path()),
+        };
+        tracing::debug!(
+            connection = %front.client.id,
+            request = number,
+            method = %request.method(),
+            path = &*path,
+            "HTTP request"
+        );
+        let pages = if token_route.is_some() { origin::Pages::Token } else { origin::Pages::Own };
+        let admitted = match front.shared.rules.judge(front.path, pages, request.uri(), request.headers()) {
             Ok(admitted) => admitted,
             // Whoever is refused is not kept: the connection is still counted as a newcomer's.
-            Err(origin::Refused) => return last(failure(StatusCode::FORBIDDEN)),
+            Err(origin::Refused) => return now(last(failure(StatusCode::FORBIDDEN))),
         };
-        if !self.may_come(request.headers()) {
-            return last(failure(StatusCode::FORBIDDEN));
+        if !front.may_come(request.headers()) {
+            return now(last(failure(StatusCode::FORBIDDEN)));
         }
-        if wants_websocket(request.headers()) {
-            if request.uri().path().starts_with("/ws/") {
-                return self.plain(StatusCode::NOT_FOUND);
+        if wants_websocket {
+            if !request.uri().path().starts_with("/ws/") {
+                return now(front.upgrade(&request, admitted));
             }
-            return self.upgrade(request, admitted);
+            return now(front.plain().err().unwrap_or_else(|| failure(StatusCode::NOT_FOUND)));
         }
-        self.plain(StatusCode::NOT_FOUND)
+        if let Err(refusal) = front.plain() {
+            return now(refusal);
+        }
+        match token_route {
+            Some(found) => token::answer(front, request, found, number),
+            None if everything => {
+                let front = Arc::clone(front);
+                Answering::Later(Box::pin(rest::answer(front, request, admitted, number)))
+            }
+            None => now(token::nothing_here()),
+        }
     }
 
     /// Whether nobody for whom this is asked is under a penalty. Others than proxies were looked at when they
@@ -173,7 +262,11 @@ impl Front {
         }
         let forwarded = self.shared.proxies.client(headers);
         self.lock().forwarded = forwarded;
-        let source = forwarded.map_or(self.client.source, Source::of_address);
+        // Whoever only looks at tokens is heard also then.
+        if self.client.serves == Serves::TokenApi {
+            return true;
+        }
+        let source = self.charged();
         let penalty = self.shared.backend.penalties().left(source, Instant::now());
         if let Some(left) = penalty {
             tracing::debug!(connection = %self.client.id, %source, ?left, "refused: under a penalty");
@@ -181,21 +274,21 @@ impl Front {
         penalty.is_none()
     }
 
-    /// An answer on a connection that stays what it is, which has to be counted as such.
-    fn plain(&self, status: StatusCode) -> Answer {
+    /// The connection stays what it is, and has to be counted as such.
+    fn plain(&self) -> Result<(), Answer> {
         let mut place = self.lock();
         if !place.plain {
             let Some(permit) = self.enter(&self.shared.plain, Past::Clean) else {
-                return last(failure(StatusCode::TOO_MANY_REQUESTS));
+                return Err(last(failure(StatusCode::TOO_MANY_REQUESTS)));
             };
             place.permit = Some(permit);
             place.plain = true;
         }
-        failure(status)
+        Ok(())
     }
 
     fn upgrade<B: Body>(&self, request: &Request<B>, admitted: Admitted) -> Answer {
-        let accept = match handshake(request) {
+        let accept = match upgrade::handshake(request) {
             Ok(accept) => accept,
             Err(refusal) => return *refusal,
         };
@@ -215,6 +308,25 @@ impl Front {
         accept
     }
 
+    /// Who asks authd for a login.
+    fn caller(&self) -> Caller {
+        let caller = self.client.caller();
+        Caller { origin: Origin { forwarded: self.lock().forwarded, ..caller.origin }, ..caller }
+    }
+
+    /// Whose penalties and misses are its own.
+    fn charged(&self) -> Source {
+        self.lock().forwarded.map_or(self.client.source, Source::of_address)
+    }
+
+    /// A login at authd: if the client hangs up meanwhile, authd is told.
+    async fn logging_in<T>(&self, login: impl Future<Output = T>) -> T {
+        self.logging_in.store(true, Ordering::Release);
+        let outcome = login.await;
+        self.logging_in.store(false, Ordering::Release);
+        outcome
+    }
+
     fn enter(&self, gate: &Gate, past: Past) -> Option<Permit> {
         if self.client.exempt { Some(gate.enter_exempt()) } else { gate.enter_as(self.client.source, past) }
     }
@@ -224,66 +336,6 @@ impl Front {
     }
 }
 
-/// `Connection: upgrade` and `Upgrade: websocket`.
-fn wants_websocket(headers: &HeaderMap) -> bool {
-    let lists = |name, wanted: &[u8]| {
-        headers
-            .get_all(name)
-            .iter()
-            .flat_map(|value: &HeaderValue| value.as_bytes().split(|byte| *byte == b','))
-            .any(|word| word.trim_ascii().eq_ignore_ascii_case(wanted))
-    };
-    lists(header::CONNECTION, b"upgrade") && lists(header::UPGRADE, b"websocket")
-}
-
-/// The rules of RFC 6455, 4.2.1. A body would be taken for frames, so there is none.
-fn handshake<B: Body>(request: &Request<B>) -> Result<Answer, Box<Answer>> {
-    let headers = request.headers();
-    let one = |name| {
-        let mut values = headers.get_all(name).iter();
-        values.next().filter(|_| values.next().is_none())
-    };
-    if one(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let mut refusal = last(failure(StatusCode::UPGRADE_REQUIRED));
-        refusal.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        refusal.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        return Err(Box::new(refusal));
-    }
-    let key = one(header::SEC_WEBSOCKET_KEY).filter(|key| is_nonce(key.as_bytes()));
-    let plain = request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && request.body().is_end_stream()
-        && !headers.contains_key(header::TRANSFER_ENCODING);
-    let accept = key.filter(|_| plain).map(|key| derive_accept_key(key.as_bytes()));
-    let Some(accept) = accept.and_then(|accept| HeaderValue::try_from(accept).ok()) else {
-        return Err(Box::new(last(failure(StatusCode::BAD_REQUEST))));
-    };
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    Ok(answer)
-}
-
-/// Base64 of 16 bytes.
-fn is_nonce(key: &[u8]) -> bool {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    key.len() == 24 && STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)
-}
-
-fn failure(status: StatusCode) -> Answer {
-    let message = status.canonical_reason().unwrap_or_default();
-    let body = format!(r#"{{"args":{{"code":{},"message":"{message}"}}}}"#, status.as_u16());
-    let mut answer = Response::new(Full::from(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
-}
-
-/// Nothing more is answered on this connection.
-fn last(mut answer: Answer) -> Answer {
-    answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
-    answer
+fn now(answer: Answer) -> Answering {
+    Answering::Now(Some(answer))
 }

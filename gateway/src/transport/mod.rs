@@ -1,5 +1,6 @@
 //! From an accepted connection to messages: TLS, HTTP/1.1, WebSocket.
 
+mod asking;
 pub mod certificate;
 mod http;
 mod origin;
@@ -25,6 +26,7 @@ use crate::{
     call::{ConnectionId, Origin},
     gate::{Gate, Permit, Source},
     hub::Hub,
+    misses::Misses,
     proxy::Proxies,
     router::Router,
     session::{self, Refusal},
@@ -53,6 +55,10 @@ pub struct Shared {
     pub newcomers: Gate,
     /// Connections that speak plain HTTP.
     pub plain: Gate,
+    /// Tokens that were asked about and open nothing.
+    pub misses: Arc<Misses>,
+    /// This server's UUID, as tokens name it.
+    pub server_uuid: Option<String>,
     /// Every connection's task.
     pub tasks: TaskTracker,
     /// Cancelled when the gateway stops.
@@ -66,6 +72,8 @@ pub struct Limits {
     pub before_login: usize,
     /// The largest message after login.
     pub after_login: usize,
+    /// The largest body that the token API takes.
+    pub token_body: usize,
     /// Nesting of JSON.
     pub depth: usize,
     /// Requests of one connection under way.
@@ -79,10 +87,22 @@ pub struct Timers {
     pub handshake: Duration,
     /// A plain HTTP connection between requests.
     pub keep_alive: Duration,
+    /// The body of a request.
+    pub body: Duration,
     /// A client that does not read what it is sent.
     pub write: Duration,
     /// A WebSocket's.
     pub session: session::Timers,
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// WebSockets, REST and the token API.
+    Everything,
+    /// The token API alone. Others ask here about tokens that they were shown, so whoever is under a penalty is
+    /// not sent away.
+    TokenApi,
 }
 
 /// Who has connected.
@@ -100,6 +120,8 @@ pub struct Client {
     pub forwarded: Option<IpAddr>,
     /// When it was accepted.
     pub since: Instant,
+    /// What it can have here.
+    pub serves: Serves,
     /// Root's own connections are not counted.
     pub exempt: bool,
     /// Its place among all connections.
@@ -121,6 +143,8 @@ impl Shared {
             timers,
             newcomers: self.newcomers.clone(),
             plain: self.plain.clone(),
+            misses: Arc::clone(&self.misses),
+            server_uuid: self.server_uuid.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         }
@@ -168,6 +192,8 @@ impl Client {
 pub enum Accepted {
     /// Speaks TLS.
     Tcp(TcpStream, Arc<Tls>),
+    /// Loopback without TLS.
+    Plain(TcpStream),
     /// Does not.
     Unix(UnixStream),
 }
@@ -193,6 +219,7 @@ pub async fn serve(accepted: Accepted, client: Client, permit: Permit, shared: A
                 }
             }
         }
+        Accepted::Plain(tcp) => (Stream::Plain(tcp), origin::Path::Plain, Shown::default()),
         Accepted::Unix(unix) => (Stream::Unix(unix), origin::Path::Unix, Shown::default()),
     };
     match http::serve(stream, path, shown, client, permit, &shared).await {

@@ -20,6 +20,17 @@ pub struct Rules {
     pub origins: Vec<String>,
     /// Host names, with a port or for every port.
     pub hosts: Vec<String>,
+    /// Origins whose pages may use the token API from another site (CORS).
+    pub token_origins: Vec<String>,
+}
+
+/// Whose pages a request can be from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// Of this site, and of those listed.
+    Own,
+    /// Of any site that may use the token API, too: that takes what no page has by itself.
+    Token,
 }
 
 /// How the request came in.
@@ -29,6 +40,8 @@ pub(super) enum Path {
     Remote,
     /// TLS from this host.
     Loopback,
+    /// This host, without TLS.
+    Plain,
     /// The Unix socket.
     Unix,
 }
@@ -45,7 +58,17 @@ pub(super) struct Admitted {
 }
 
 impl Rules {
-    pub(super) fn judge(&self, path: Path, uri: &Uri, headers: &HeaderMap) -> Result<Admitted, Refused> {
+    pub(super) fn judge(
+        &self,
+        path: Path,
+        pages: Pages,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, Refused> {
+        if pages == Pages::Token && self.shares_tokens_with(headers).is_some() {
+            self.judge_host(path, host(uri, headers)?.as_ref())?;
+            return Ok(Admitted { direct: false });
+        }
         let cross_site = HeaderName::from_static("sec-fetch-site");
         if headers.get_all(cross_site).iter().any(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site"))
         {
@@ -66,14 +89,23 @@ impl Rules {
         Ok(Admitted { direct: listed && !forwarded(headers) })
     }
 
+    /// The origin of a page that may use the token API, if this is from one.
+    pub(super) fn shares_tokens_with<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        only(headers, &header::ORIGIN).ok().flatten()?;
+        let origin = headers.get(header::ORIGIN)?;
+        self.token_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then_some(origin)
+    }
+
     fn judge_host(&self, path: Path, host: Option<&Authority>) -> Result<(), Refused> {
         match (path, host) {
             (Path::Remote, _) | (Path::Unix, None) => Ok(()),
             // A name that an attacker's DNS points at this host is no name of ours.
-            (Path::Loopback | Path::Unix, Some(host)) if is_loopback(host.host()) || self.lists(host) => {
+            (Path::Loopback | Path::Plain | Path::Unix, Some(host))
+                if is_loopback(host.host()) || self.lists(host) =>
+            {
                 Ok(())
             }
-            (Path::Loopback | Path::Unix, _) => Err(Refused),
+            (Path::Loopback | Path::Plain | Path::Unix, _) => Err(Refused),
         }
     }
 
@@ -130,7 +162,7 @@ fn is_loopback(host: &str) -> bool {
 fn same_origin(path: Path, origin: &str, host: &Authority) -> bool {
     let (scheme, default_port) = match path {
         Path::Remote | Path::Loopback => ("https://", 443),
-        Path::Unix => ("http://", 80),
+        Path::Plain | Path::Unix => ("http://", 80),
     };
     let Some(origin) = origin.strip_prefix(scheme).and_then(authority) else { return false };
     let port = |authority: &Authority| authority.port_u16().unwrap_or(default_port);

@@ -25,6 +25,7 @@ pub(super) struct Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Head,
+    Working,
     Between,
 }
 
@@ -32,6 +33,11 @@ impl Phase {
     /// The first head is awaited from the start.
     pub(super) fn new(head: Duration, between: Duration) -> Arc<Self> {
         Arc::new(Self { head, between, now: Mutex::new((Kind::Head, Instant::now())) })
+    }
+
+    /// A request came, and is worked on: whatever that takes has deadlines of its own.
+    pub(super) fn begun(&self) {
+        *self.lock() = (Kind::Working, Instant::now());
     }
 
     /// A request was answered.
@@ -46,23 +52,26 @@ impl Phase {
         }
     }
 
-    /// When it has lasted too long.
-    pub(super) fn deadline(&self) -> Instant {
+    /// When it has lasted too long; never while a request is worked on.
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let (kind, since) = *self.lock();
         match kind {
-            Kind::Head => since + self.head,
-            Kind::Between => since + self.between,
+            Kind::Head => Some(since + self.head),
+            Kind::Working => None,
+            Kind::Between => Some(since + self.between),
         }
     }
 
     /// Waits until it has lasted too long, whatever happens meanwhile.
     pub(super) async fn over(&self) {
         loop {
-            let deadline = self.deadline();
-            if Instant::now() >= deadline {
-                return;
+            let now = Instant::now();
+            match self.deadline() {
+                Some(deadline) if now >= deadline => return,
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                // Whatever comes after lasts at least so long.
+                None => tokio::time::sleep_until(now + self.head.min(self.between)).await,
             }
-            tokio::time::sleep_until(deadline).await;
         }
     }
 
@@ -116,16 +125,36 @@ mod tests {
     async fn a_head_and_a_pause_have_their_own_deadlines() {
         let start = Instant::now();
         let phase = Phase::new(Duration::from_secs(10), Duration::from_secs(60));
-        assert_eq!(phase.deadline(), start + Duration::from_secs(10));
+        assert_eq!(phase.deadline(), Some(start + Duration::from_secs(10)));
         tokio::time::advance(Duration::from_secs(5)).await;
         phase.heard();
-        assert_eq!(phase.deadline(), start + Duration::from_secs(10), "more bytes give no more time");
+        assert_eq!(phase.deadline(), Some(start + Duration::from_secs(10)), "more bytes give no more time");
+        phase.begun();
+        phase.heard();
+        assert_eq!(phase.deadline(), None, "the rest of a request, or the next one");
         phase.answered();
-        assert_eq!(phase.deadline(), start + Duration::from_secs(65));
+        assert_eq!(phase.deadline(), Some(start + Duration::from_secs(65)));
         tokio::time::advance(Duration::from_secs(20)).await;
         phase.heard();
-        assert_eq!(phase.deadline(), start + Duration::from_secs(35));
+        assert_eq!(phase.deadline(), Some(start + Duration::from_secs(35)));
         phase.over().await;
         assert_eq!(Instant::now(), start + Duration::from_secs(35));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_is_over_in_time_also_after_long_work() {
+        let start = Instant::now();
+        let phase = Phase::new(Duration::from_secs(10), Duration::from_secs(60));
+        phase.begun();
+        let over = tokio::spawn({
+            let phase = Arc::clone(&phase);
+            async move { phase.over().await }
+        });
+        tokio::time::sleep(Duration::from_secs(125)).await;
+        assert!(!over.is_finished());
+        phase.answered();
+        phase.heard();
+        over.await.expect("it ends");
+        assert_eq!(Instant::now(), start + Duration::from_secs(135));
     }
 }

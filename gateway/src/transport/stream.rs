@@ -13,10 +13,11 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// One type for both kinds of connection.
+/// One type for all kinds of connection.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
     Unix(UnixStream),
 }
 
@@ -25,6 +26,7 @@ impl Stream {
     pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         let descriptor: BorrowedFd<'_> = match self {
             Self::Tls(stream) => stream.get_ref().0.as_fd(),
+            Self::Plain(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         };
         descriptor.try_clone_to_owned()
@@ -32,14 +34,13 @@ impl Stream {
 
     /// Whether the kernel of this host may know whose the other end is.
     pub(super) fn is_within_host(&self) -> bool {
-        match self {
-            Self::Tls(stream) => {
-                let tcp = stream.get_ref().0;
-                let ends = [tcp.local_addr(), tcp.peer_addr()];
-                ends.iter().all(|end| end.as_ref().is_ok_and(|end| end.ip().to_canonical().is_loopback()))
-            }
-            Self::Unix(_) => true,
-        }
+        let tcp = match self {
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(stream) => stream,
+            Self::Unix(_) => return true,
+        };
+        let ends = [tcp.local_addr(), tcp.peer_addr()];
+        ends.iter().all(|end| end.as_ref().is_ok_and(|end| end.ip().to_canonical().is_loopback()))
     }
 }
 
@@ -51,6 +52,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
@@ -60,6 +62,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
@@ -67,6 +70,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -74,6 +78,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }

@@ -1,6 +1,6 @@
 //! One WebSocket: frames in, the session's actions out. One small task, one flush for each wake-up.
 
-mod asking;
+mod asks;
 mod frames;
 mod listen;
 
@@ -22,10 +22,10 @@ use tokio_tungstenite::tungstenite::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use self::frames::{Close, Frames};
-use super::{Client, Shared, http::Opened, tls::Shown};
+use super::{Client, Shared, asking, http::Opened, tls::Shown};
 use crate::{
     backend::{self, Failure, Holding, Moment},
-    call::{Answer, Challenge, Error, Identity, Reply, SessionId},
+    call::{Answer, Challenge, Error, Identity, Purpose, Reply, SessionId},
     dialect::{Decoded, Echo, sysadm},
     gate::Permit,
     hub::Inbox,
@@ -285,16 +285,10 @@ impl Connection {
                 Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
             }
             Told::LoggedIn(Ok(backend::Outcome::Penalised(left)), _) | Told::Penalised(left) => {
-                // Rounded up: at the end of that second it is over.
-                Event::Penalised(u64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u64::MAX))
+                Event::Penalised(asking::whole_seconds(left))
             }
             Told::LoggedIn(Err(failure), asked) => {
-                // A token or a conversation that authd does not know is one more refused login.
-                let error = match self.shown(failure) {
-                    Error::NotFound | Error::Forbidden => Error::Unauthorized,
-                    error => error,
-                };
-                Event::LoggedIn(Err(error), asked.watch)
+                Event::LoggedIn(Err(asking::of_login(self.shown(failure))), asked.watch)
             }
             Told::Checked(result, asked) => {
                 Event::Checked(result.map_err(|failure| self.shown(failure)), asked.watch)
@@ -309,15 +303,8 @@ impl Connection {
         self.step(event, None);
     }
 
-    /// What the client is told of a failure; the rest goes to the log.
     fn shown(&self, failure: Failure) -> Error {
-        let Failure { error, detail } = failure;
-        let request = format!("{}/{}", self.client.id, self.ticket);
-        match error {
-            Error::Fault => tracing::error!(request, detail, "request failed"),
-            _ => tracing::debug!(request, code = error.code(), detail, "request failed"),
-        }
-        error
+        self.client.told_of(failure, self.ticket)
     }
 
     /// Feeds the session and does what it says. `asked` is the request of this event.
@@ -366,11 +353,12 @@ impl Connection {
             Action::Check(token) => {
                 let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
                 let used = self.holding.as_ref().and_then(Holding::unreported_use);
-                self.asking =
-                    Some(Box::pin(async move { Told::Checked(backend.check(&token, used).await, asked) }));
+                self.asking = Some(Box::pin(async move {
+                    Told::Checked(backend.check(&token, used, Purpose::Act).await, asked)
+                }));
             }
             Action::Challenge => {
-                let (backend, caller) = (Arc::clone(&self.shared.backend), self.caller());
+                let (backend, caller) = (Arc::clone(&self.shared.backend), self.client.caller());
                 let server_key = self.shown.server_key;
                 // authd is not told here for whom it is, so what it has told before decides.
                 let penalty = backend.penalties().left(self.client.charged(), Instant::now().into_std());

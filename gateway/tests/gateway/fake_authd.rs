@@ -9,6 +9,8 @@
 //! - `penalised`: not tried, because of a penalty of 59.001 s.
 //! - a name of the form `reason-<Reason>`: that failure.
 //! - without a password: whoever owns the passed connection, as user `uid-<uid>`.
+//! - of the token API: `alice` by back end `pam`, whose token may do `confd.#` and `sysadm.rpc.query.#` but not
+//!   be acted with; lives over a million seconds are refused.
 //! - by a challenge: the signature `by <user>`, where it is on the challenge's own connection, once.
 //! - by a TLS client certificate: `alice`, if the test registered the key ([`FakeAuthd::register`]).
 //!
@@ -55,6 +57,8 @@ struct Granted {
     session: Uuid,
     user: String,
     acl: Vec<String>,
+    /// Of a token of the token API, its whole life in seconds.
+    token: Option<u64>,
 }
 
 /// What the fake knows and what it was told to do.
@@ -260,10 +264,30 @@ impl State {
             session: random(),
             user: user.to_owned(),
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
+            token: None,
         };
+        self.keep(granted)
+    }
+
+    fn keep(&self, granted: Granted) -> proto::Outcome {
         let token = random().to_string();
         self.sessions.lock().expect("not poisoned").insert(token.clone(), granted);
         self.granted(&token).expect("just granted")
+    }
+
+    fn issue(&self, username: &str, password: &str, wish: &proto::TokenWish) -> proto::Outcome {
+        let life = wish.expiration_seconds.unwrap_or(7_200);
+        match (username, password, wish.backend.as_str()) {
+            ("alice", "wonderland", "" | "pam") if (1..=1_000_000).contains(&life) => {
+                let acl = ["confd.#", "sysadm.rpc.query.#"].map(str::to_owned).into();
+                self.keep(Granted { session: random(), user: "alice".to_owned(), acl, token: Some(life) })
+            }
+            ("alice", "wonderland", "" | "pam") => {
+                let invalid = outcome::Kind::InvalidExpiration(proto::InvalidExpiration {});
+                proto::Outcome { kind: Some(invalid) }
+            }
+            _ => denied(),
+        }
     }
 
     fn granted(&self, token: &str) -> Option<proto::Outcome> {
@@ -276,15 +300,19 @@ impl State {
         let granted = self.sessions.lock().expect("not poisoned").get(token).cloned()?;
         let rights = *self.rights.lock().expect("not poisoned");
         let life = *self.life.lock().expect("not poisoned");
+        let life = granted.token.map_or(life, Duration::from_secs);
         Some(proto::Session {
             session: granted.session.to_string(),
             user: granted.user,
+            auth_id: "1000".to_owned(),
             acl: granted.acl,
             method: "fake".to_owned(),
-            idle_seconds: 300,
+            idle_seconds: if granted.token.is_some() { 0 } else { 300 },
             idle_left_ms: 300_000,
             absolute_left_ms: u64::try_from(life.as_millis()).expect("short"),
             rights_ms: u64::try_from(rights.as_millis()).expect("short"),
+            issued: 1_795_319_222,
+            expires: 1_795_319_222 + life.as_secs(),
             ..proto::Session::default()
         })
     }
@@ -349,6 +377,10 @@ impl login_server::Login for Service {
                 self.0.note("begin", &connection, username.as_str());
                 if let Some(reason) = username.strip_prefix("reason-") {
                     return Err(failure(reason));
+                }
+                if let Some(wish) = request.wish.as_ref().filter(|_| username == "alice") {
+                    assert_eq!(request.dialect, i32::from(proto::Dialect::Token));
+                    return Ok(Response::new(self.0.issue(&username, &password, wish)));
                 }
                 match (username.as_str(), password.as_str()) {
                     ("alice", "wonderland") => self.0.grant("alice", &["#"]),
@@ -460,6 +492,13 @@ impl login_server::Login for Service {
         Ok(Response::new(proto::AbandonReply {}))
     }
 
+    async fn backends(
+        &self,
+        _: Request<proto::BackendsRequest>,
+    ) -> Result<Response<proto::BackendsReply>, Status> {
+        Ok(Response::new(proto::BackendsReply { names: vec!["pam".to_owned(), "other".to_owned()] }))
+    }
+
     type WatchPenaltiesStream =
         std::pin::Pin<Box<dyn Stream<Item = Result<proto::PenaltyEvent, Status>> + Send>>;
 
@@ -484,14 +523,21 @@ impl sessions_server::Sessions for Service {
         let request = request.into_inner();
         let used = if request.used_ms_ago.is_some() { "used" } else { "unused" };
         self.0.note("check", used, request.token.as_str());
+        if request.dialect() == proto::Dialect::Sysadm {
+            let sessions = self.0.sessions.lock().expect("not poisoned");
+            if sessions.get(&request.token).is_some_and(|granted| granted.token.is_some()) {
+                return Err(failure("NotFound"));
+            }
+        }
         self.0.session(&request.token).map(Response::new).ok_or_else(|| failure("NotFound"))
     }
 
     async fn end(&self, request: Request<proto::EndRequest>) -> Result<Response<proto::EndReply>, Status> {
         let token = request.into_inner().token;
         self.0.note("end", "", token.as_str());
+        let ended = self.0.session(&token).is_some();
         self.0.end(&token, proto::EndReason::Cleared);
-        Ok(Response::new(proto::EndReply {}))
+        Ok(Response::new(proto::EndReply { ended }))
     }
 
     async fn report_activity(

@@ -48,7 +48,7 @@ async fn plain_requests_find_nothing_and_keep_the_connection() {
     let gateway = Gateway::start().await;
     for mut stream in [gateway.unix_stream().await, gateway.tls_stream().await] {
         for _ in 0..3 {
-            let response = exchange(&mut stream, &get("/rpc/query", "")).await;
+            let response = exchange(&mut stream, &get("/nothing", "")).await;
             assert_eq!(status(&response), "404");
             assert!(
                 response.to_ascii_lowercase().contains("content-type: application/json\r\n"),
@@ -169,8 +169,8 @@ async fn who_is_refused_is_not_kept() {
 async fn a_body_is_not_waited_for() {
     let gateway = Gateway::start().await;
     let mut stream = gateway.unix_stream().await;
-    let request = get("/rpc/auth", "Content-Length: 1000000000\r\n").replace("GET", "POST");
-    assert_eq!(status(&exchange(&mut stream, &request).await), "404");
+    let request = get("/rpc/query", "Content-Length: 1000000000\r\n").replace("GET", "POST");
+    assert_eq!(status(&exchange(&mut stream, &request).await), "401");
     closes(stream).await;
 }
 

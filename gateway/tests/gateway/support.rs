@@ -45,12 +45,24 @@ pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The same for what is asked of others.
+pub(crate) async fn until_async(mut look: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !look().await {
+        assert!(Instant::now() < deadline, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// A running gateway with its fake authd.
 pub(crate) struct Gateway {
     pub(crate) authd: FakeAuthd,
     pub(crate) directory: TempDir,
     pub(crate) unix: PathBuf,
     pub(crate) tls: SocketAddr,
+    /// For the token API alone, with TLS and without.
+    pub(crate) token: SocketAddr,
+    pub(crate) token_plain: SocketAddr,
     pub(crate) fingerprint: String,
     pub(crate) hub: Hub,
     control: Control<Config>,
@@ -102,6 +114,8 @@ impl Gateway {
     ) -> Self {
         let mut config = Config { state_dir: directory.path().join("state"), ..Config::default() };
         config.listen.tls = vec!["127.0.0.1:0".parse().expect("an address")];
+        config.listen.token = vec!["127.0.0.1:0".parse().expect("an address")];
+        config.listen.token_plain = config.listen.token.clone();
         config.listen.unix = directory.path().join("gateway.sock");
         config.authd.socket = authd.socket();
         config.authd.peer_socket = authd.peer_socket();
@@ -130,8 +144,11 @@ impl Gateway {
         let listening = std::fs::read_to_string(listening).expect("listening.json");
         let listening: Value = serde_json::from_str(&listening).expect("JSON");
         assert_eq!(listening["unix"], unix.to_str().expect("UTF-8"));
+        let address = |of: &str| listening[of][0].as_str().expect("an address").parse().expect("an address");
         Self {
-            tls: listening["tls"][0].as_str().expect("an address").parse().expect("an address"),
+            tls: address("tls"),
+            token: address("token"),
+            token_plain: address("token_plain"),
             fingerprint: listening["fingerprint"].as_str().expect("text").to_owned(),
             authd,
             directory,
@@ -186,7 +203,26 @@ impl Gateway {
             None => config.with_no_client_auth(),
             Some(certificate) => config.with_client_cert_resolver(Arc::new(Always(certificate))),
         };
-        let tcp = TcpStream::connect(self.tls).await?;
+        self.tls_stream_to(self.tls, config).await
+    }
+
+    /// To the token API's own listener.
+    pub(crate) async fn token_stream(&self) -> Io {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody))
+            .with_no_client_auth();
+        self.tls_stream_to(self.token, config).await.expect("TLS").0
+    }
+
+    async fn tls_stream_to(
+        &self,
+        address: SocketAddr,
+        config: ClientConfig,
+    ) -> io::Result<(Io, CertificateDer<'static>)> {
+        let tcp = TcpStream::connect(address).await?;
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
         let shown = tls.get_ref().1.peer_certificates().expect("a certificate")[0].clone().into_owned();

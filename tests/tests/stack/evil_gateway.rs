@@ -255,7 +255,8 @@ impl Sequence<'_> {
     }
 
     async fn check(&mut self, token: &str) -> Result<(), String> {
-        let request = CheckRequest { token: token.to_owned(), used_ms_ago: Some(0) };
+        let request =
+            CheckRequest { token: token.to_owned(), used_ms_ago: Some(0), dialect: Dialect::Sysadm.into() };
         self.authd.sessions.check(request).await.map_or(Ok(()), |session| Err(format!("{session:?}")))
     }
 
@@ -287,6 +288,7 @@ impl Sequence<'_> {
                 forwarded: String::new(),
             }),
             dialect: Dialect::Sysadm.into(),
+            wish: None,
             method,
         };
         let outcome = self.authd.login.begin(request).await;
@@ -341,7 +343,9 @@ impl Sequence<'_> {
                 self.own = prompts.conversation;
                 Ok(())
             }
-            Ok(Some(Kind::Denied(_) | Kind::Penalised(_)) | None) | Err(_) => Ok(()),
+            Ok(Some(Kind::Denied(_) | Kind::Penalised(_) | Kind::InvalidExpiration(_)) | None) | Err(_) => {
+                Ok(())
+            }
         }
     }
 }
@@ -392,7 +396,7 @@ async fn every_order(pam: Pam) {
 
 async fn known(stack: Stack, doorstep: Doorstep, token: &str) -> Known {
     let mut authd = Authd::as_gateway(&stack).await;
-    let check = CheckRequest { token: token.to_owned(), used_ms_ago: None };
+    let check = CheckRequest { token: token.to_owned(), used_ms_ago: None, dialect: Dialect::Sysadm.into() };
     let session = authd.sessions.check(check).await.expect("alice's session").into_inner().session;
     let mut client = Client::tls(&stack).await;
     let ended = client.login(stack.person(Role::Limited)).await.expect("bob logs in");
@@ -410,6 +414,7 @@ async fn known(stack: Stack, doorstep: Doorstep, token: &str) -> Known {
         let request = BeginRequest {
             connection: ELSEWHERE.to_owned(),
             dialect: Dialect::Sysadm.into(),
+            wish: None,
             method,
             source: None,
         };

@@ -324,6 +324,7 @@ impl Sequence<'_> {
             connection: self.connection.clone(),
             source: None,
             dialect: Dialect::Sysadm.into(),
+            wish: None,
             method: Some(method),
         };
         match self.authd.login.begin(request).await.map(|outcome| outcome.into_inner().kind) {
@@ -331,7 +332,11 @@ impl Sequence<'_> {
                 secrets::register(&granted.token);
                 Err(format!("a session: {:?}", granted.session))
             }
-            Ok(Some(Kind::Denied(_) | Kind::Penalised(_) | Kind::Prompts(_)) | None) | Err(_) => Ok(()),
+            Ok(
+                Some(Kind::Denied(_) | Kind::Penalised(_) | Kind::Prompts(_) | Kind::InvalidExpiration(_))
+                | None,
+            )
+            | Err(_) => Ok(()),
         }
     }
 }

@@ -156,6 +156,7 @@ async fn begin(
         connection: connection.to_owned(),
         source: Some(Source::default()),
         dialect: Dialect::Sysadm.into(),
+        wish: None,
         method: Some(Method::LocalPeer(LocalPeer {
             handle: handle.to_vec(),
             username: user.to_owned(),

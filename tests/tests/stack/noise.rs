@@ -214,6 +214,7 @@ async fn a_name_is_one_log_line_whatever_it_holds() {
                 forwarded: String::new(),
             }),
             dialect: Dialect::Sysadm.into(),
+            wish: None,
             method: Some(method),
         };
         drop(authd.login.begin(request).await);

@@ -56,6 +56,7 @@ async fn authd_says(stack: &Stack, uid: u32) -> Option<Kind> {
         connection: "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1cffff".to_owned(),
         source: Some(Source { address: String::new(), local_uid: Some(uid), forwarded: String::new() }),
         dialect: Dialect::Sysadm.into(),
+        wish: None,
         method: Some(Method::Password(password)),
     };
     let outcome = Authd::as_gateway(stack).await.login.begin(request).await.expect("an outcome");

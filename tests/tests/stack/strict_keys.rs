@@ -146,6 +146,7 @@ impl Evil {
             connection: CONNECTION.into(),
             source: None,
             dialect: Dialect::Sysadm.into(),
+            wish: None,
             method: Some(method),
         };
         if let Ok(outcome) = self.authd.login.begin(request).await {

@@ -17,6 +17,9 @@ fn identity(n: u16) -> Identity {
     Identity {
         session: session(n),
         token: token(),
+        auth_id: "1000".to_owned(),
+        issued: 0,
+        expires: 0,
         acl: Vec::new(),
         idle: Some(crate::call::Idle { after: Duration::from_secs(300), left: Duration::from_secs(300) }),
         absolute_left: Duration::from_secs(3_600),

@@ -16,15 +16,20 @@ enum Expected {
 use Expected::{Direct, No, Yes};
 
 fn judge(path: Path, uri: &str, pairs: &[(&'static str, &str)]) -> Expected {
+    judge_for(Pages::Own, path, uri, pairs)
+}
+
+fn judge_for(pages: Pages, path: Path, uri: &str, pairs: &[(&'static str, &str)]) -> Expected {
     let rules = Rules {
         origins: ORIGINS.iter().map(|origin| (*origin).to_owned()).collect(),
         hosts: HOSTS.iter().map(|host| (*host).to_owned()).collect(),
+        token_origins: vec!["https://phones.example".to_owned()],
     };
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
     }
-    match rules.judge(path, &uri.parse().expect("a URI"), &headers) {
+    match rules.judge(path, pages, &uri.parse().expect("a URI"), &headers) {
         Ok(Admitted { direct: true }) => Direct,
         Ok(Admitted { direct: false }) => Yes,
         Err(Refused) => No,
@@ -180,4 +185,28 @@ fn a_proxy_is_not_the_local_user() {
     for name in ["x-request-id", "user-agent", "sec-websocket-protocol"] {
         assert_eq!(judge(Path::Loopback, "/", &[("host", "localhost"), (name, "x")]), Direct, "{name}");
     }
+}
+
+#[test]
+fn pages_of_other_sites_may_use_the_token_api_alone() {
+    let cross = ("sec-fetch-site", "cross-site");
+    for (origin, token_api, own) in [
+        ("https://phones.example", Yes, No),
+        ("https://phones.example.", No, No),
+        ("https://evil.example", No, No),
+        ("sysadm-client", No, No),
+    ] {
+        let pairs = [("host", "host.example"), ("origin", origin), cross];
+        assert_eq!(judge_for(Pages::Token, Path::Remote, "/", &pairs), token_api, "{origin}");
+        assert_eq!(judge(Path::Remote, "/", &pairs), own, "{origin}");
+    }
+    let shared = ("origin", "https://phones.example");
+    assert_eq!(judge_for(Pages::Token, Path::Loopback, "/", &[("host", "evil.example"), shared]), No);
+    assert_eq!(judge_for(Pages::Token, Path::Loopback, "/", &[("host", "localhost"), shared]), Yes);
+    assert_eq!(
+        judge_for(Pages::Token, Path::Remote, "/", &[cross]),
+        No,
+        "a page that says nothing of itself"
+    );
+    assert_eq!(judge_for(Pages::Token, Path::Remote, "/", &[shared, shared]), No);
 }

@@ -1,0 +1,48 @@
+//! What the token API has authd do.
+
+use std::sync::Arc;
+
+use doorward_proto::authd::v1 as proto;
+use tokio::time::timeout;
+
+use super::{Backend, Caller, Failure, wire};
+use crate::call::{Token, TokenAsked, TokenWish};
+
+impl Backend {
+    /// A token for whoever has these credentials.
+    pub async fn issue(self: &Arc<Self>, caller: Caller, wish: &TokenWish) -> Result<TokenAsked, Failure> {
+        let place = self.login_place(caller)?;
+        let request = wire::begin_token(caller.connection, caller.origin, wish);
+        let mut client = self.login.clone();
+        let call = async move {
+            let _place = place;
+            client.begin(request).await
+        };
+        let answer = timeout(self.settings.login, self.heard_or_ended(true, call));
+        let answer = answer.await.map_err(|_| Failure::late("login"))??;
+        match wire::outcome(answer)? {
+            wire::Outcome::Granted(identity) => Ok(TokenAsked::Issued(Box::new(identity))),
+            wire::Outcome::Denied => Ok(TokenAsked::Denied),
+            wire::Outcome::Penalised(left) => Ok(TokenAsked::Penalised(left)),
+            wire::Outcome::InvalidExpiration => Ok(TokenAsked::InvalidExpiration),
+            wire::Outcome::Prompts(_) => Err(Failure::contract("prompts for a client that cannot answer")),
+        }
+    }
+
+    /// Ends the session of a token; whether there was one.
+    pub async fn revoke(&self, token: &Token) -> Result<bool, Failure> {
+        let request = proto::EndRequest { token: token.expose().to_owned() };
+        let mut client = self.sessions.clone();
+        let reply = self.session_call("end", async move { client.end(request).await }).await?;
+        // Before the stream of ended sessions tells it.
+        self.forget(token);
+        Ok(reply.ended)
+    }
+
+    /// The back ends that a login may name, the default first.
+    pub async fn backends(&self) -> Result<Vec<String>, Failure> {
+        let mut client = self.login.clone();
+        let call = async move { client.backends(proto::BackendsRequest {}).await };
+        Ok(self.session_call("backends", call).await?.names)
+    }
+}
