@@ -59,6 +59,8 @@ struct Uids {
 #[derive(Debug, Clone, serde::Deserialize)]
 struct Listening {
     tls: Vec<String>,
+    token: Vec<String>,
+    token_plain: Vec<String>,
     fingerprint: String,
 }
 
@@ -117,6 +119,22 @@ impl Stack {
     /// When the gateway has none.
     pub fn tls_address(&self) -> &str {
         self.listening.tls.first().expect("a TLS listener")
+    }
+
+    /// The token API's own listener, with TLS.
+    ///
+    /// # Panics
+    /// When the gateway has none.
+    pub fn token_address(&self) -> &str {
+        self.listening.token.first().expect("a TLS listener of the token API")
+    }
+
+    /// The same, without TLS.
+    ///
+    /// # Panics
+    /// When the gateway has none.
+    pub fn plain_token_address(&self) -> &str {
+        self.listening.token_plain.first().expect("a plain listener of the token API")
     }
 
     /// The fingerprint of the gateway's key, as the gateway tells it.

@@ -55,6 +55,8 @@ pub(super) fn gateway(plan: &Plan) -> String {
     let mut text = head(plan, plan.accounts.gateway.uid, &layout.gateway_state());
     text.push_str("\n[listen]\n");
     entry(&mut text, "tls", &format!("[{}]", quoted(&format!("127.0.0.1:{}", plan.port))));
+    entry(&mut text, "token", "[]");
+    entry(&mut text, "token_plain", &format!("[{}]", quoted(&format!("127.0.0.1:{}", plan.token_port))));
     path(&mut text, "unix", &layout.gateway_socket());
     text.push_str("\n[authd]\n");
     path(&mut text, "socket", &layout.authd_socket());
@@ -183,6 +185,8 @@ mod tests {
             "certd.socket",
             "certd.user",
             "listen.tls",
+            "listen.token",
+            "listen.token_plain",
             "listen.unix",
             "state_dir",
             "user",
@@ -190,6 +194,7 @@ mod tests {
         assert_eq!(keys(&text), expected);
         let table: toml::Table = text.parse().expect("TOML");
         assert_eq!(list(&table["listen"]["tls"]), ["127.0.0.1:4711"]);
+        assert_eq!(list(&table["listen"]["token_plain"]), ["127.0.0.1:0"]);
         assert_eq!(table["authd"]["user"].as_str(), Some("61200"));
     }
 

@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Keep state, configuration and logs here [default: a fresh directory, removed at the end]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The port of the token API, without TLS, on 127.0.0.1; 0: a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    token_port: u16,
     /// The TLS port on 127.0.0.1; 0: a free one
     #[arg(long, value_name = "N", default_value_t = 0)]
     port: u16,
@@ -69,7 +72,15 @@ pub(crate) struct Options {
 #[derive(Deserialize)]
 struct Listening {
     tls: Vec<SocketAddr>,
+    token_plain: Vec<SocketAddr>,
     fingerprint: String,
+}
+
+impl Listening {
+    /// Of the token API's own listener.
+    fn token_api(&self) -> String {
+        self.token_plain.first().map(|address| format!("http://{address}")).unwrap_or_default()
+    }
 }
 
 /// Runs everything until a signal or a death.
@@ -108,6 +119,7 @@ async fn in_place(
         accounts: Accounts::choose(cleanup::kept_owners(layout))?,
         programs: Programs::find(&own, absolute(&options.guard)?, absolute(&options.worker)?)?,
         port: options.port,
+        token_port: options.token_port,
         access_group: options.access_group.clone(),
         refusal_delay_ms: options.refusal_delay_ms,
     };
@@ -181,6 +193,7 @@ fn tell_program(plan: &Plan, processes: &[Process], listening: &Listening) -> Re
         .collect();
     let report = json!({
         "urls": listening.tls.iter().map(|address| format!("wss://{address}")).collect::<Vec<_>>(),
+        "token_api": listening.token_api(),
         "socket": plan.layout.gateway_socket(),
         "certd": plan.layout.certd_socket(),
         "fingerprint": listening.fingerprint,
@@ -204,6 +217,7 @@ fn tell_person(
     let mut rows = vec![
         ("TLS", url.clone()),
         ("fingerprint", listening.fingerprint.clone()),
+        ("token API", listening.token_api()),
         ("Unix socket", socket.clone()),
         ("certd's socket", plan.layout.certd_socket().display().to_string()),
         ("directory", format!("{}{removed}", plan.layout.base.display())),

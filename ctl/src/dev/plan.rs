@@ -183,6 +183,8 @@ pub(super) struct Plan {
     pub(super) programs: Programs,
     /// The TLS port; 0 leaves it to the system.
     pub(super) port: u16,
+    /// The token API's, likewise.
+    pub(super) token_port: u16,
     /// A further group with limited access.
     pub(super) access_group: Option<String>,
     /// How long a refusal takes, if not as long as authd has it.
@@ -254,6 +256,7 @@ pub(super) mod tests {
                 gateway: program("gateway"),
             },
             port: 0,
+            token_port: 0,
             access_group: None,
             refusal_delay_ms: None,
         }

@@ -171,7 +171,7 @@ fn fake_service() {
         assert_eq!(fs::metadata(state).unwrap().permissions().mode() & 0o7777, 0o700);
         if name == "doorward-gateway" {
             let address: SocketAddr = config["listen"]["tls"][0].as_str().unwrap().parse().unwrap();
-            let told = json!({"tls": [address.to_string()], "unix": config["listen"]["unix"].as_str(),
+            let told = json!({"tls": [address.to_string()], "token": [], "token_plain": ["127.0.0.1:1"], "unix": config["listen"]["unix"].as_str(),
                 "fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="});
             fs::write(state.join("listening.json"), told.to_string()).unwrap();
         }

@@ -35,6 +35,9 @@ pub(super) fn open(dir: &Path, options: &Options, uids: Uids) -> (Options, [Sock
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = tcp.local_addr().expect("an address").to_string();
     set_default(&mut options.gateway, "listen.tls", vec![address]);
+    for none in ["listen.token", "listen.token_plain"] {
+        set_default(&mut options.gateway, none, Vec::<String>::new());
+    }
     let gateway = vec![unix("gateway.sock", uids.gateway, uids.gateway, 0o666), Arc::new(tcp.into())];
 
     // By tmpfiles.d: the directory is root's, and authd never is root.

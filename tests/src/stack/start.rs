@@ -212,6 +212,8 @@ impl Stack {
         set_default(&mut gateway, "state_dir", layout.text("state/gateway"));
         set_default(&mut gateway, "log.level", "debug");
         set_default(&mut gateway, "listen.tls", vec!["127.0.0.1:0".to_owned()]);
+        set_default(&mut gateway, "listen.token", vec!["127.0.0.1:0".to_owned()]);
+        set_default(&mut gateway, "listen.token_plain", vec!["127.0.0.1:0".to_owned()]);
         set_default(&mut gateway, "listen.unix", layout.text("run/gateway.sock"));
         set_default(&mut gateway, "authd.socket", layout.text("run/authd/authd.sock"));
         set_default(&mut gateway, "authd.peer_socket", layout.text("run/authd/peer.sock"));

@@ -37,7 +37,7 @@ impl Place {
         let at = |name: &str| format!("{:?}", self.path(name).to_str().expect("UTF-8"));
         let text = match of {
             Program::Gateway => format!(
-                "user = '{GATEWAY}'\nstate_dir = {}\n[listen]\ntls = ['127.0.0.1:0']\nunix = {}\n\
+                "user = '{GATEWAY}'\nstate_dir = {}\n[listen]\ntls = ['127.0.0.1:0']\ntoken = []\nunix = {}\n\
                  [authd]\nsocket = {}\nuser = '{AUTHD}'\n[certd]\nsocket = ''\n",
                 at("state"),
                 at("run/g.sock"),
