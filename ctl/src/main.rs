@@ -1,6 +1,7 @@
 //! The `doorward` command: a client of the gateway like any other, and `dev`, which starts everything on
 //! loopback to look at.
 
+mod acl;
 mod call;
 mod certs;
 mod client;
@@ -12,6 +13,7 @@ mod login;
 mod output;
 mod prompt;
 mod proof;
+mod service;
 mod sessions;
 mod status;
 mod token_file;
@@ -88,6 +90,9 @@ enum Command {
     /// Sessions: yours, and with full access everybody's
     #[command(subcommand)]
     Sessions(sessions::Command),
+    /// What ACL entries let somebody do
+    #[command(subcommand)]
+    Acl(acl::Command),
     /// End the session
     Logout,
     /// Send one request and print the reply
@@ -220,6 +225,7 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
         }
         Command::Status => until_signal(status::status(&gateway.endpoint()?, output)).await,
         Command::Dev(dev) => dev::run(dev, output).await,
+        Command::Acl(command) => return until_signal(async { Ok(acl::run(command, output).await) }).await,
         // Its exit code says more than whether it was done.
         Command::Doctor(doctor) => return doctor::run(doctor, output).await,
     };
@@ -228,7 +234,7 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
 
 /// Drops the command on a signal that would have ended the process, so that a terminal that does not
 /// echo is given back as it was.
-async fn until_signal(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+async fn until_signal<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let listen =
         |kind| signal(kind).map_err(|error| Error::Failed(format!("cannot wait for signals: {error}")));
     let mut interrupt = listen(SignalKind::interrupt())?;

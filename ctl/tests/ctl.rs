@@ -1,6 +1,8 @@
 //! The `doorward` command as people and scripts meet it, against a fake gateway.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "ctl/acl.rs"]
+mod acl;
 #[path = "ctl/dev.rs"]
 mod dev;
 #[path = "ctl/fake_gateway.rs"]

@@ -13,10 +13,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout;
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
 use super::sysadm;
 use crate::{
@@ -24,11 +21,11 @@ use crate::{
     error::Error,
     key::{Described, PublicKey, pem},
     output::{Output, printable},
+    service,
 };
 
 /// A file is read up to here; 100,000 keys of 8,192 bits come to less.
 const FILE_MAX: u64 = 256 * 1024 * 1024;
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two entries of an export.
 const NEXT_DEADLINE: Duration = Duration::from_secs(30);
 /// A whole import: each batch of 64 is on disk before the next.
@@ -244,32 +241,11 @@ fn by_line(why: &str, numbers: &[usize]) -> String {
 }
 
 async fn connect(socket: &Path) -> Result<StoreClient<Channel>, Error> {
-    let path = std::path::absolute(socket)
-        .ok()
-        .and_then(|path| path.to_str().map(str::to_owned))
-        .ok_or_else(|| Error::Usage(format!("{} is no name of a socket", socket.display())))?;
-    let endpoint = Endpoint::from_shared(format!("unix:{path}"))
-        .map_err(|_| Error::Usage(format!("{path} is no name of a socket")))?;
-    // The library says only that the transport failed; a connection of our own says why.
-    let probe = timeout(CONNECT_DEADLINE, tokio::net::UnixStream::connect(&path)).await;
-    let late = || Error::unreachable(format!("{path} did not answer within 10 seconds"));
-    probe.map_err(|_| late())?.map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => Error::refused(format!("{path} is for root: {error}")),
-        _ => Error::unreachable(format!("no certd at {path}: {error}")),
-    })?;
-    let channel = timeout(CONNECT_DEADLINE, endpoint.connect()).await;
-    let channel = channel.map_err(|_| late())?;
-    Ok(StoreClient::new(channel.map_err(|error| Error::unreachable(format!("no certd at {path}: {error}")))?))
+    Ok(StoreClient::new(service::connect(socket, "certd").await?))
 }
 
 fn refused(status: &Status) -> Error {
-    match status.code() {
-        Code::PermissionDenied => Error::refused("only root may do that"),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => {
-            Error::unreachable(format!("certd cannot do it now: {}", status.message()))
-        }
-        _ => Error::refused(format!("certd refused: {}", status.message())),
-    }
+    service::refused(status, "certd")
 }
 
 fn read(file: &Path) -> Result<String, Error> {
