@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use doorward_proto::authd::v1::login_client::LoginClient;
+use doorward_proto::authd::v1::rights_client::RightsClient;
 use doorward_proto::authd::v1::sessions_client::SessionsClient;
 use doorward_proto::authd::v1::{PeerAnswer, PeerQuery, peer_answer};
 use doorward_proto::certd::v1::proofs_client::ProofsClient;
@@ -52,13 +53,15 @@ pub async fn channel_to(
     Ok(endpoint.connect_with_connector(connect).await?)
 }
 
-/// Both services of authd on one channel.
+/// All services of authd on one channel.
 #[derive(Debug, Clone)]
 pub struct Authd {
     /// `doorward.authd.v1.Login`.
     pub login: LoginClient<Channel>,
     /// `doorward.authd.v1.Sessions`.
     pub sessions: SessionsClient<Channel>,
+    /// `doorward.authd.v1.Rights`.
+    pub rights: RightsClient<Channel>,
 }
 
 impl Authd {
@@ -68,7 +71,11 @@ impl Authd {
     /// When authd refuses that.
     pub async fn as_gateway(stack: &Stack) -> Self {
         let channel = channel(stack, stack.gateway_uid()).await.expect("authd takes the gateway's uid");
-        Self { login: LoginClient::new(channel.clone()), sessions: SessionsClient::new(channel) }
+        Self {
+            login: LoginClient::new(channel.clone()),
+            sessions: SessionsClient::new(channel.clone()),
+            rights: RightsClient::new(channel),
+        }
     }
 }
 

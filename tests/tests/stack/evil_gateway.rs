@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use doorward_proto::authd::v1::{
-    AbandonRequest, Activity, ActivityReport, AssertRequest, BeginRequest, CertificateProof,
-    ChallengeRequest, CheckRequest, Dialect, EndOtherRequest, EndRequest, ListRequest, LocalPeer, Others,
-    Outcome, Password, RespondRequest, Source, TlsCertificate, Token, WatchEndedRequest,
-    WatchPenaltiesRequest, begin_request::Method, end_other_request::Which, outcome::Kind,
+    AbandonRequest, Activity, ActivityReport, AssertRequest, BackendsRequest, BeginRequest, CertificateProof,
+    ChallengeRequest, CheckRequest, Dialect, EndOtherRequest, EndRequest, ExplainRequest, ListRequest,
+    LocalPeer, Others, Outcome, Password, RespondRequest, Source, TlsCertificate, Token, TokenWish,
+    WatchEndedRequest, WatchPenaltiesRequest, begin_request::Method, end_other_request::Which, outcome::Kind,
 };
 use doorward_tests::grpc::{Authd, ask_peer};
 use doorward_tests::{CODE, Client, Options, Pam, Person, Role, Stack, secrets, skip};
@@ -28,6 +28,8 @@ enum Call {
     CheckForged,
     CheckSessionName,
     CheckEnded,
+    LookForged,
+    LookEnded,
     EndSessionName,
     AssertSessionName,
     AssertEnded,
@@ -61,6 +63,14 @@ enum Call {
     BeginForgedProof,
     BeginUnprovenKey,
     WatchPenalties,
+    BeginApiByToken,
+    BeginApiLocal,
+    BeginApiWrongPassword,
+    BeginApiAlmost,
+    BeginApiElsewhere,
+    BeginWishAstray,
+    Backends,
+    Explain,
 }
 
 use Call::*;
@@ -88,6 +98,8 @@ const QUICK: &[Call] = &[
     BeginForgedProof,
     BeginUnprovenKey,
     Challenge,
+    LookEnded,
+    BeginApiByToken,
 ];
 
 /// The others: with a module's answer, a fresh handle, or a stream.
@@ -107,6 +119,14 @@ const SLOW: &[Call] = &[
     RespondWrong,
     RespondAgain,
     AbandonAny,
+    LookForged,
+    BeginApiLocal,
+    BeginApiWrongPassword,
+    BeginApiAlmost,
+    BeginApiElsewhere,
+    BeginWishAstray,
+    Backends,
+    Explain,
 ];
 
 /// A connection of the gateway that no sequence uses for itself.
@@ -115,7 +135,7 @@ const ELSEWHERE: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1cffff";
 /// The method that a call calls.
 fn method(call: Call) -> &'static str {
     match call {
-        CheckForged | CheckSessionName | CheckEnded => "Sessions/Check",
+        CheckForged | CheckSessionName | CheckEnded | LookForged | LookEnded => "Sessions/Check",
         EndSessionName => "Sessions/End",
         AssertSessionName | AssertEnded => "Sessions/Assert",
         ReportSessionName => "Sessions/ReportActivity",
@@ -126,6 +146,8 @@ fn method(call: Call) -> &'static str {
         AbandonOwn | AbandonAny => "Login/Abandon",
         Challenge => "Login/Challenge",
         WatchPenalties => "Login/WatchPenalties",
+        Backends => "Login/Backends",
+        Explain => "Rights/Explain",
         BeginTokenSessionName
         | BeginTokenEnded
         | BeginLocalForged
@@ -139,7 +161,13 @@ fn method(call: Call) -> &'static str {
         | BeginRootEmptyPassword
         | BeginAlmost
         | BeginForgedProof
-        | BeginUnprovenKey => "Login/Begin",
+        | BeginUnprovenKey
+        | BeginApiByToken
+        | BeginApiLocal
+        | BeginApiWrongPassword
+        | BeginApiAlmost
+        | BeginApiElsewhere
+        | BeginWishAstray => "Login/Begin",
     }
 }
 
@@ -188,6 +216,8 @@ impl Sequence<'_> {
             CheckForged => self.check("f81d4fae-7dec-41d0-a765-00a0c91e6bf6").await,
             CheckSessionName => self.check(session).await,
             CheckEnded => self.check(ended).await,
+            LookForged => self.look("f81d4fae-7dec-41d0-a765-00a0c91e6bf6").await,
+            LookEnded => self.look(ended).await,
             EndSessionName => {
                 drop(self.authd.sessions.end(EndRequest { token: session.clone() }).await);
                 Ok(())
@@ -251,7 +281,53 @@ impl Sequence<'_> {
                 let key = TlsCertificate { username, key: vec![2; 64], certificate: vec![] };
                 self.begin(Some(Method::TlsCertificate(key))).await
             }
+            // A session that is taken up or the kernel's word is no token to be handed on.
+            BeginApiByToken => {
+                let token = Method::Token(Token { token: ended.clone() });
+                self.begin_as_wished(Dialect::Token, Some(wish("")), Some(token)).await
+            }
+            BeginApiLocal => {
+                let Some((near, _)) = &self.known.near else { return Ok(()) };
+                let handle = ask_peer(&self.known.stack, &self.connection, &[near.as_fd()]);
+                let Ok(handle) = handle else { return Ok(()) };
+                let local = Method::LocalPeer(LocalPeer { handle, ..LocalPeer::default() });
+                self.begin_as_wished(Dialect::Token, Some(wish("")), Some(local)).await
+            }
+            BeginApiWrongPassword => {
+                let method = word(&self.known.alice.name, "not the password");
+                self.begin_as_wished(Dialect::Token, Some(wish("")), method).await
+            }
+            // Right, but PAM asks for a second answer.
+            BeginApiAlmost => {
+                let method = word(&self.known.two.name, &self.known.two.password);
+                self.begin_as_wished(Dialect::Token, Some(wish("")), method).await
+            }
+            BeginApiElsewhere => {
+                let method = word(&self.known.two.name, &self.known.two.password);
+                self.begin_as_wished(Dialect::Token, Some(wish("no such backend")), method).await
+            }
+            BeginWishAstray => {
+                let method = word(&self.known.alice.name, "not the password");
+                self.begin_as_wished(Dialect::Sysadm, Some(wish("")), method).await
+            }
+            Backends => {
+                drop(self.authd.login.backends(BackendsRequest {}).await);
+                Ok(())
+            }
+            Explain => {
+                let user = self.known.alice.name.clone();
+                let subject = "sysadm.rpc.query._".to_owned();
+                let request = ExplainRequest { user, subject, dialect: Dialect::Sysadm.into() };
+                let told = self.authd.rights.explain(request).await;
+                told.map_or(Ok(()), |told| Err(format!("somebody's rights: {told:?}")))
+            }
         }
+    }
+
+    async fn look(&mut self, token: &str) -> Result<(), String> {
+        let request =
+            CheckRequest { token: token.to_owned(), used_ms_ago: Some(0), dialect: Dialect::Token.into() };
+        self.authd.sessions.check(request).await.map_or(Ok(()), |session| Err(format!("{session:?}")))
     }
 
     async fn check(&mut self, token: &str) -> Result<(), String> {
@@ -280,6 +356,15 @@ impl Sequence<'_> {
     }
 
     async fn begin(&mut self, method: Option<Method>) -> Result<(), String> {
+        self.begin_as_wished(Dialect::Sysadm, None, method).await
+    }
+
+    async fn begin_as_wished(
+        &mut self,
+        dialect: Dialect,
+        wish: Option<TokenWish>,
+        method: Option<Method>,
+    ) -> Result<(), String> {
         let request = BeginRequest {
             connection: self.connection.clone(),
             source: Some(Source {
@@ -287,8 +372,8 @@ impl Sequence<'_> {
                 local_uid: None,
                 forwarded: String::new(),
             }),
-            dialect: Dialect::Sysadm.into(),
-            wish: None,
+            dialect: dialect.into(),
+            wish,
             method,
         };
         let outcome = self.authd.login.begin(request).await;
@@ -343,11 +428,18 @@ impl Sequence<'_> {
                 self.own = prompts.conversation;
                 Ok(())
             }
-            Ok(Some(Kind::Denied(_) | Kind::Penalised(_) | Kind::InvalidExpiration(_)) | None) | Err(_) => {
-                Ok(())
-            }
+            Ok(Some(Kind::InvalidExpiration(_))) => Err("that credentials were right".to_owned()),
+            Ok(Some(Kind::Denied(_) | Kind::Penalised(_)) | None) | Err(_) => Ok(()),
         }
     }
+}
+
+fn wish(backend: &str) -> TokenWish {
+    TokenWish { backend: backend.to_owned(), expiration_seconds: Some(u64::MAX) }
+}
+
+fn word(username: &str, password: &str) -> Option<Method> {
+    Some(Method::Password(Password { username: username.to_owned(), password: password.to_owned() }))
 }
 
 /// All sequences of this length.
