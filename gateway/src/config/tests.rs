@@ -63,7 +63,11 @@ fn what_cannot_work_is_named() {
     for (text, key) in [
         (r#"{"tls":{"certificate":"/c"}}"#, "tls"),
         (r#"{"tls":{"key":"/k"}}"#, "tls"),
-        (r#"{"listen":{"tls":[],"unix":""}}"#, "listen"),
+        (r#"{"listen":{"tls":[],"token":[],"unix":""}}"#, "listen"),
+        (r#"{"listen":{"token_plain":["127.0.0.1:1","192.0.2.1:1"]}}"#, "listen.token_plain"),
+        (r#"{"token_api":{"server_uuid":"x"}}"#, "token_api.server_uuid"),
+        (r#"{"limits":{"token_body":1}}"#, "limits.token_body"),
+        (r#"{"timers":{"body_seconds":0}}"#, "timers.body_seconds"),
         (r#"{"limits":{"in_flight":0}}"#, "limits.in_flight"),
         (r#"{"limits":{"in_flight":1025}}"#, "limits.in_flight"),
         (r#"{"limits":{"json_depth":128}}"#, "limits.json_depth"),

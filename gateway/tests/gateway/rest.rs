@@ -322,3 +322,16 @@ async fn whoever_hangs_up_abandons_the_login() {
     let ended = gateway.authd.received_at_least("end", 1).await;
     assert!(!gateway.authd.lives(&ended[0].about), "nobody has its token");
 }
+
+#[tokio::test]
+async fn whoever_hangs_up_while_the_body_is_awaited_leaves_no_session() {
+    let gateway = Gateway::start().await;
+    let mut web = Web(gateway.tls_stream().await);
+    let alice = basic("alice", "wonderland");
+    web.send(&format!("PUT /rpc/query HTTP/1.1\r\nHost: localhost\r\n{alice}Content-Length: 9\r\n\r\n{{"))
+        .await;
+    gateway.authd.received_at_least("begin", 1).await;
+    drop(web);
+    let ended = gateway.authd.received_at_least("end", 1).await;
+    assert!(!gateway.authd.lives(&ended[0].about));
+}

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Front;
 use crate::{
     backend::{self, Failure, Holding, Known},
-    call::{Answer, Call, Credentials, Error, Purpose, Reply, SessionId, Token},
+    call::{Answer, Call, Credentials, Error, Purpose, Reply, Token},
     namespace::{self, Row, Subject},
     session::{self, Action, Event, Login, Session, Settings, Ticket},
     transport::asking,
@@ -26,8 +26,8 @@ pub(super) struct Exchange {
     replaced: Option<Holding>,
     /// What was known of the session that the request brought.
     known: Option<Arc<Known>>,
-    /// The session that was opened for this request alone.
-    own: Option<SessionId>,
+    /// The token of the session that was opened for this request alone.
+    own: Option<Token>,
     penalty: Option<u64>,
     ticket: Ticket,
     /// The request's number, for the log.
@@ -82,20 +82,17 @@ impl Exchange {
     pub(super) async fn log_in(&mut self, credentials: Credentials) -> Reply {
         let auth = namespace::find("rpc", "auth").and_then(Row::plain);
         let reply = self.ask(auth, Call::Auth(credentials)).await;
-        self.own = self.session.holds();
+        if let Reply::Answer(Answer::Granted { token, .. }) = &reply {
+            self.own = Some(token.clone());
+        }
         reply
     }
 
     /// Ends what was opened for this request alone.
     pub(super) async fn close(&mut self) {
-        if self.own.is_some() && self.own == self.session.holds() {
-            let clear = namespace::find("rpc", "auth_clear").and_then(Row::plain);
-            if let Reply::Error(error) = self.ask(clear, Call::AuthClear { reply: true }).await {
-                tracing::warn!(
-                    code = error.code(),
-                    "the session of a single request is left to its idle clock"
-                );
-            }
+        let Some(token) = self.own.take() else { return };
+        if let Err(failure) = self.front.shared.backend.end(token).await {
+            tracing::warn!(error = %failure.detail, "the session of a single request is left to its idle clock");
         }
     }
 
@@ -247,5 +244,14 @@ fn settings(front: &Front, direct: bool) -> Settings {
         // Over TCP plain HTTP never takes an empty password: see ARCHITECTURE.md.
         local: direct && front.descriptor.is_some(),
         certificate: false,
+    }
+}
+
+/// A client that hangs up in the middle of its request leaves no session behind.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(token) = self.own.take() {
+            drop(self.front.shared.backend.end(token));
+        }
     }
 }
