@@ -479,3 +479,40 @@ fn root_comes_in_by_a_challenge_and_never_by_tls() {
     login.on(proven("root", true));
     assert!(matches!(login.on(root()), Step::Converse(_, Task::Account)));
 }
+
+fn token_login() -> Login {
+    let claim =
+        Claim::Password { username: "alice".into(), password: crate::secret::Password::parse("pw".into()) };
+    let (method, opening) = method::begin(claim).expect("a method");
+    let mut login = Login::new(method, opening, Policy { dialect: Dialect::Token, ..policy() });
+    assert!(matches!(login.begin(), Step::Converse(..)));
+    login
+}
+
+#[test]
+fn a_login_of_the_token_api_asks_nobody_anything() {
+    let mut login = token_login();
+    assert_eq!(said(&login.on(round(&[(Style::Info, "Welcome"), (Style::Hidden, "Password: ")]))), ["pw"]);
+    assert!(matches!(login.on(round(&[(Style::Info, "Nearly")])), Step::Listen));
+    assert_eq!(refused(&login.on(round(&[(Style::Visible, "Code: ")]))), Some(Cause::AskedMore));
+    // Also where authentication has succeeded and the password is to be changed.
+    let mut login = token_login();
+    let step = login.on(round_after_authentication(&[(Style::Visible, "New password: ")]));
+    assert!(matches!(step, Step::Resolve(_)));
+    let step = login.on(Event::Account(Some(account("alice", 1000, Some(Access::Limited)))));
+    assert_eq!(refused(&step), Some(Cause::AskedMore));
+}
+
+#[test]
+fn who_may_have_tokens_alone_gets_those_and_nothing_else() {
+    let robots = Memberships { tokens: vec!["robots".into()], ..Memberships::default() };
+    for (mut login, groups, cause) in [
+        (token_login(), robots.clone(), None),
+        (token_login(), Memberships::default(), Some(Cause::NoAccessGroup)),
+        (password_login(), robots, Some(Cause::NoAccessGroup)),
+    ] {
+        login.on(verdict(VerdictKind::Success, "alice"));
+        let account = Account { groups, ..account("alice", 1000, None) };
+        assert_eq!(refused(&login.on(Event::Account(Some(account)))), cause);
+    }
+}

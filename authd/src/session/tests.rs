@@ -305,3 +305,70 @@ async fn no_acknowledged_grant_or_end_is_lost_by_kill_9() {
     assert_eq!((lost, alive), (0, 0), "of {} grants and {} ends", granted.len(), ended.len());
     sessions.close().await;
 }
+
+fn terms(entries: &[&str]) -> TokenTerms {
+    let acl = entries.iter().map(|entry| (*entry).to_owned()).collect();
+    TokenTerms { life: Duration::from_secs(7_200), acl }
+}
+
+async fn grant_token(sessions: &Sessions, user: &str, entries: &[&str]) -> Token {
+    let holder = Holder { dialect: Dialect::Token, ..holder(user) };
+    sessions.grant_token(holder, terms(entries)).await.expect("granted").0
+}
+
+#[tokio::test]
+async fn one_list_of_entries_is_in_memory_once_and_goes_with_its_last_session() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let mut sessions = open(directory.path(), &hand);
+    let (one, two) = (
+        grant_token(&sessions, "alice", &["a.#", "!a.b"]).await,
+        grant_token(&sessions, "bob", &["a.#", "!a.b"]).await,
+    );
+    let empty = grant_token(&sessions, "carol", &[]).await;
+    let list =
+        |sessions: &Sessions, token: &Token| sessions.check(token, None).expect("alive").0.acl.expect("one");
+    for _ in 0..2 {
+        let (first, second) = (list(&sessions, &one), list(&sessions, &two));
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(*first, ["a.#".to_owned(), "!a.b".to_owned()]);
+        assert!(list(&sessions, &empty).is_empty());
+        sessions.close().await;
+        sessions = open(directory.path(), &hand);
+    }
+    let held = Arc::downgrade(&list(&sessions, &one));
+    sessions.end(&one, EndReason::Cleared).await.expect("ended");
+    assert!(held.upgrade().is_some());
+    sessions.end(&two, EndReason::Cleared).await.expect("ended");
+    assert!(held.upgrade().is_none());
+    sessions.close().await;
+}
+
+#[tokio::test]
+async fn at_the_bound_of_a_user_the_oldest_ends_where_that_is_configured() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let sessions = open(directory.path(), &hand);
+    sessions.bound(Bounds { total: 6, at_limit: AtLimit::EndOldest, ..bounds() });
+    let others = sessions.grant(holder("bob")).await.expect("granted").0;
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        hand.forward(1_000);
+        all.push(sessions.grant(holder("alice")).await.expect("granted").0);
+    }
+    let live =
+        |tokens: &[Token]| tokens.iter().map(|t| sessions.check(t, None).is_some()).collect::<Vec<_>>();
+    assert_eq!(live(&all), [false, true, true, true]);
+    // Used lately is not begun lately.
+    hand.forward(1_000);
+    assert!(sessions.check(&all[1], Some(0)).is_some());
+    // A bound that was made smaller holds from the next login on.
+    sessions.bound(Bounds { total: 6, per_user: 2, at_limit: AtLimit::EndOldest, ..bounds() });
+    all.push(sessions.grant(holder("alice")).await.expect("granted").0);
+    assert_eq!(live(&all), [false, false, false, true, true]);
+    assert!(sessions.check(&others, None).is_some(), "nobody else's");
+    sessions.bound(Bounds { total: 2, at_limit: AtLimit::EndOldest, ..bounds() });
+    assert!(matches!(sessions.grant(holder("carol")).await, Err(AuthError::TooManySessions("in all"))));
+    sessions.close().await;
+    let sessions = open(directory.path(), &hand);
+    assert!(sessions.check(&all[1], None).is_none(), "it was on disk");
+    sessions.close().await;
+}
