@@ -1,10 +1,10 @@
 //! `authd.toml`: every key has a default, unknown ones are refused.
 
+mod access;
 mod guessing;
 mod token_api;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,8 +12,8 @@ use std::{
 use doorward_launch::{Keys, Misconfigured, Takes, audit, log, sandbox};
 use serde::{Deserialize, Serialize};
 
-use self::token_api::{check_entries, check_group_entries, check_sum};
 pub use self::{
+    access::Access,
     guessing::Penalty,
     token_api::{Backend, TokenApi},
 };
@@ -23,9 +23,6 @@ use crate::{
     rights::Acls,
     session::{AtLimit, Bounds},
 };
-
-/// What all entries of `[access]` may come to, in bytes: an assertion carries them.
-const ENTRIES_MAX: usize = 8_192;
 
 /// Every key, and when a change of it takes effect. A login or a session that is there keeps what it
 /// began with; what a session may do is looked up anew.
@@ -201,20 +198,6 @@ pub enum LocalMode {
     Off,
 }
 
-/// `[access]`
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Access {
-    /// Groups with full access.
-    pub full_groups: Vec<String>,
-    /// Groups with limited access.
-    pub limited_groups: Vec<String>,
-    /// What limited access may do.
-    pub limited_acl: Vec<String>,
-    /// Further groups with limited access, and what their members may do.
-    pub group_acl: BTreeMap<String, Vec<String>>,
-}
-
 /// `[sessions]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -320,23 +303,6 @@ impl Default for LocalLogin {
     }
 }
 
-impl Default for Access {
-    fn default() -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Self {
-            full_groups: owned(&["wheel", "sudo"]),
-            limited_groups: owned(&["operator"]),
-            limited_acl: owned(&[
-                "sysadm.rpc.query.#",
-                "sysadm.rpc.settings.#",
-                "sysadm.rpc.sessions.#",
-                "sysadm.events.#",
-            ]),
-            group_acl: BTreeMap::new(),
-        }
-    }
-}
-
 impl Default for Sessions {
     fn default() -> Self {
         Self {
@@ -414,20 +380,8 @@ impl Config {
                 "must be at least 1: root needs a password",
             ));
         }
-        let Access { limited_acl, group_acl, .. } = &self.access;
-        check_entries("access.limited_acl", limited_acl)?;
-        check_group_entries("access.group_acl", group_acl)?;
-        check_sum("access.limited_acl", limited_acl, group_acl, ENTRIES_MAX)?;
+        self.access.check()?;
         self.token_api.check()?;
-        let names = [
-            ("access.full_groups", &self.access.full_groups),
-            ("access.limited_groups", &self.access.limited_groups),
-        ];
-        for (key, groups) in names {
-            if groups.iter().any(|name| name.is_empty() || name.contains('\0')) {
-                return Err(Misconfigured::at(key, "a group's name is empty or has a NUL in it"));
-            }
-        }
         Ok(())
     }
 

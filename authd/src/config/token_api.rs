@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use doorward_launch::Misconfigured;
 use serde::{Deserialize, Serialize};
 
+use super::access::{check_entries, check_group_entries, check_sum};
 use crate::method::TokenRules;
 
 /// What all entries of a table may come to, in bytes; a session carries its own.
@@ -91,42 +92,4 @@ impl TokenApi {
             longest_seconds: self.longest_seconds.into(),
         }
     }
-}
-
-/// Every entry can be meant.
-pub(super) fn check_entries(key: &str, entries: &[String]) -> Result<(), Misconfigured> {
-    for entry in entries {
-        doorward_proto::acl::well_formed(entry)
-            .map_err(|what| Misconfigured::at(key, format!("the entry {entry:?} {what}")))?;
-    }
-    Ok(())
-}
-
-/// The same for those of groups.
-pub(super) fn check_group_entries(
-    key: &str,
-    groups: &BTreeMap<String, Vec<String>>,
-) -> Result<(), Misconfigured> {
-    for (group, entries) in groups {
-        if group.is_empty() || group.contains('\0') {
-            return Err(Misconfigured::at(key, "a group's name is empty or has a NUL in it"));
-        }
-        check_entries(&format!("{key}.{group}"), entries)?;
-    }
-    Ok(())
-}
-
-/// Who is in all the groups has all the entries: what carries them has a bound.
-pub(super) fn check_sum(
-    key: &str,
-    entries: &[String],
-    groups: &BTreeMap<String, Vec<String>>,
-    most: usize,
-) -> Result<(), Misconfigured> {
-    let bytes: usize = entries.iter().chain(groups.values().flatten()).map(|entry| entry.len() + 4).sum();
-    if bytes > most {
-        let sentence = format!("has, with group_acl, more entries than fit into {most} bytes");
-        return Err(Misconfigured::at(key, sentence));
-    }
-    Ok(())
 }

@@ -1,16 +1,18 @@
 //! The live sessions: found by what their token hashes to, bounded, every change on disk first.
 
+mod bounds;
 mod by_key;
 mod live;
 mod others;
 
 use std::{
-    collections::BTreeSet,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use bounds::make_room;
+pub use bounds::{AtLimit, Bounds, TokenTerms};
 pub use by_key::KeyLogin;
 use doorward_launch::{
     Audit, Current,
@@ -37,40 +39,6 @@ const WATCHERS: usize = 16;
 const BEHIND: usize = 4096;
 /// How often what went idle is looked for and activity is written.
 const REAP_EVERY: Duration = Duration::from_millis(500);
-
-/// How many and how long.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// The idle clock.
-    pub idle: Duration,
-    /// The whole life.
-    pub absolute: Duration,
-    /// Sessions of one user.
-    pub per_user: usize,
-    /// Sessions in all.
-    pub total: usize,
-    /// What becomes of the next login of a user who has as many as may be.
-    pub at_limit: AtLimit,
-}
-
-/// What becomes of the next login of a user who has as many sessions as may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AtLimit {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// It ends the oldest of them.
-    EndOldest,
-}
-
-/// What a session of the token API is given at its beginning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenTerms {
-    /// Its whole life; it has no idle clock.
-    pub life: Duration,
-    /// Its ACL entries.
-    pub acl: Arc<[String]>,
-}
 
 /// A use of a session, to be counted: which, and how many milliseconds ago.
 #[derive(Debug)]
@@ -443,27 +411,6 @@ impl Sessions {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Sees to it that one more session of this user fits in, within the bounds; the sessions that are taken out
-/// for it. Who ends the oldest makes room for nobody else: the bound of all holds for the next login, too.
-fn make_room(table: &mut Table, user: &str, bounds: &Bounds) -> Result<Vec<Session>, AuthError> {
-    let of_user = table.of_user.get(user).copied().unwrap_or(0);
-    let too_many = (of_user + 1).saturating_sub(bounds.per_user);
-    let ends = match bounds.at_limit {
-        AtLimit::EndOldest => too_many,
-        AtLimit::Refuse => 0,
-    };
-    // Those that are being written to disk are nobody's yet and cannot be ended.
-    let there = table.by_user.get(user).map_or(0, BTreeSet::len);
-    if too_many > ends || ends > there {
-        return Err(AuthError::TooManySessions("of this user"));
-    }
-    if table.count - ends >= bounds.total {
-        return Err(AuthError::TooManySessions("in all"));
-    }
-    let oldest = |_| table.oldest_of(user).and_then(|hash| table.take(&hash));
-    Ok((0..ends).filter_map(oldest).collect())
 }
 
 /// A place in the table that is given back unless the session takes it.

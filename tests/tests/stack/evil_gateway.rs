@@ -98,8 +98,6 @@ const QUICK: &[Call] = &[
     BeginForgedProof,
     BeginUnprovenKey,
     Challenge,
-    LookEnded,
-    BeginApiByToken,
 ];
 
 /// The others: with a module's answer, a fresh handle, or a stream.
@@ -120,6 +118,8 @@ const SLOW: &[Call] = &[
     RespondAgain,
     AbandonAny,
     LookForged,
+    LookEnded,
+    BeginApiByToken,
     BeginApiLocal,
     BeginApiWrongPassword,
     BeginApiAlmost,
@@ -471,7 +471,7 @@ async fn every_order(pam: Pam) {
         (false, Pam::Real) => [sequences(&everything, 1), sequences(QUICK, 2)].concat(),
     };
     // In parts, because nobody may wait for ever with a code.
-    for part in all.chunks(8_000) {
+    for part in all.chunks(4_000) {
         let mut waiting = Client::tls(&known.stack).await;
         let conversation = waiting.login_prompts(known.stack.person(Role::Code)).await;
         known.conversation.lock().expect("no panic").clone_from(&conversation);
