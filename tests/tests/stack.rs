@@ -5,6 +5,8 @@
 #[path = "stack/support.rs"]
 mod support;
 
+#[path = "stack/acl.rs"]
+mod acl;
 #[path = "stack/activated.rs"]
 mod activated;
 #[path = "stack/audit.rs"]
