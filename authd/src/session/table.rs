@@ -4,6 +4,7 @@ mod bounds;
 mod by_key;
 mod live;
 mod others;
+mod undo;
 
 use std::{
     path::Path,
@@ -23,6 +24,7 @@ pub use others::{Listed, Scope};
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
+use undo::{Grave, Place};
 
 use super::{
     Boot, Clock, EndReason, Ended, Fingerprint, Holder, Key, Session, SessionId, Standing, StoreError, clock,
@@ -188,7 +190,7 @@ impl Sessions {
             let mut table = self.table();
             let replaced = make_room(&mut table, &user, &bounds)?;
             table.reserve(&user);
-            (Place { sessions: self, taken: Some((user, session.id)) }, replaced)
+            (Place::taken(self, user, session.id), replaced)
         };
         for old in &replaced {
             self.tell(old, EndReason::Replaced);
@@ -372,10 +374,10 @@ impl Sessions {
         if sessions.is_empty() {
             return Ok(());
         }
-        let mut grave = Grave { sessions: self, ids: sessions.clone() };
+        let grave = Grave::of(self, sessions.clone());
         let result = self.with_store(async |store| store.end(sessions).await).await;
         match result {
-            Ok(()) => grave.ids.clear(),
+            Ok(()) => grave.empty(),
             Err(ref failure) => error!(cause = %failure, "ended sessions are not yet removed from disk"),
         }
         result
@@ -410,44 +412,6 @@ impl Sessions {
     /// No code that holds the lock can leave the table half changed, so a panic elsewhere does not matter.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A place in the table that is given back unless the session takes it.
-struct Place<'a> {
-    sessions: &'a Sessions,
-    taken: Option<(String, SessionId)>,
-}
-
-impl Place<'_> {
-    fn keep(mut self) {
-        self.taken = None;
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Some((user, id)) = self.taken.take() {
-            let mut table = self.sessions.table();
-            table.release(&user);
-            table.undeleted.push(id);
-            self.sessions.stirred.send_replace(());
-        }
-    }
-}
-
-/// Ended sessions whose removal from disk is not confirmed, whatever becomes of the caller.
-struct Grave<'a> {
-    sessions: &'a Sessions,
-    ids: Vec<SessionId>,
-}
-
-impl Drop for Grave<'_> {
-    fn drop(&mut self) {
-        if !self.ids.is_empty() {
-            self.sessions.table().undeleted.append(&mut self.ids);
-            self.sessions.stirred.send_replace(());
-        }
     }
 }
 
