@@ -270,6 +270,27 @@ async fn a_token_keeps_what_it_was_given_cut_down_to_what_its_holder_has_over_a_
     assert_eq!(entries(&bench).await, Err(Code::NotFound), "it does not come back");
 }
 
+#[tokio::test]
+async fn as_many_entries_as_may_be_configured_are_kept_and_told() {
+    let entry = |number: usize| format!("{number:03}.{}.#", "a*".repeat(120));
+    let entries: Vec<String> = (0..131).map(entry).collect();
+    let mut bench = start(|config| {
+        config.token_api.acl.clone_from(&entries);
+        config.token_api.group_acl.clear();
+    })
+    .await;
+    let alice = token_of(&bench, "alice").await;
+    assert_eq!(alice.session.expect("a session").acl, entries);
+    bench.restart().await;
+    assert_eq!(bench.check_for(&alice.token, TOKEN).await.map(|session| session.acl), Ok(entries.clone()));
+    // None of them takes the session up, which takes no longer than looking at them all.
+    let began = std::time::Instant::now();
+    assert_eq!(bench.check(&alice.token).await, Err(Code::NotFound));
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    bench.config.token_api.acl.push(entry(132));
+    assert!(bench.config.check().is_err(), "one more is one too many");
+}
+
 /// Nobody asks about these: they end, or stay, because authd looks by itself.
 #[tokio::test]
 async fn silent_sessions_end_by_what_their_dialect_needs() {
