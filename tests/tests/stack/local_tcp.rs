@@ -133,7 +133,7 @@ async fn what_came_through_somebody_is_not_the_local_users() {
         let descriptor = connect_tcp_as(alice.uid, stack.tls_address()).expect("connected");
         assert!(Client::tls_over(&stack, descriptor, &headers, None).await.is_err(), "{headers:?}");
     }
-    // Plain HTTP is no login, with whatever in it.
+    // Plain HTTP takes no empty password over TCP.
     let mut stream = raw_tls(&stack, rustls::ALL_VERSIONS, None).await.expect("TLS");
     let body = format!(r#"{{"username":"{}","password":""}}"#, alice.name);
     let request = format!(
@@ -144,7 +144,7 @@ async fn what_came_through_somebody_is_not_the_local_users() {
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     drop(stream.read_to_string(&mut answer).await);
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
