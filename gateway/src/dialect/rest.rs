@@ -56,7 +56,8 @@ pub fn verb(method: &Method) -> Option<Verb> {
 /// The row that a path means. The outer None: no row can have such a path; the inner: there is none.
 pub fn row(path: &str) -> Option<Option<&'static Row>> {
     let (namespace, name) = path.strip_prefix('/')?.split_once('/')?;
-    if namespace.is_empty() || name.is_empty() || name.contains('/') {
+    // What is below /ws/ is for WebSockets of another dialect.
+    if matches!(namespace, "" | "ws") || name.is_empty() || name.contains('/') {
         return None;
     }
     Some(namespace::find(&percent_decoded(namespace)?, &percent_decoded(name)?))
@@ -173,7 +174,9 @@ mod tests {
         {
             assert_eq!(handler(path), Some(None), "{path}");
         }
-        for path in ["", "/", "/rpc", "/rpc/", "//query", "/rpc/query/", "/rpc/query/x", "*", "/rpc/%ff"] {
+        for path in
+            ["", "/", "/rpc", "/rpc/", "//query", "/rpc/query/", "/rpc/query/x", "/ws/query", "*", "/rpc/%ff"]
+        {
             assert_eq!(handler(path), None, "{path}");
         }
     }
