@@ -10,6 +10,7 @@ mod events;
 mod fake_authd;
 mod fake_certd;
 mod fake_peers;
+mod fake_sessions;
 mod flow;
 mod http;
 mod key_login;
