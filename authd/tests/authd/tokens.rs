@@ -317,6 +317,7 @@ async fn the_token_api_moves_no_clock() {
     };
     let looked = sessions.check(check(&open.token, TOKEN)).await.expect("alive").into_inner();
     assert_eq!(looked.idle_left_ms, 200_000);
+    assert_eq!((looked.dialect(), looked.expires - looked.issued), (SYSADM, 300));
     let report = wire::ActivityReport {
         activities: vec![wire::Activity { token: token.token.clone(), used_ms_ago: 0 }],
     };
@@ -324,7 +325,7 @@ async fn the_token_api_moves_no_clock() {
     let looked = sessions.check(check(&token.token, TOKEN)).await.expect("alive").into_inner();
     assert_eq!(looked.absolute_left_ms, 7_100_000);
     let used = sessions.check(check(&open.token, SYSADM)).await.expect("alive").into_inner();
-    assert_eq!(used.idle_left_ms, 300_000);
+    assert_eq!((used.idle_left_ms, used.expires - used.issued), (300_000, 400));
     let listed = list(&bench, &open.token).await.expect("a list");
     let of_token = listed.iter().find(|entry| entry.dialect == "token").expect("listed");
     assert_eq!(of_token.last_used, of_token.started);
