@@ -16,6 +16,7 @@ mod proof;
 mod service;
 mod sessions;
 mod status;
+mod token;
 mod token_file;
 mod utc;
 
@@ -90,6 +91,9 @@ enum Command {
     /// Sessions: yours, and with full access everybody's
     #[command(subcommand)]
     Sessions(sessions::Command),
+    /// Tokens of the HTTP token API, for other services
+    #[command(subcommand)]
+    Token(token::Command),
     /// What ACL entries let somebody do
     #[command(subcommand)]
     Acl(acl::Command),
@@ -217,6 +221,11 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
         }
         Command::Sessions(command) => {
             until_signal(sessions::run(command, &gateway.endpoint()?, output)).await
+        }
+        // Its exit code is the answer to `check`.
+        Command::Token(command) => {
+            let endpoint = gateway.endpoint()?;
+            return until_signal(token::run(command, &endpoint, output)).await;
         }
         Command::Logout => until_signal(login::logout(&gateway.endpoint()?, output)).await,
         Command::Call { target, args, local } => {

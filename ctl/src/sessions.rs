@@ -29,18 +29,12 @@ pub(crate) enum Command {
 
 /// Through the gateway, with the kept session.
 pub(crate) async fn run(command: Command, endpoint: &Endpoint, output: Output) -> Result<(), Error> {
-    let place = Place::of(&endpoint.name())?;
-    let mut client = Client::connect(endpoint).await?;
-    if login::resume(&mut client, &place).await?.is_none() {
-        return Err(Error::refused("there is no session; log in first: doorward login"));
-    }
     let args = match &command {
         Command::List => json!({"action": "list"}),
         Command::End { session: Some(session), .. } => json!({"action": "end", "session": session}),
         Command::End { session: None, .. } => json!({"action": "end_others"}),
     };
-    let reply = client.request("rpc", "sessions", &args, REPLY_DEADLINE).await;
-    client.close().await;
+    let reply = ask(endpoint, &args).await?;
     match command {
         Command::List => list(&reply?, output),
         Command::End { .. } => {
@@ -56,6 +50,27 @@ pub(crate) async fn run(command: Command, endpoint: &Endpoint, output: Output) -
             output.result(&[("ended", ended.to_string())], &json!({ "ended": ended }))
         }
     }
+}
+
+/// Those of one dialect alone.
+pub(crate) async fn list_of(dialect: &str, endpoint: &Endpoint, output: Output) -> Result<(), Error> {
+    let mut reply = ask(endpoint, &json!({"action": "list"})).await??;
+    if let Some(entries) = reply.as_array_mut() {
+        entries.retain(|entry| entry.get("dialect").and_then(Value::as_str) == Some(dialect));
+    }
+    list(&reply, output)
+}
+
+/// The outer error: there is no session to ask with.
+async fn ask(endpoint: &Endpoint, args: &Value) -> Result<Result<Value, Error>, Error> {
+    let place = Place::of(&endpoint.name())?;
+    let mut client = Client::connect(endpoint).await?;
+    if login::resume(&mut client, &place).await?.is_none() {
+        return Err(Error::refused("there is no session; log in first: doorward login"));
+    }
+    let reply = client.request("rpc", "sessions", args, REPLY_DEADLINE).await;
+    client.close().await;
+    Ok(reply)
 }
 
 fn list(reply: &Value, output: Output) -> Result<(), Error> {

@@ -9,12 +9,16 @@ mod dev;
 mod fake_gateway;
 #[path = "ctl/fake_keys.rs"]
 mod fake_keys;
+#[path = "ctl/fake_tokens.rs"]
+mod fake_tokens;
 #[path = "ctl/keys.rs"]
 mod keys;
 #[path = "ctl/store.rs"]
 mod store;
 #[path = "ctl/terminal.rs"]
 mod terminal;
+#[path = "ctl/tokens.rs"]
+mod tokens;
 
 use std::{
     fs::{self, Permissions},
@@ -486,7 +490,7 @@ fn sessions_are_listed_and_ended() {
     world.log_in();
     let ran = world.run(&["sessions", "list"], "").expect(0);
     let lines: Vec<_> = ran.out.lines().collect();
-    assert_eq!(lines.len(), 3, "{}", ran.out);
+    assert_eq!(lines.len(), 4, "{}", ran.out);
     for words in ["s-1", "alice", "192.0.2.1", "1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z", "yes"] {
         assert!(lines[1].contains(words), "{words} is not in {}", lines[1]);
     }

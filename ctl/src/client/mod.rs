@@ -1,5 +1,6 @@
-//! A WebSocket to the gateway, and one request and its reply on it.
+//! A connection to the gateway: a WebSocket with one request and its reply on it, or HTTP (`http`).
 
+mod http;
 mod tls;
 mod unix;
 
@@ -29,6 +30,7 @@ use tokio_tungstenite::{
 
 use crate::error::Error;
 
+pub(crate) use http::{Answer, Http};
 pub(crate) use tls::{Fingerprint, Identity, Trust};
 
 /// Name lookup, TCP, TLS and the upgrade together.
@@ -101,6 +103,31 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Connects: the address as a URI, the stream, and who is at its other end.
+    async fn open(&self) -> Result<(Uri, Stream, Server), Error> {
+        Ok(match self {
+            Self::Unix(path) => {
+                let (stream, uid) = unix::connect(path).await?;
+                (Uri::from_static("ws://localhost/"), Stream::Unix(stream), Server::Uid(uid))
+            }
+            Self::Tls { uri, host, port, trust, identity } => {
+                let (stream, key) = tls::connect(host, *port, trust, identity.as_ref()).await?;
+                (uri.clone(), Stream::Tls(Box::new(stream)), Server::Key(key))
+            }
+        })
+    }
+}
+
+/// Connecting has a deadline of its own.
+async fn in_time<T>(
+    endpoint: &Endpoint,
+    opening: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let late = || Error::unreachable(format!("{} did not answer within 10 seconds", endpoint.name()));
+    timeout(CONNECT_DEADLINE, opening).await.map_err(|_| late())?
+}
+
 /// Who is at the other end, from what cannot be claimed.
 #[derive(Debug, Clone)]
 pub(crate) enum Server {
@@ -131,21 +158,11 @@ struct Reply {
 impl Client {
     /// Connects within the deadline.
     pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
-        let late = || Error::unreachable(format!("{} did not answer within 10 seconds", endpoint.name()));
-        timeout(CONNECT_DEADLINE, Self::open(endpoint)).await.map_err(|_| late())?
+        in_time(endpoint, Self::open(endpoint)).await
     }
 
     async fn open(endpoint: &Endpoint) -> Result<Self, Error> {
-        let (uri, stream, server) = match endpoint {
-            Endpoint::Unix(path) => {
-                let (stream, uid) = unix::connect(path).await?;
-                (Uri::from_static("ws://localhost/"), Stream::Unix(stream), Server::Uid(uid))
-            }
-            Endpoint::Tls { uri, host, port, trust, identity } => {
-                let (stream, key) = tls::connect(host, *port, trust, identity.as_ref()).await?;
-                (uri.clone(), Stream::Tls(Box::new(stream)), Server::Key(key))
-            }
-        };
+        let (uri, stream, server) = endpoint.open().await?;
         // No Origin: that header is for browsers, and a program has nothing to put there.
         let mut config = WebSocketConfig::default();
         config.max_message_size = Some(MESSAGE_MAX);

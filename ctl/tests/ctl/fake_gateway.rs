@@ -263,6 +263,8 @@ fn reply(request: &Value, session: &mut Option<String>, peer: &mut Peer, state: 
                     "source": "192.0.2.1", "started": 0, "last_used": 60, "current": true},
                 {"session": "s-2", "user": HOSTILE, "method": "local_peer", "dialect": "sysadm",
                     "source": "", "started": 61, "last_used": 62, "current": false},
+                {"session": "s-3", "user": "alice", "method": "password", "dialect": "token",
+                    "source": "192.0.2.2", "started": 63, "last_used": 63, "current": false},
             ])),
             "end" if args["session"] == "s-2" => Ok(json!({"ended": 1})),
             "end_others" => Ok(json!({"ended": 3})),

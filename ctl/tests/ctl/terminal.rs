@@ -122,3 +122,18 @@ fn the_own_name_is_tried_without_a_password_first() {
     world.gateway.allow_local();
     world.run(&["login", &me.name], "").expect(0);
 }
+
+#[test]
+fn a_token_and_the_password_for_one_are_asked_for_without_echo() {
+    let world = World::new();
+    for (args, question) in
+        [(&["token", "issue", "alice"][..], "Password for alice: "), (&["token", "check"], "Token: ")]
+    {
+        let mut terminal = Terminal::start(&world, args);
+        terminal.shown(question);
+        assert!(!terminal.echoes());
+        terminal.type_in("\u{3}");
+        assert_eq!(terminal.code(), Some(130));
+        assert!(terminal.echoes());
+    }
+}
