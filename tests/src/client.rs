@@ -392,6 +392,14 @@ pub async fn raw_tls(
     tls_on(stack, TcpStream::connect(stack.tls_address()).await?, versions, own).await
 }
 
+/// The same on a connection that is there already.
+pub(crate) async fn raw_tls_on(
+    stack: &Stack,
+    stream: TcpStream,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    tls_on(stack, stream, rustls::ALL_VERSIONS, None).await
+}
+
 async fn tls_on(
     stack: &Stack,
     stream: TcpStream,

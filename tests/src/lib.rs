@@ -1,7 +1,7 @@
 //! What the tests of all services together are made of.
 //!
 //! [`Stack`] starts the real programs in a directory of its own; [`Client`] and [`transcript`] speak to
-//! it as a client would; [`keys`] are those of clients; [`door`] connects under another uid; [`secrets`]
+//! it as a client would, [`web`] over plain HTTP; [`keys`] are those of clients; [`door`] connects under another uid; [`secrets`]
 //! remembers what no log may hold.
 
 // All of this is test code: an index that is out of bounds fails the test, as it should.
@@ -26,6 +26,7 @@ mod stack;
 mod tls;
 pub mod transcript;
 pub mod wal;
+pub mod web;
 
 pub use cast::{CODE, COLOUR, Cast, Person, Role};
 pub use client::{Client, Received};

@@ -19,17 +19,23 @@ pub(crate) struct PythonClient {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// A Python that has the package; `None`: there is none.
+/// A Python that has the package `websockets`; `None`: there is none.
 pub fn interpreter() -> Option<String> {
+    interpreter_with(&["websockets"])
+}
+
+/// A Python that has all these packages; `None`: there is none.
+pub fn interpreter_with(packages: &[&str]) -> Option<String> {
     let named = env::var("DOORWARD_PYTHON").ok();
     let candidates = named.into_iter().chain(["/usr/bin/python3", "python3"].map(str::to_owned));
+    let import = format!("import {}", packages.join(", "));
     candidates.into_iter().find(|python| {
-        let import = std::process::Command::new(python)
-            .args(["-c", "import websockets"])
+        let tried = std::process::Command::new(python)
+            .args(["-c", &import])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        import.is_ok_and(|status| status.success())
+        tried.is_ok_and(|status| status.success())
     })
 }
 

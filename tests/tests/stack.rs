@@ -51,6 +51,8 @@ mod original;
 mod penalties;
 #[path = "stack/reload.rs"]
 mod reload;
+#[path = "stack/rest.rs"]
+mod rest;
 #[path = "stack/sessions.rs"]
 mod sessions;
 #[path = "stack/stop.rs"]
@@ -63,6 +65,12 @@ mod strict_keys;
 mod timers;
 #[path = "stack/timing.rs"]
 mod timing;
+#[path = "stack/token_api.rs"]
+mod token_api;
+#[path = "stack/token_clients.rs"]
+mod token_clients;
+#[path = "stack/token_holders.rs"]
+mod token_holders;
 #[path = "stack/transcripts.rs"]
 mod transcripts;
 #[path = "stack/web.rs"]

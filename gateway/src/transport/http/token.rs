@@ -74,7 +74,8 @@ pub(super) fn nothing_here() -> Answer {
 struct Shown {
     /// The page's, if it may read the answer.
     origin: Option<HeaderValue>,
-    /// HEAD has none, and says nothing of its length: a client that was told one may wait for it.
+    /// HEAD has none. What it says of the length is 0, and not what GET would have: a client that does not know
+    /// HEAD, as `curl -X HEAD`, waits for what it was told of, or else for the end of the connection.
     body: bool,
 }
 
@@ -82,6 +83,9 @@ impl Shown {
     fn finish(&self, mut answer: Answer) -> Answer {
         if !self.body {
             *answer.body_mut() = http_body_util::Full::default();
+            if answer.status() != StatusCode::NO_CONTENT {
+                answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
         }
         let headers = answer.headers_mut();
         if let Some(origin) = &self.origin {

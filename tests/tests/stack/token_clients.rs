@@ -1,0 +1,105 @@
+//! Clients of the token API that are not ours: curl, and the Python package `requests`.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use doorward_tests::web::{Way, Web};
+use doorward_tests::{Options, Pam, Role, Stack, python, secrets, skip};
+use serde_json::{Value, json};
+
+const UNKNOWN: &str = "0f9d5f2c-1b7e-4c55-9a0e-2a6a4f0c9b12";
+
+/// Runs a program with this on stdin; what it printed, if it succeeded.
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
+    let spawned = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = spawned.map_err(|error| error.to_string())?;
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // A program that ends early closes the pipe early.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// curl waits for a body after `-X HEAD`, as it would for any method that it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_that_is_told_to_say_head_does_not_wait() {
+    if run("curl", &["--version"], "").is_err() {
+        skip::skipped("no curl");
+        return;
+    }
+    let options = Options::new(Pam::Wrapper).authd("token_api.acl", vec!["confd.#".to_owned()]);
+    let Some(stack) = Stack::start(&options) else { return };
+    let token = Web::connect(&stack, Way::Token).await.issue(stack.person(Role::Full), "{}").await;
+    for (base, more) in [
+        (format!("http://{}/0.1", stack.plain_token_address()), ""),
+        (format!("https://{}/0.1", stack.token_address()), "insecure\n"),
+        (format!("https://{}/api/auth/0.1", stack.tls_address()), "insecure\n"),
+    ] {
+        for (path, status) in [
+            (format!("token/{token}"), "204"),
+            (format!("token/{token}?scope=confd.x"), "204"),
+            (format!("token/{token}?scope=dird.x"), "403"),
+            (format!("token/{UNKNOWN}"), "404"),
+            ("token/x".to_owned(), "404"),
+            ("status".to_owned(), "200"),
+        ] {
+            // By stdin: the token is not among the arguments.
+            let config = format!("{more}url = \"{base}/{path}\"\nrequest = \"HEAD\"\nmax-time = 10\n");
+            let arguments =
+                ["--silent", "--show-error", "--output", "-", "--write-out", "%{http_code}", "--config", "-"];
+            let said = tokio::task::block_in_place(|| run("curl", &arguments, &config));
+            assert_eq!(said.as_deref(), Ok(status), "{base} {path}");
+        }
+    }
+}
+
+/// Walks the API as its own document describes it, and provokes every status that it promises and can be
+/// provoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unmodified_python_client_finds_the_api_as_its_document_says() {
+    let Some(python) = python::interpreter_with(&["requests", "yaml"]) else {
+        skip::skipped("no Python with the packages requests and yaml (python3-requests, python3-yaml)");
+        return;
+    };
+    let dir = tempfile::Builder::new().prefix("dwt").tempdir().expect("a temporary directory");
+    let certificate = dir.path().join("server.pem");
+    let options = Options::new(Pam::Wrapper)
+        .authd("token_api.acl", vec!["confd.#".to_owned()])
+        .authd("sessions.per_user", 5)
+        .gateway("limits.token_misses", 40);
+    let Some(stack) = Stack::start(&options) else { return };
+    fs::copy(stack.path("state/gateway/tls.crt"), &certificate).expect("the server's own certificate");
+    let alice = stack.person(Role::Full).clone();
+    for (url, verify) in [
+        (format!("http://{}", stack.plain_token_address()), Value::Null),
+        (format!("https://localhost:{}", port(stack.token_address())), json!(certificate)),
+    ] {
+        let input = json!({
+            "url": url, "verify": verify, "user": alice.name, "password": alice.password,
+            "granted": "confd.users.read", "denied": "dird.x",
+        });
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/token_api.py");
+        let said = tokio::task::block_in_place(|| run(&python, &[script], &input.to_string()));
+        let said = said.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let told: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        for token in told["tokens"].as_array().expect("tokens") {
+            secrets::register(token.as_str().expect("text"));
+        }
+        let missing = told["not provoked"].as_array().expect("a list");
+        // A back end that is away is for other tests.
+        assert!(missing.iter().all(|status| status[2] == "503"), "{missing:?}");
+        assert!(told["answers"].as_u64().is_some_and(|answers| answers >= 25), "{told}");
+    }
+}
+
+fn port(address: &str) -> &str {
+    address.rsplit(':').next().unwrap_or_default()
+}
