@@ -28,10 +28,13 @@ impl Backend {
         async move { answered.await.unwrap_or_else(|_| Err(Failure::new(Error::Fault, "the call was lost"))) }
     }
 
-    /// Ends every login and conversation of a connection that has closed.
-    pub fn abandon(self: &Arc<Self>, connection: ConnectionId) {
+    /// Ends every login and conversation of a connection that has closed, or whose client cannot answer,
+    /// whether or not it is waited for. A connection that goes on must wait: its next login is not to end, too.
+    pub fn abandon(self: &Arc<Self>, connection: ConnectionId) -> impl Future<Output = ()> + Send + use<> {
         let backend = Arc::clone(self);
+        let (done, ended) = oneshot::channel::<()>();
         self.tasks.spawn(async move {
+            let _done = done;
             let request = proto::AbandonRequest { connection: connection.to_string() };
             // On the connection of the logins, so that it cannot arrive before what it is to end.
             let mut client = backend.login.clone();
@@ -40,6 +43,8 @@ impl Backend {
                 tracing::debug!(%connection, error = %failure.detail, "authd was not told that a client is gone");
             }
         });
+        // Nothing is sent: the other half is dropped when all is done.
+        async move { drop(ended.await) }
     }
 
     /// A step of a login. If nobody waits for its outcome any more, a `new` session that it brings is

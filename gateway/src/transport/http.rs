@@ -119,7 +119,7 @@ pub(super) async fn serve(
     let mut stream = parts.io.into_inner().stream;
     drop(parts.service);
     if front.logging_in.load(Ordering::Acquire) {
-        shared.backend.abandon(front.client.id);
+        drop(shared.backend.abandon(front.client.id));
     }
     // Whatever answered requests is gone with the connection, so this is the last one.
     if let Some(front) = Arc::into_inner(front) {

@@ -44,7 +44,7 @@ pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
     connection.asking = None;
     connection.calls.clear();
     if connection.session.may_be_logging_in() {
-        connection.shared.backend.abandon(connection.client.id);
+        drop(connection.shared.backend.abandon(connection.client.id));
     }
     connection.holding = None;
     tracing::debug!(connection = %connection.client.id, "connection closed");

@@ -223,7 +223,7 @@ impl Exchange {
             }
             Ok(backend::Outcome::Prompts(_)) => {
                 // Nobody can answer here.
-                backend.abandon(front.client.id);
+                backend.abandon(front.client.id).await;
                 Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
             }
             Ok(backend::Outcome::Denied) => Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch),
