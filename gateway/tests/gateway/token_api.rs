@@ -183,6 +183,18 @@ async fn who_gets_no_token_hears_why_after_the_credentials() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let gateway = Gateway::start_with(|config| config.timers.body_seconds = 1).await;
+    let mut web = Web(gateway.tls_stream().await);
+    let head = format!("{}Content-Length: 2\r\n", basic("alice", "wonderland"));
+    web.send(&format!("POST /0.1/token HTTP/1.1\r\nHost: localhost\r\n{head}\r\n{{")).await;
+    let answer = web.answer(false).await;
+    assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+    assert_eq!(reason(&answer), "The body did not come in time");
+    assert_eq!(web.byte().await, None);
+}
+
+#[tokio::test]
 async fn whoever_is_under_a_penalty_can_still_ask_about_tokens() {
     let gateway = Gateway::start().await;
     let token = token(&mut Web(gateway.tls_stream().await)).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use doorward_tests::client::{PATIENCE, token_of};
 use doorward_tests::web::{Way, Web, basic, basic_of, bearer};
-use doorward_tests::{Client, Options, Pam, Program, Role, Stack, secrets};
+use doorward_tests::{Client, Options, Pam, Program, Received, Role, Stack, secrets};
 use serde_json::{Value, json};
 
 const LIST: &str = r#"{"action":"list"}"#;
@@ -58,9 +58,10 @@ async fn a_login_for_one_request_and_one_for_many(pam: Pam, way: Way) {
     client.ask("rpc/auth_token", json!({"token": token})).await.expect("taken up");
     assert_eq!(web.ask("POST /rpc/auth_clear", &bearer(&token), "").await.status, 200);
     assert_eq!(web.ask("GET /rpc/query", &bearer(&token), "").await.status, 401);
-    assert!(!client.logged_in().await, "it ended there, too");
+    let told = client.json().await;
+    assert_eq!((&told["name"], &told["args"]["reason"]), (&json!("auth"), &json!("revoked")));
+    assert_eq!(client.receive().await, Received::Closed(Some(1000)), "it ended there, too");
     assert_eq!(web.check(&of_token, "").await, 204);
-    client.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,13 +75,15 @@ async fn an_unmodified_python_client_finds_the_api_as_its_document_says() {
         .authd("token_api.acl", vec!["confd.#".to_owned()])
         .authd("sessions.per_user", 5)
         .gateway("limits.token_misses", 40);
-    let Some(stack) = Stack::start(&options) else { return };
-    fs::copy(stack.path("state/gateway/tls.crt"), &certificate).expect("the server's own certificate");
-    let alice = stack.person(Role::Full).clone();
-    for (url, verify) in [
-        (format!("http://{}", stack.plain_token_address()), Value::Null),
-        (format!("https://localhost:{}", port(stack.token_address())), json!(certificate)),
-    ] {
+    for plain in [true, false] {
+        // Each has its own count of misses.
+        let Some(stack) = Stack::start(&options) else { return };
+        fs::copy(stack.path("state/gateway/tls.crt"), &certificate).expect("the server's own certificate");
+        let alice = stack.person(Role::Full).clone();
+        let (url, verify) = match plain {
+            true => (format!("http://{}", stack.plain_token_address()), Value::Null),
+            false => (format!("https://localhost:{}", port(stack.token_address())), json!(certificate)),
+        };
         let input = json!({
             "url": url, "verify": verify, "user": alice.name, "password": alice.password,
             "granted": "confd.users.read", "denied": "dird.x",

@@ -267,7 +267,12 @@ impl Ask {
 
     async fn read(&self, request: Request<Incoming>) -> Result<bytes::Bytes, Refusal> {
         let until = Instant::now() + self.front.shared.timers.body;
-        Ok(answer::read(request.into_body(), self.front.shared.limits.token_body, until).await?)
+        let read = answer::read(request.into_body(), self.front.shared.limits.token_body, until).await;
+        read.map_err(|error| match error {
+            // It is the client that is late, no back end; what is left of the body is not waited for.
+            Error::TimedOut => Refusal { last: true, ..Refusal::of(408, "The body did not come in time") },
+            other => other.into(),
+        })
     }
 
     /// The session of a token; without one, or where it opens nothing, it is a miss.
