@@ -126,6 +126,8 @@ def main():
 
     texts = lambda answer: answer.json()["reason"]
     assert texts(issue(400, body={"expiration": 0})) == ["Invalid expiration"]
+    issue(413, body={"x": "x" * 9000})
+    api.ask("post", scopes, 413, UNKNOWN, json={"scopes": ["x" * 9000]})
     assert texts(issue(401, auth=None)) == ["Authentication Failed"]
     assert texts(issue(401, auth=(wish["user"], "not the password"))) == ["Authentication Failed"]
     assert texts(issue(401, body={"backend": "unknown"})) == ["Authentication Failed"]

@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use doorward_tests::client::{PATIENCE, token_of};
+use doorward_tests::keys::Quick;
 use doorward_tests::web::{Way, Web, basic, basic_of, bearer};
 use doorward_tests::{Client, Options, Pam, Program, Received, Role, Stack, secrets};
 use serde_json::{Value, json};
+
+use crate::support::register;
 
 const LIST: &str = r#"{"action":"list"}"#;
 
@@ -149,4 +154,31 @@ async fn a_session_outlives_killed_services() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A challenge is answered on the connection that it was told on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_a_session_on_the_connection_of_its_challenge() {
+    let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let alice = stack.person(Role::Full).clone();
+    let key = Quick::generate();
+    let mut client = Client::tls(&stack).await;
+    client.login(&alice).await.expect("logs in");
+    register(&mut client, &key, "for REST").await.expect("registered");
+    client.close().await;
+    let mut web = Web::connect(&stack, Way::Door).await;
+    let mut proofs = Vec::new();
+    for _ in 0..2 {
+        let args = web.ask("POST /rpc/auth_ssl", "", r#"{"args":""}"#).await.json()["args"].clone();
+        let text = |name: &str| args[name].as_str().unwrap_or_else(|| panic!("no {name}: {args}"));
+        let proof = STANDARD.encode(key.prove(text("context"), text("test_string")));
+        proofs.push(json!({"encrypted_string": proof, "username": alice.name}).to_string());
+    }
+    let mut elsewhere = Web::connect(&stack, Way::Door).await;
+    assert_eq!(elsewhere.ask("POST /rpc/auth_ssl", "", &proofs[0]).await.status, 401);
+    let answer = web.ask("POST /rpc/auth_ssl", "", &proofs[1]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let token = token_of(&answer.json()["args"]);
+    assert_eq!(elsewhere.ask("GET /rpc/query", &bearer(&token), "").await.status, 200);
+    assert_eq!(web.ask("POST /rpc/auth_ssl", "", &proofs[0]).await.status, 401, "it was used up");
 }

@@ -96,8 +96,8 @@ async fn an_unmodified_python_client_finds_the_api_as_its_document_says() {
             secrets::register(token.as_str().expect("text"));
         }
         let missing = told["not provoked"].as_array().expect("a list");
-        // A back end that is away is for other tests.
-        assert!(missing.iter().all(|status| status[2] == "503"), "{missing:?}");
+        // A back end that is away is for other tests, and a body that takes 30 s as well.
+        assert!(missing.iter().all(|status| status[2] == "503" || status[2] == "408"), "{missing:?}");
         assert!(told["answers"].as_u64().is_some_and(|answers| answers >= 25), "{told}");
     }
 }
