@@ -23,7 +23,7 @@ fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 root=no
 [ "$(id -u)" -ne 0 ] || root=yes
 password=$(random 12)
-group='' user='' dir='' port=''
+group='' user='' dir='' port='' api=''
 pam_service_before=$(ls /etc/pam.d/doorward 2>/dev/null || true)
 lock_before=$(ls /run/doorward-dev.lock 2>/dev/null || true)
 
@@ -68,9 +68,11 @@ leftovers() {
         esac
     done
     if [ -n "$dir" ] && grep -F "$dir" /proc/net/unix; then echo "socket: below $dir"; fi
-    if [ -n "$port" ] && grep -i ":$(printf '%04X' "$port") [0-9A-F]*:0000 0A" /proc/net/tcp; then
-        echo "socket: TCP port $port"
-    fi
+    for listener in ${port:+"$port"} ${api:+"${api##*:}"}; do
+        if grep -i ":$(printf '%04X' "$listener") [0-9A-F]*:0000 0A" /proc/net/tcp; then
+            echo "socket: TCP port $listener"
+        fi
+    done
     if [ $root = yes ]; then
         for file in /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/subgid; do
             if grep -q "$account" "$file" 2>/dev/null; then echo "account: $account in $file"; fi
@@ -139,12 +141,14 @@ mkfifo "$work/report"
 read -r report <"$work/report" || fail "doorward dev did not start"
 field() { printf '%s\n' "$report" | sed -n "s/.*\"$1\":\[*\"\([^\"]*\)\".*/\1/p"; }
 dir=$(field directory) socket=$(field socket) url=$(field urls) fingerprint=$(field fingerprint)
+api=$(field token_api)
 port=${url##*:}
-for found in "$dir" "$socket" "$port" "$fingerprint"; do
+for found in "$dir" "$socket" "$port" "$fingerprint" "$api"; do
     [ -n "$found" ] || fail "no addresses in: $report"
 done
 echo "TLS $url, key $fingerprint"
 echo "Unix socket $socket"
+echo "token API $api"
 printf '%s\n' "$report" | tr '{' '\n' |
     sed -n 's/.*"name":"\([^"]*\)","pid":\([0-9]*\),"uid":\([0-9]*\).*/\1: pid \2, uid \3/p'
 
@@ -170,6 +174,45 @@ code=0
 printf 'not %s\n' "$password" | remote login "$user" --password-stdin || code=$?
 [ $code -eq 1 ] || fail "a wrong password was not refused: exit code $code"
 echo "refused, exit code 1"
+
+# --- by plain HTTP, with curl ---------------------------------------------------------------------------
+
+# What is secret, a password or a token in a URL, goes to curl on standard input: every user of this host can read
+# the arguments of its programs. It writes the status behind the body.
+ask() { curl --silent --show-error --max-time 60 --noproxy '*' --write-out '\n%{http_code}\n' "$@" --config -; }
+with_password() { printf 'url = "%s"\nuser = "%s:%s"\n' "$1" "$user" "$password"; }
+# expect STATUS ANSWER: shows the answer without the token in it, and fails if its status is another.
+expect() {
+    shown=$2
+    if [ -n "$token" ]; then shown=$(printf '%s\n' "$2" | sed "s/$token/.../g"); fi
+    printf '%s\n' "$shown" | sed '/^$/d'
+    [ "$(printf '%s\n' "$2" | tail -n 1)" = "$1" ] || fail "the status should be $1"
+}
+token=''
+[ -r "$dir/state/gateway/tls.crt" ] && certificate=$dir/state/gateway/tls.crt || certificate=''
+[ -n "$certificate" ] || fail "the gateway's certificate is not where it should be"
+
+say "By plain HTTP, with the password for this one request:"
+echo "\$ curl --cacert tls.crt --config -  # GET /rpc/query"
+expect 200 "$(with_password "https://localhost:$port/rpc/query" | ask --cacert "$certificate")"
+
+say "A token for other services, good for 60 s:"
+echo "\$ curl --data '{\"expiration\": 60}' --config -  # POST /0.1/token"
+answer=$(with_password "$api/0.1/token" |
+    ask --header 'Content-Type: application/json' --data '{"expiration": 60}')
+token=$(printf '%s\n' "$answer" | sed -n 's/.*"token":"\([^"]*\)".*/\1/p')
+expect 200 "$answer"
+[ -n "$token" ] || fail "no token"
+of_token() { printf 'url = "%s/0.1/token/%s%s"\n' "$api" "$token" "$1"; }
+echo "\$ curl --head --config -  # HEAD /0.1/token/..."
+answer=$(of_token '' | ask --head --output /dev/null)
+expect 204 "$answer"
+echo "\$ curl --config -  # GET /0.1/token/...?scope=confd.users.read, which nobody here is granted"
+expect 403 "$(of_token '?scope=confd.users.read' | ask)"
+echo "\$ curl --request DELETE --config -  # DELETE /0.1/token/..."
+expect 200 "$(of_token '' | ask --request DELETE)"
+echo "\$ curl --config -  # GET /0.1/token/..."
+expect 404 "$(of_token '' | ask)"
 
 # --- without one, on this host -----------------------------------------------------------------------------
 
