@@ -180,5 +180,5 @@ async fn a_key_opens_a_session_on_the_connection_of_its_challenge() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let token = token_of(&answer.json()["args"]);
     assert_eq!(elsewhere.ask("GET /rpc/query", &bearer(&token), "").await.status, 200);
-    assert_eq!(web.ask("POST /rpc/auth_ssl", "", &proofs[0]).await.status, 401, "it was used up");
+    assert_eq!(web.ask("POST /rpc/auth_ssl", "", &proofs[1]).await.status, 401, "it was used up");
 }
