@@ -28,14 +28,14 @@ use std::{
 
 use doorward_proto::{
     Reason,
-    authd::v1::{self as proto, begin_request, ended_event, login_server, outcome, sessions_server},
+    authd::v1::{self as proto, begin_request, login_server, outcome, sessions_server},
 };
 use tokio::{
     net::UnixListener,
     runtime::Runtime,
     sync::{broadcast, watch},
 };
-use tokio_stream::{Stream, StreamExt, wrappers::UnixListenerStream};
+use tokio_stream::{Stream, wrappers::UnixListenerStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
