@@ -56,8 +56,11 @@ pub enum Asked {
     Status,
 }
 
-/// All of them: below a prefix, with `{token}` for a part that is one, and what each method means.
-pub const ROUTES: &[(Route, &str, &[(Method, Asked)])] = &[
+/// The methods of a route, and what each means there.
+type Methods = &'static [(Method, Asked)];
+
+/// All of them: below a prefix, with `{token}` for a part that is one.
+pub const ROUTES: &[(Route, &str, Methods)] = &[
     (Route::Tokens, "/token", &[(Method::POST, Asked::Issue)]),
     (
         Route::Token,
@@ -79,7 +82,7 @@ pub struct Found {
     pub token: Option<Token>,
     /// How it is written, without the token: for the log.
     pub template: &'static str,
-    methods: &'static [(Method, Asked)],
+    methods: Methods,
 }
 
 impl Found {
@@ -104,7 +107,7 @@ pub fn find(path: &str) -> Option<Found> {
             None => (rest == *template).then_some(None),
             Some((before, after)) => {
                 let part = rest.strip_prefix(before)?.strip_suffix(after)?;
-                (!part.is_empty() && !part.contains('/')).then(|| Some(part))
+                (!part.is_empty() && !part.contains('/')).then_some(Some(part))
             }
         }?;
         let token = token.and_then(|part| {

@@ -239,10 +239,13 @@ impl Front {
             if !request.uri().path().starts_with("/ws/") {
                 return now(front.upgrade(&request, admitted));
             }
-            return now(front.plain().err().unwrap_or_else(|| failure(StatusCode::NOT_FOUND)));
+            return now(front
+                .plain()
+                .err()
+                .map_or_else(|| failure(StatusCode::NOT_FOUND), |refusal| *refusal));
         }
         if let Err(refusal) = front.plain() {
-            return now(refusal);
+            return now(*refusal);
         }
         match token_route {
             Some(found) => token::answer(front, request, found, number),
@@ -275,11 +278,11 @@ impl Front {
     }
 
     /// The connection stays what it is, and has to be counted as such.
-    fn plain(&self) -> Result<(), Answer> {
+    fn plain(&self) -> Result<(), Box<Answer>> {
         let mut place = self.lock();
         if !place.plain {
             let Some(permit) = self.enter(&self.shared.plain, Past::Clean) else {
-                return Err(last(failure(StatusCode::TOO_MANY_REQUESTS)));
+                return Err(Box::new(last(failure(StatusCode::TOO_MANY_REQUESTS))));
             };
             place.permit = Some(permit);
             place.plain = true;
