@@ -1,9 +1,11 @@
-//! Clients of the token API that are not ours: curl, and the Python package `requests`.
+//! Clients of the token API: curl, the Python package `requests`, and our own command.
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use doorward_tests::client::is_uuid4;
 use doorward_tests::web::{Way, Web};
 use doorward_tests::{Options, Pam, Role, Stack, python, secrets, skip};
 use serde_json::{Value, json};
@@ -12,12 +14,13 @@ const UNKNOWN: &str = "0f9d5f2c-1b7e-4c55-9a0e-2a6a4f0c9b12";
 
 /// Runs a program with this on stdin; what it printed, if it succeeded.
 fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
-    let spawned = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
+    let mut command = Command::new(program);
+    command.args(arguments);
+    ran(command, input)
+}
+
+fn ran(mut command: Command, input: &str) -> Result<String, String> {
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| error.to_string())?;
     let mut stdin = child.stdin.take().expect("a pipe");
     // A program that ends early closes the pipe early.
@@ -104,4 +107,48 @@ async fn an_unmodified_python_client_finds_the_api_as_its_document_says() {
 
 fn port(address: &str) -> &str {
     address.rsplit(':').next().unwrap_or_default()
+}
+
+/// The command of ours, which is a client as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_command_issues_checks_lists_and_revokes() {
+    let options = Options::new(Pam::Wrapper).authd("token_api.acl", vec!["confd.#".to_owned()]);
+    let Some(stack) = Stack::start(&options) else { return };
+    let alice = stack.person(Role::Full).clone();
+    let home = tempfile::Builder::new().prefix("dwt").tempdir().expect("a temporary directory");
+    let runtime = home.path().join("runtime");
+    fs::create_dir(&runtime).expect("a directory in ours");
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).expect("chmod of our directory");
+    let socket = stack.path("run/gateway.sock").display().to_string();
+    let url = format!("wss://{}", stack.token_address());
+    let local = ["--socket", socket.as_str()];
+    let remote = ["--url", url.as_str(), "--fingerprint", stack.fingerprint()];
+    let doorward = |to: &[&str], arguments: &[&str], input: &str| {
+        let mut command = Command::new(doorward_tests::doorward());
+        command.args(to).args(arguments).env("XDG_RUNTIME_DIR", &runtime).env("HOME", home.path());
+        tokio::task::block_in_place(|| ran(command, input))
+    };
+    let password = format!("{}\n", alice.password);
+    for to in [&local[..], &remote[..]] {
+        let issued = doorward(to, &["token", "issue", &alice.name, "--password-stdin"], &password);
+        let token = secrets::register(issued.expect("a token").trim_end()).to_owned();
+        assert!(is_uuid4(&token), "nothing else is printed");
+        let told = doorward(to, &["--json", "token", "check"], &token).expect("valid");
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        assert_eq!((&told["auth_id"], told.get("token")), (&json!(alice.uid.to_string()), None));
+        doorward(to, &["token", "check", "--scope", "confd.users.read"], &token).expect("granted");
+        doorward(to, &["token", "check", "--scope", "confd.a", "--scope", "dird.b"], &token)
+            .expect_err("denied");
+        doorward(&local, &["login", &alice.name, "--password-stdin"], &password).expect("logs in");
+        let list = doorward(&local, &["--json", "token", "list"], "").expect("a list");
+        let list: Value = serde_json::from_str(&list).expect("JSON");
+        assert_eq!((list.as_array().map(Vec::len), &list[0]["dialect"]), (Some(1), &json!("token")));
+        doorward(&local, &["logout"], "").expect("ends");
+        doorward(to, &["token", "revoke"], &token).expect("revoked");
+        let refused = doorward(to, &["token", "check"], &token).expect_err("it opens nothing");
+        assert!(refused.contains("No such token (404)") && !refused.contains(&token), "{refused}");
+        let wrong = format!("{}\n", secrets::register("wrong-Zaunkoenig-6"));
+        let refused = doorward(to, &["token", "issue", &alice.name, "--password-stdin"], &wrong);
+        assert!(refused.expect_err("no token").contains("Authentication Failed (401)"));
+    }
 }
