@@ -8,15 +8,16 @@ use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, chmodat, chownat, fstat, openat, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, chmodat, chownat, fstat, openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-use rustix::process::{chdir, fchdir, geteuid, getpid, umask};
+use rustix::process::{Pid, chdir, fchdir, geteuid, getpid, test_kill_process, umask};
 
 use crate::{During, Failure};
 
@@ -47,7 +48,10 @@ impl Listener {
         refuse_anything_but_a_socket(&directory, &name)?;
         let mut temporary = OsString::from(".");
         temporary.push(&name);
-        temporary.push(format!(".{}", getpid()));
+        temporary.push(".");
+        // One that stays does no harm but to stay.
+        let _ = remove_leftovers(&directory, &temporary);
+        temporary.push(getpid().to_string());
         match unlinkat(&directory, &temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
@@ -136,6 +140,19 @@ fn refuse_anything_but_a_socket(directory: &OwnedFd, name: &OsString) -> io::Res
     }
 }
 
+/// Removes what listeners that were killed before their socket had its name have left: `begin` and a pid.
+fn remove_leftovers(directory: &OwnedFd, begin: &OsString) -> io::Result<()> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let pid = entry.file_name().to_bytes().strip_prefix(begin.as_bytes());
+        let pid = pid.and_then(|pid| std::str::from_utf8(pid).ok()?.parse().ok()).and_then(Pid::from_raw);
+        if pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
+            unlinkat(directory, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
 /// bind(2) knows no directory descriptor, so the directory becomes the working directory for a moment.
 fn bind_here(directory: &OwnedFd, socket: &OwnedFd, name: &OsString) -> io::Result<()> {
     let address = SocketAddrUnix::new(name)?;
@@ -160,4 +177,38 @@ fn prepare(directory: &OwnedFd, name: &OsString, owner: u32) -> io::Result<Stat>
 #[allow(clippy::unnecessary_cast)]
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn what_the_dead_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let dead = child.id();
+        child.wait().expect("ended");
+        let own = std::process::id();
+        let kept = [
+            format!(".s.{own}"),
+            ".s.1".to_owned(),
+            format!(".t.{dead}"),
+            format!("s.{dead}"),
+            format!(".s.{dead}.x"),
+            ".s.".to_owned(),
+        ];
+        for name in kept.iter().chain(&[format!(".s.{dead}")]) {
+            File::create(directory.path().join(name)).expect("made");
+        }
+        let opened = OwnedFd::from(File::open(directory.path()).expect("opened"));
+        remove_leftovers(&opened, &".s.".into()).expect("removed");
+        let there = std::fs::read_dir(directory.path()).expect("a directory");
+        let there: BTreeSet<_> =
+            there.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        assert_eq!(there, kept.into());
+    }
 }

@@ -90,6 +90,8 @@ const POINTS: &[Point] = points! {
         when "one hangs and one is the client's turn", "both are ended": gateway::asking;
     "gateway, stopping":
         when "the first client was sent away", "all are closed": gateway::stopping;
+    "guard, starting":
+        when "its socket has its name, and it is not ready", "the next one starts": pam::starting_listener;
     "guard, listening":
         when "a conversation is the client's turn", "it goes on, others get 503": pam::listener;
     "guard, of a conversation":

@@ -34,6 +34,13 @@ async fn prompts(bed: &mut Bed) -> (Client, String) {
     (client, conversation)
 }
 
+pub(super) async fn starting_listener(bed: &mut Bed) {
+    bed.stack.kill(Program::Guard);
+    let bound = bed.anew("run/pam/pam.sock");
+    bed.stack.kill_in_start(Program::Guard, "socket", bound);
+    bed.again(Program::Guard).await;
+}
+
 pub(super) async fn listener(bed: &mut Bed) {
     let (mut client, conversation) = prompts(bed).await;
     bed.stack.kill(Program::Guard);
