@@ -19,8 +19,11 @@ impl Backend {
             SessionsRequest::List => Ok(Answer::Sessions(self.list_sessions(&token).await?)),
             SessionsRequest::End(None) => Err(Failure::new(Error::NotFound, "no session's name")),
             SessionsRequest::End(Some(session)) => {
-                let session = session.0.hyphenated().to_string();
-                self.end_other(&token, proto::end_other_request::Which::Session(session)).await
+                let name = session.0.hyphenated().to_string();
+                let ended = self.end_other(&token, proto::end_other_request::Which::Session(name)).await?;
+                // Before the stream of ended sessions tells it.
+                self.table.with_memory(|memory| memory.forget(session));
+                Ok(ended)
             }
             SessionsRequest::EndOthers => {
                 self.end_other(&token, proto::end_other_request::Which::Others(proto::Others {})).await
