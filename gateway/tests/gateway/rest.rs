@@ -1,5 +1,6 @@
 //! SysAdm requests over plain HTTP.
 
+use doorward_proto::authd::v1::EndReason;
 use serde_json::json;
 
 use crate::{
@@ -334,4 +335,37 @@ async fn whoever_hangs_up_while_the_body_is_awaited_leaves_no_session() {
     drop(web);
     let ended = gateway.authd.received_at_least("end", 1).await;
     assert!(!gateway.authd.lives(&ended[0].about));
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_the_body_is_awaited_answers_nothing() {
+    let (gateway, certd) = Gateway::start_with_certd().await;
+    let (_client, token) = gateway.alice().await;
+    let list = r#"{"action":"list_ssl_checksums"}"#;
+    let mut other = Web(gateway.tls_stream().await);
+    // authd's word for certd is kept from here on.
+    assert_eq!(other.ask("PUT /rpc/settings", &bearer(&token), list).await.status, 200);
+    let mut waiting = Vec::new();
+    for (request, body) in [("PUT /rpc/query", "{}"), ("PUT /rpc/settings", list)] {
+        let mut web = Web(gateway.tls_stream().await);
+        web.send(&format!(
+            "{request} HTTP/1.1\r\nHost: localhost\r\n{}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+            bearer(&token),
+            body.len()
+        ))
+        .await;
+        assert_eq!(web.answer(true).await.status, 100, "it is somebody's, and the body is awaited");
+        waiting.push((web, request, body));
+    }
+    let asked = certd.received().len();
+    gateway.authd.end(&token, EndReason::Revoked);
+    crate::support::until_async(async || {
+        other.ask("GET /rpc/query", &bearer(&token), "").await.status == 401
+    })
+    .await;
+    for (mut web, request, body) in waiting {
+        web.send(body).await;
+        assert_eq!(web.answer(false).await.status, 401, "{request}");
+    }
+    assert_eq!(certd.received().len(), asked, "certd was not asked");
 }

@@ -66,13 +66,14 @@ impl Exchange {
         let looked = backend.look(token, Purpose::Act).await;
         let known = looked.map_err(|failure| self.front.client.told_of(failure, self.number))?;
         let known = known.ok_or(Error::Unauthorized)?;
-        self.holding = Some(backend.hold(&known, asked));
+        let holding = backend.hold(&known, asked);
         let resumed = session::Known {
             identity: known.identity.clone(),
-            watch: known.watch,
+            watch: known.watch.filter(|_| holding.complete()),
             asked: known.asked,
             used: known.last_use(),
         };
+        self.holding = Some(holding);
         self.known = Some(known);
         self.session = Session::resumed(settings(&self.front, false), Instant::now().into_std(), resumed);
         Ok(())
@@ -98,6 +99,10 @@ impl Exchange {
 
     /// Has a request answered.
     pub(super) async fn ask(&mut self, subject: Option<Subject>, call: Call) -> Reply {
+        // Who takes long over a body does not take a session along that ended meanwhile.
+        if self.holding.as_ref().is_some_and(|holding| holding.ended().is_some()) {
+            return Reply::Error(Error::Unauthorized);
+        }
         self.ticket = self.ticket.wrapping_add(1);
         let ticket = self.ticket;
         let mut event = Event::Request { ticket, subject, call };
