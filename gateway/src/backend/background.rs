@@ -19,9 +19,9 @@ impl Backend {
             let request = proto::EndRequest { token: token.expose().to_owned() };
             let mut client = backend.sessions.clone();
             let result = backend.session_call("end", async move { client.end(request).await }).await;
-            if result.is_ok() {
+            if let Ok(reply) = &result {
                 // Before the stream of ended sessions tells it: the next request must not find it known.
-                backend.forget(&token);
+                backend.forget(&token, reply.ended);
             }
             if let Err(unheard) = answer.send(result.map(|_| ()))
                 && let Err(failure) = unheard

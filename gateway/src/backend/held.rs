@@ -26,6 +26,7 @@ pub struct Moment {
     /// `None` while it was down, else a number that changes whenever it was down in between.
     pub watch: Option<u64>,
     told: u64,
+    given_back: u64,
 }
 
 /// All held sessions.
@@ -225,8 +226,11 @@ impl Table {
     }
 
     pub(super) fn moment(&self) -> Moment {
-        let told = lock(&self.inner).told;
-        Moment { watch: self.watch(), told }
+        let (told, given_back) = {
+            let inner = lock(&self.inner);
+            (inner.told, inner.memory.given_back())
+        };
+        Moment { watch: self.watch(), told, given_back }
     }
 
     pub(super) fn watch(&self) -> Option<u64> {
@@ -265,7 +269,7 @@ impl Table {
     }
 
     /// The same, unless the session has ended since `asked`, which gives None, or too much has to say that it
-    /// has not, when nothing is done.
+    /// has not, or some session was given back, which may be this one: then nothing is done.
     pub(super) fn unless_ended(
         &self,
         session: SessionId,
@@ -275,8 +279,8 @@ impl Table {
         let mut inner = lock(&self.inner);
         match inner.ended_since(session, asked) {
             (Some(_), _) => return None,
-            (None, true) => work(&mut inner.memory),
-            (None, false) => {}
+            (None, true) if inner.memory.given_back() == asked.given_back => work(&mut inner.memory),
+            (None, _) => {}
         }
         Some(())
     }

@@ -80,6 +80,8 @@ fn hash(token: &Token) -> Hash {
 pub(super) struct Memory {
     young: Generation,
     old: Generation,
+    /// How many sessions this gateway has had ended.
+    given_back: u64,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +110,22 @@ impl Memory {
         if let Some(before) = self.young.entries.insert(key, known) {
             self.young.weight = self.young.weight.saturating_sub(before.weight());
         }
+    }
+
+    pub(super) fn given_back(&self) -> u64 {
+        self.given_back
+    }
+
+    /// authd has ended its session, which the stream may tell later than an answer that was on its way.
+    fn give_back(&mut self, hash: &Hash) {
+        self.given_back += 1;
+        self.forget_token(hash);
+    }
+
+    /// The same, of a session's name.
+    pub(super) fn give_back_named(&mut self, session: SessionId) {
+        self.given_back += 1;
+        self.forget(session);
     }
 
     fn forget_token(&mut self, hash: &Hash) {
@@ -169,10 +187,13 @@ impl Backend {
         }
     }
 
-    /// What was known of a token is not true any more.
-    pub(super) fn forget(&self, token: &Token) {
+    /// What was known of a token is not true any more; `ended`: since just now.
+    pub(super) fn forget(&self, token: &Token, ended: bool) {
         let hash = hash(token);
-        self.table.with_memory(|memory| memory.forget_token(&hash));
+        self.table.with_memory(|memory| match ended {
+            true => memory.give_back(&hash),
+            false => memory.forget_token(&hash),
+        });
     }
 
     /// A connection, or a request, holds the session of a token that was just looked at.
@@ -270,6 +291,25 @@ mod tests {
         table.ended(identity(2, None).session, EndReason::Revoked);
         assert!(!remember(&table, 2, None, asked, now));
         assert!(!knows(&table, 2, Purpose::Tell, now));
+    }
+
+    #[test]
+    fn what_was_on_its_way_while_a_session_was_given_back_is_not_kept() {
+        let (table, now) = (Table::new(), Instant::now());
+        table.up();
+        let asked = table.moment();
+        table.with_memory(|memory| memory.give_back(&hash(&token(1))));
+        assert!(remember(&table, 1, None, asked, now), "it was true when authd said it");
+        assert!(!knows(&table, 1, Purpose::Tell, now));
+        let asked = table.moment();
+        table.with_memory(|memory| memory.give_back_named(identity(2, None).session));
+        assert!(remember(&table, 2, None, asked, now) && !knows(&table, 2, Purpose::Tell, now));
+        assert!(remember(&table, 2, None, table.moment(), now));
+        assert!(knows(&table, 2, Purpose::Tell, now));
+        let asked = table.moment();
+        table.with_memory(|memory| memory.forget_token(&hash(&token(9))));
+        assert!(remember(&table, 3, None, asked, now));
+        assert!(knows(&table, 3, Purpose::Tell, now), "made-up tokens have nothing forgotten");
     }
 
     #[test]

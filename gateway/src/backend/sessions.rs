@@ -22,7 +22,7 @@ impl Backend {
                 let name = session.0.hyphenated().to_string();
                 let ended = self.end_other(&token, proto::end_other_request::Which::Session(name)).await?;
                 // Before the stream of ended sessions tells it.
-                self.table.with_memory(|memory| memory.forget(session));
+                self.table.with_memory(|memory| memory.give_back_named(session));
                 Ok(ended)
             }
             SessionsRequest::EndOthers => {

@@ -35,7 +35,7 @@ impl Backend {
         let mut client = self.sessions.clone();
         let reply = self.session_call("end", async move { client.end(request).await }).await?;
         // Before the stream of ended sessions tells it.
-        self.forget(token);
+        self.forget(token, reply.ended);
         Ok(reply.ended)
     }
 
