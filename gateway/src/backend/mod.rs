@@ -57,6 +57,8 @@ const SESSION_CALLS: usize = 64;
 /// The most questions at once about whose a connection is, and how long a connection waits for the answer.
 const WHOSE_AT_ONCE: usize = 2;
 const WHOSE: Duration = Duration::from_secs(1);
+/// The most connections that wait for it. Until it is known whose they are they take places that are everybody's.
+const WHOSE_WAITING: usize = 64;
 /// The most lists of sessions at once.
 const LISTINGS: usize = 4;
 /// A call that nobody waits for is given up after this: authd then is broken anyway.
@@ -95,6 +97,7 @@ pub struct Backend {
     session_calls: Arc<Semaphore>,
     listings: Arc<Semaphore>,
     whose: Semaphore,
+    whose_waiting: Semaphore,
     certd: Option<Certd>,
     table: Arc<Table>,
     penalties: Arc<Penalties>,
@@ -178,6 +181,7 @@ impl Backend {
             session_calls: Arc::new(Semaphore::new(SESSION_CALLS)),
             listings: Arc::new(Semaphore::new(LISTINGS)),
             whose: Semaphore::new(WHOSE_AT_ONCE),
+            whose_waiting: Semaphore::new(WHOSE_WAITING),
             certd,
             table: Arc::new(Table::new()),
             penalties: Arc::default(),
@@ -311,8 +315,9 @@ impl Backend {
     }
 
     /// The user at the other end of a connection over loopback, to count by: None where authd does not say so,
-    /// or not soon.
+    /// or not soon, and at once where too many wait to hear it.
     pub async fn whose(&self, descriptor: OwnedFd, connection: ConnectionId) -> Option<u32> {
+        let _place = self.whose_waiting.try_acquire().ok()?;
         let asked = async {
             // In turns, so that a flood of connections leaves authd room for logins.
             let _turn = self.whose.acquire().await.ok()?;
@@ -425,5 +430,46 @@ impl Backend {
                 tracing::warn!(error = %failure.detail, "a replaced session could not be ended");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use futures_util::future::join_all;
+    use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType, listen, socket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn few_wait_to_hear_whose_they_are() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let peer_socket = directory.path().join("peer.sock");
+        let silent = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
+        net::bind(&silent, &SocketAddrUnix::new(&peer_socket).expect("a short path")).expect("bind");
+        listen(&silent, 16).expect("listen");
+        let backend = Backend::start(Settings {
+            socket: directory.path().join("authd.sock"),
+            peer_socket,
+            uid: rustix::process::geteuid().as_raw(),
+            certd: None,
+            login: WHOSE,
+            change: WHOSE,
+            call: WHOSE,
+        });
+        let asked = (0..WHOSE_WAITING + 100).map(|number| {
+            let backend = Arc::clone(&backend);
+            async move {
+                let (_, end) = UnixStream::pair().expect("a pair");
+                let connection = ConnectionId(uuid::Uuid::from_u128(number as u128));
+                let began = Instant::now();
+                assert_eq!(backend.whose(end.into(), connection).await, None);
+                began.elapsed() >= WHOSE
+            }
+        });
+        let waited = join_all(asked).await.into_iter().filter(|waited| *waited).count();
+        assert_eq!(waited, WHOSE_WAITING);
+        backend.stop().await;
     }
 }
