@@ -173,9 +173,14 @@ impl Web {
         let length =
             if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let text = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n{body}");
+        self.send(&text).await;
+        self.answer().await
+    }
+
+    /// Sends this, be it whole or not.
+    pub async fn send(&mut self, text: &str) {
         // Whoever is refused may be closed before.
         let _ = self.0.write_all(text.as_bytes()).await;
-        self.answer().await
     }
 
     /// The next answer. Its body is as long as the head says, whatever the method was: a client that does not

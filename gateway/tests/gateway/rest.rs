@@ -215,6 +215,22 @@ async fn bodies_have_a_limit_and_a_form() {
 }
 
 #[tokio::test]
+async fn a_body_that_comes_byte_by_byte_is_one_body() {
+    let gateway = Gateway::start_with(|config| config.limits.message_before_login = 300).await;
+    for (length, expected) in [(300, 200), (301, 413)] {
+        let mut web = Web(gateway.tls_stream().await);
+        let body = format!(r#"{{"x":"{}"}}"#, "x".repeat(length - 8));
+        let chunks: String = body.chars().map(|byte| format!("1\r\n{byte}\r\n")).collect();
+        web.send(&format!(
+            "PUT /rpc/identify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {chunks}0\r\nX-Trailer: x\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(web.answer(false).await.status, expected, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_is_asked_for_only_when_it_will_be_read() {
     let gateway = Gateway::start().await;
     let mut web = Web(gateway.tls_stream().await);

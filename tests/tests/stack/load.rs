@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use doorward_tests::web::{Way, Web};
 use doorward_tests::{Client, Options, Pam, Program, Received, Role, Stack, skip};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -146,6 +147,31 @@ async fn idle_clients_take_little_memory_and_nobodys_time() {
     for client in idle.iter_mut().step_by(100) {
         assert!(client.logged_in().await);
     }
+}
+
+/// Clients that are not logged in and leave their requests unfinished: a body in pieces of one byte takes no more
+/// than one in a single piece.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_come_byte_by_byte_take_little_memory() {
+    const CLIENTS: usize = 50;
+    let Some(stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };
+    let before = resident(&stack, Program::Gateway);
+    let mut open = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut web = Web::connect(&stack, Way::Door).await;
+        let head = "PUT /rpc/identify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        web.send(&format!("{head}{}", "1\r\nx\r\n".repeat(8_000))).await;
+        open.push(web);
+    }
+    // It reads at its own pace.
+    let (until, mut most) = (Instant::now() + Duration::from_secs(2), 0);
+    while Instant::now() < until {
+        most = most.max(resident(&stack, Program::Gateway));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let each = most.saturating_sub(before) / CLIENTS as u64;
+    println!("{} KiB for each", each >> 10);
+    assert!(each <= 128 << 10, "{each} bytes each");
 }
 
 /// The longest of some logins.
