@@ -121,7 +121,7 @@ impl Door {
                 continue;
             };
             let shared = self.shared.get();
-            let Some(permit) = shared.newcomers.enter() else {
+            let Some(permit) = shared.gates(listener.serves()).newcomers.enter() else {
                 tracing::debug!(%peer, "refused: too many are not logged in");
                 continue;
             };
@@ -195,7 +195,7 @@ impl Door {
             self.full();
             return Err("too many connections");
         };
-        let gate = &shared.newcomers;
+        let gate = &shared.door.newcomers;
         let past = Self::past(shared, source, None);
         let permit = if exempt { Some(gate.enter_exempt()) } else { gate.enter_as(source, past) };
         let permit = permit.ok_or("too many are not logged in")?;

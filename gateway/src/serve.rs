@@ -20,12 +20,11 @@ use crate::{
     accept::{Door, Listener, Places},
     backend::Backend,
     config::Config,
-    gate::Gate,
     hub::Hub,
     misses::Misses,
     router::Router,
     transport::{
-        Shared, Tls,
+        Gates, Shared, Tls,
         certificate::{self, Pem},
     },
 };
@@ -122,9 +121,8 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         proxies: config.http.trusted_proxies.clone(),
         limits: config.limits(),
         timers: config.timers(),
-        // A quarter is kept for sources that have not failed lately.
-        newcomers: Gate::keeping(4, limits.connections_before_login, limits.per_source),
-        plain: Gate::new(limits.plain_http, of_one_plain(limits.plain_http)),
+        door: Gates::new(limits.connections_before_login, limits.per_source, limits.plain_http),
+        token_door: Gates::new(limits.connections_before_login, limits.per_source, limits.plain_http),
         misses: Arc::new(Misses::new(limits.token_misses)),
         server_uuid: config.token_api.server_uuid,
         tasks: TaskTracker::new(),
@@ -196,11 +194,6 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     Ok(())
 }
 
-/// One source can have a sixteenth, so that it takes many to keep others out.
-fn of_one_plain(plain: usize) -> usize {
-    (plain / 16).max(1)
-}
-
 /// Where the gateway is.
 #[derive(Debug, Default)]
 struct Addresses {
@@ -251,8 +244,9 @@ impl Renewal {
             config.timers(),
         );
         let limits = &config.limits;
-        shared.newcomers.resize(limits.connections_before_login, limits.per_source);
-        shared.plain.resize(limits.plain_http, of_one_plain(limits.plain_http));
+        for gates in [&shared.door, &shared.token_door] {
+            gates.resize(limits.connections_before_login, limits.per_source, limits.plain_http);
+        }
         self.places.resize(limits.connections, limits.connections_per_source, doorward_launch::descriptors());
         self.shared.set(shared);
         Ok(())

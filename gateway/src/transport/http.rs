@@ -226,26 +226,31 @@ impl Front {
             path = &*path,
             "HTTP request"
         );
+        // In the words of the dialect that was asked.
+        let refused = |status| match token_route.is_some() || !everything {
+            true => token::refused(status, request.method()),
+            false => failure(status),
+        };
         let pages = if token_route.is_some() { origin::Pages::Token } else { origin::Pages::Own };
         let admitted = match front.shared.rules.judge(front.path, pages, request.uri(), request.headers()) {
             Ok(admitted) => admitted,
             // Whoever is refused is not kept: the connection is still counted as a newcomer's.
-            Err(origin::Refused) => return now(last(failure(StatusCode::FORBIDDEN))),
+            Err(origin::Refused) => return now(last(refused(StatusCode::FORBIDDEN))),
         };
         if !front.may_come(request.headers()) {
-            return now(last(failure(StatusCode::FORBIDDEN)));
+            return now(last(refused(StatusCode::FORBIDDEN)));
         }
         if wants_websocket {
             if !request.uri().path().starts_with("/ws/") {
                 return now(front.upgrade(&request, admitted));
             }
-            return now(front
-                .plain()
-                .err()
-                .map_or_else(|| failure(StatusCode::NOT_FOUND), |refusal| *refusal));
+            return now(match front.plain() {
+                true => failure(StatusCode::NOT_FOUND),
+                false => last(failure(StatusCode::TOO_MANY_REQUESTS)),
+            });
         }
-        if let Err(refusal) = front.plain() {
-            return now(*refusal);
+        if !front.plain() {
+            return now(last(refused(StatusCode::TOO_MANY_REQUESTS)));
         }
         match token_route {
             Some(found) => token::answer(front, request, found, number),
@@ -253,7 +258,7 @@ impl Front {
                 let front = Arc::clone(front);
                 Answering::Later(Box::pin(rest::answer(front, request, admitted, number)))
             }
-            None => now(token::nothing_here()),
+            None => now(token::refused(StatusCode::NOT_FOUND, request.method())),
         }
     }
 
@@ -277,17 +282,16 @@ impl Front {
         penalty.is_none()
     }
 
-    /// The connection stays what it is, and has to be counted as such.
-    fn plain(&self) -> Result<(), Box<Answer>> {
+    /// The connection stays what it is, and has to be counted as such; whether there is room.
+    fn plain(&self) -> bool {
         let mut place = self.lock();
         if !place.plain {
-            let Some(permit) = self.enter(&self.shared.plain, Past::Clean) else {
-                return Err(Box::new(last(failure(StatusCode::TOO_MANY_REQUESTS))));
-            };
+            let gate = &self.shared.gates(self.client.serves).plain;
+            let Some(permit) = self.enter(gate, Past::Clean) else { return false };
             place.permit = Some(permit);
             place.plain = true;
         }
-        Ok(())
+        true
     }
 
     fn upgrade<B: Body>(&self, request: &Request<B>, admitted: Admitted) -> Answer {
@@ -301,7 +305,7 @@ impl Front {
                 true => Past::Clean,
                 false => self.shared.backend.penalties().past(self.client.source, Instant::now()),
             };
-            let Some(permit) = self.enter(&self.shared.newcomers, past) else {
+            let Some(permit) = self.enter(&self.shared.door.newcomers, past) else {
                 return last(failure(StatusCode::TOO_MANY_REQUESTS));
             };
             place.permit = Some(permit);

@@ -51,10 +51,11 @@ pub struct Shared {
     pub limits: Limits,
     /// Durations.
     pub timers: Timers,
-    /// Unfinished handshakes and WebSockets that are not logged in.
-    pub newcomers: Gate,
-    /// Connections that speak plain HTTP.
-    pub plain: Gate,
+    /// Where those are counted who come for everything.
+    pub door: Gates,
+    /// And those who come for the token API alone: services that ask about tokens are not kept out by
+    /// whoever fills the door.
+    pub token_door: Gates,
     /// Tokens that were asked about and open nothing.
     pub misses: Arc<Misses>,
     /// This server's UUID, as tokens name it.
@@ -128,7 +129,46 @@ pub struct Client {
     pub _place: Permit,
 }
 
+/// How many connections there are of each kind.
+#[derive(Debug, Clone)]
+pub struct Gates {
+    /// Unfinished handshakes and WebSockets that are not logged in.
+    pub newcomers: Gate,
+    /// Connections that speak plain HTTP.
+    pub plain: Gate,
+}
+
+impl Gates {
+    /// For so many newcomers, so many of them of one source, and so many that speak plain HTTP.
+    pub fn new(newcomers: usize, of_one: usize, plain: usize) -> Self {
+        Self {
+            // A quarter is kept for sources that have not failed lately.
+            newcomers: Gate::keeping(4, newcomers, of_one),
+            plain: Gate::new(plain, of_one_plain(plain)),
+        }
+    }
+
+    /// From now on for so many.
+    pub fn resize(&self, newcomers: usize, of_one: usize, plain: usize) {
+        self.newcomers.resize(newcomers, of_one);
+        self.plain.resize(plain, of_one_plain(plain));
+    }
+}
+
+/// One source can have a sixteenth, so that it takes many to keep others out.
+fn of_one_plain(plain: usize) -> usize {
+    (plain / 16).max(1)
+}
+
 impl Shared {
+    /// Where whoever comes for this is counted.
+    pub fn gates(&self, serves: Serves) -> &Gates {
+        match serves {
+            Serves::Everything => &self.door,
+            Serves::TokenApi => &self.token_door,
+        }
+    }
+
     /// The same with other rules, sizes and durations, for the connections to come.
     #[must_use]
     pub fn renewed(&self, rules: Rules, proxies: Proxies, limits: Limits, timers: Timers) -> Self {
@@ -141,8 +181,8 @@ impl Shared {
             proxies,
             limits,
             timers,
-            newcomers: self.newcomers.clone(),
-            plain: self.plain.clone(),
+            door: self.door.clone(),
+            token_door: self.token_door.clone(),
             misses: Arc::clone(&self.misses),
             server_uuid: self.server_uuid.clone(),
             tasks: self.tasks.clone(),

@@ -316,3 +316,33 @@ async fn listed_pages_may_use_it() {
     let answer = web.ask("OPTIONS /0.1/token", evil, "").await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
 }
+
+#[tokio::test]
+async fn whoever_fills_the_door_keeps_no_service_out() {
+    // One source has a sixteenth.
+    let gateway = Gateway::start_with(|config| config.limits.plain_http = 16).await;
+    let mut first = Web(gateway.tls_stream().await);
+    let token = token(&mut first).await;
+    let check = format!("HEAD /0.1/token/{token}");
+    let mut second = Web(gateway.tls_stream().await);
+    let full = second.ask("GET /0.1/backends", "", "").await;
+    assert_eq!((full.status, full.header("connection")), (429, Some("close")));
+    assert!(!reason(&full).is_empty());
+    assert_eq!(Web(gateway.token_stream().await).ask(&check, "", "").await.status, 204);
+}
+
+#[tokio::test]
+async fn what_is_refused_unread_is_told_in_the_same_form() {
+    let gateway = Gateway::start().await;
+    for (request, headers, expected) in [
+        ("GET /0.1/backends", "Origin: https://evil.example\r\n", 403),
+        ("GET /nothing", "Origin: https://evil.example\r\n", 403),
+        ("GET /nothing", "", 404),
+    ] {
+        let answer = Web(gateway.token_stream().await).ask(request, headers, "").await;
+        assert_eq!(answer.status, expected, "{request}");
+        assert!(!reason(&answer).is_empty());
+        let head = Web(gateway.token_stream().await).ask(&request.replace("GET", "HEAD"), headers, "").await;
+        assert_eq!((head.status, head.header("content-length")), (expected, Some("0")), "{request}");
+    }
+}

@@ -65,9 +65,15 @@ pub(super) fn answer(front: &Arc<Front>, request: Request<Incoming>, found: Foun
     }))
 }
 
-/// There is no such path on a listener that has nothing but this API.
-pub(super) fn nothing_here() -> Answer {
-    Refusal::of(404, "There is nothing here").answer()
+/// What is refused before it is known what is asked, or on a listener that has nothing but this API.
+pub(super) fn refused(status: StatusCode, method: &Method) -> Answer {
+    let reason = match status {
+        StatusCode::NOT_FOUND => "There is nothing here",
+        StatusCode::TOO_MANY_REQUESTS => "Too many connections: try again later",
+        _ => "Requests from there are not taken",
+    };
+    let shown = Shown { origin: None, body: *method != Method::HEAD };
+    shown.finish(Refusal::of(status.as_u16(), reason).answer())
 }
 
 /// How every answer of one request looks.
