@@ -5,6 +5,7 @@
 
 mod activity;
 mod background;
+mod behalf;
 pub(crate) mod certd;
 mod failure;
 mod held;
@@ -22,10 +23,7 @@ mod wire;
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use doorward_proto::authd::v1::{self as proto, login_client::LoginClient, sessions_client::SessionsClient};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
@@ -38,8 +36,8 @@ pub use self::{
     line::Up,
 };
 use crate::call::{
-    Answer, Answers, Challenge, ClientCertificate, ConnectionId, Credentials, Error, Identity, KeyProof,
-    KeyRequest, Origin, Prompts, Purpose, Secret, ServerKey, Token,
+    Answers, Challenge, ClientCertificate, ConnectionId, Credentials, Error, Identity, KeyProof, Origin,
+    Prompts, Purpose, ServerKey, Token,
 };
 use crate::gate::{Gate, Permit, Source};
 use crate::penalty::Penalties;
@@ -63,10 +61,6 @@ const WHOSE_WAITING: usize = 64;
 const LISTINGS: usize = 4;
 /// A call that nobody waits for is given up after this: authd then is broken anyway.
 const GIVE_UP: Duration = Duration::from_secs(60);
-/// An assertion is not used when it has less than this left: it must still be good when certd reads it.
-const ASSERTION_MARGIN: Duration = Duration::from_secs(2);
-/// The longest that one is kept, whatever authd says.
-const ASSERTION_MAX: Duration = Duration::from_secs(60);
 
 /// Where authd is and how long it may take.
 #[derive(Debug, Clone)]
@@ -339,47 +333,6 @@ impl Backend {
         wire::challenge(answer.map_err(|_| Failure::late("challenge"))??.into_inner())
     }
 
-    /// Has certd answer, for the session of `pass`.
-    pub async fn settings(
-        &self,
-        connection: Connection,
-        pass: Pass,
-        request: KeyRequest,
-    ) -> Result<Answer, Failure> {
-        let certd = self.certd.as_ref().ok_or_else(|| Failure::new(Error::NotFound, "there is no certd"))?;
-        if let Some(assertion) = pass.0.assertion() {
-            match certd.answer(&connection, &assertion, &request).await {
-                // authd's key may have changed since; nothing was done.
-                Err(Failure { error: Error::Unauthorized, .. }) => {}
-                result => return result,
-            }
-        }
-        let assertion = self.assertion(&pass).await?;
-        certd.answer(&connection, &assertion, &request).await.map_err(|failure| match failure.error {
-            // The session is good, as authd has just said: the client cannot mend this by a login.
-            Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
-            _ => failure,
-        })
-    }
-
-    /// authd's word for certd whose session this is.
-    async fn assertion(&self, pass: &Pass) -> Result<Secret, Failure> {
-        let asked = Instant::now();
-        let request =
-            proto::AssertRequest { token: pass.0.token.expose().to_owned(), audience: "certd".to_owned() };
-        let mut client = self.sessions.clone();
-        let answer = self.session_call("assert", async move { client.assert(request).await }).await;
-        let answer = answer.map_err(|failure| match failure.error {
-            // There is no such session any more.
-            Error::NotFound => Failure::new(Error::Unauthorized, failure.detail),
-            _ => failure,
-        })?;
-        let valid = Duration::from_millis(answer.valid_ms).min(ASSERTION_MAX);
-        let assertion = Secret::new(answer.jwt);
-        pass.0.keep_assertion(assertion.clone(), asked + valid.saturating_sub(ASSERTION_MARGIN));
-        Ok(assertion)
-    }
-
     /// The session of a token with its rights as they are now.
     pub async fn check(
         &self,
@@ -439,6 +392,8 @@ mod tests {
 
     use futures_util::future::join_all;
     use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType, listen, socket};
+
+    use tokio::time::Instant;
 
     use super::*;
 

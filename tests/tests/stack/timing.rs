@@ -47,6 +47,15 @@ async fn refused(stack: &Stack, kind: usize) -> (f64, Value) {
     (took, reply["args"].clone())
 }
 
+/// Numbers in no order (the finalizer of SplitMix64). One multiplication alone would not do: each kind would
+/// always come after the same ones.
+fn mixed(number: u64) -> u64 {
+    let mut x = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x ^ (x >> 31)) >> 33
+}
+
 #[derive(Debug, Default)]
 struct Samples(Vec<f64>);
 
@@ -96,8 +105,7 @@ async fn nobody_learns_who_exists_by_words_or_time() {
                     }
                     // Mixed, so that whatever else happens on this machine happens to all alike; not in turn,
                     // because a login waits for the one before it to compute, which is not its own time.
-                    let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-                    let kind = usize::try_from(mixed).expect("31 bits") % KINDS.len();
+                    let kind = usize::try_from(mixed(number as u64)).expect("31 bits") % KINDS.len();
                     let (took, words) = refused(&stack, kind).await;
                     seen.push((kind, took, words));
                 }

@@ -1,0 +1,57 @@
+//! What certd is asked on behalf of a session: with authd's word for whose it is.
+
+use std::time::Duration;
+
+use doorward_proto::authd::v1 as proto;
+use tokio::time::Instant;
+
+use super::{Backend, Connection, Failure, Pass};
+use crate::call::{Answer, Error, KeyRequest, Secret};
+
+/// An assertion is not used when it has less than this left: it must still be good when certd reads it.
+const ASSERTION_MARGIN: Duration = Duration::from_secs(2);
+/// The longest that one is kept, whatever authd says.
+const ASSERTION_MAX: Duration = Duration::from_secs(60);
+
+impl Backend {
+    /// Has certd answer, for the session of `pass`.
+    pub async fn settings(
+        &self,
+        connection: Connection,
+        pass: Pass,
+        request: KeyRequest,
+    ) -> Result<Answer, Failure> {
+        let certd = self.certd.as_ref().ok_or_else(|| Failure::new(Error::NotFound, "there is no certd"))?;
+        if let Some(assertion) = pass.0.assertion() {
+            match certd.answer(&connection, &assertion, &request).await {
+                // authd's key may have changed since; nothing was done.
+                Err(Failure { error: Error::Unauthorized, .. }) => {}
+                result => return result,
+            }
+        }
+        let assertion = self.assertion(&pass).await?;
+        certd.answer(&connection, &assertion, &request).await.map_err(|failure| match failure.error {
+            // The session is good, as authd has just said: the client cannot mend this by a login.
+            Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
+            _ => failure,
+        })
+    }
+
+    /// authd's word for certd whose session this is.
+    async fn assertion(&self, pass: &Pass) -> Result<Secret, Failure> {
+        let asked = Instant::now();
+        let request =
+            proto::AssertRequest { token: pass.0.token.expose().to_owned(), audience: "certd".to_owned() };
+        let mut client = self.sessions.clone();
+        let answer = self.session_call("assert", async move { client.assert(request).await }).await;
+        let answer = answer.map_err(|failure| match failure.error {
+            // There is no such session any more.
+            Error::NotFound => Failure::new(Error::Unauthorized, failure.detail),
+            _ => failure,
+        })?;
+        let valid = Duration::from_millis(answer.valid_ms).min(ASSERTION_MAX);
+        let assertion = Secret::new(answer.jwt);
+        pass.0.keep_assertion(assertion.clone(), asked + valid.saturating_sub(ASSERTION_MARGIN));
+        Ok(assertion)
+    }
+}
