@@ -49,6 +49,7 @@ test:
 
 test-long:
 	DOORWARD_LONG=1 $(MAKE) test
+	$(MAKE) freebsd-check
 	@if [ "$$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; then \
 		scripts/try-install target/debug; \
 	elif [ -n "$$DOORWARD_NO_SKIP" ]; then \
