@@ -13,6 +13,8 @@ mod fake_keys;
 mod fake_tokens;
 #[path = "ctl/keys.rs"]
 mod keys;
+#[path = "ctl/listening.rs"]
+mod listening;
 #[path = "ctl/store.rs"]
 mod store;
 #[path = "ctl/terminal.rs"]

@@ -7,7 +7,11 @@ mod key;
 mod session;
 mod token;
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -198,6 +202,18 @@ pub struct Identity {
     pub absolute_left: Duration,
     /// How long this may be relied upon.
     pub rights: Duration,
+}
+
+impl Identity {
+    /// Until when what authd said at `asked` may be relied upon.
+    pub fn relied_upon_until(&self, asked: Instant) -> Instant {
+        asked + self.rights.min(self.absolute_left)
+    }
+
+    /// When it has not been used for too long, if that can be: `used` is its last use since authd was asked.
+    pub fn idle_until(&self, asked: Instant, used: Option<Instant>) -> Option<Instant> {
+        self.idle.map(|idle| used.map_or(asked + idle.left, |used| used + idle.after))
+    }
 }
 
 /// A session's idle clock.

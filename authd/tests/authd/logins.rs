@@ -132,9 +132,8 @@ async fn a_prompt_that_nobody_answers_is_gone_after_its_deadline() {
     until(late).await;
 }
 
-#[tokio::test]
-async fn abandoning_a_connection_ends_its_conversations_and_no_others() {
-    let bench = Bench::start(|_| ()).await;
+/// PAM asks for a code; told are the users whose conversation ended without one.
+fn asks_for_a_code(bench: &Bench) -> mpsc::Receiver<String> {
     let (tell, ended) = mpsc::channel();
     bench.pam(move |worker| {
         worker.round(&[(Style::Visible, "Code: ")]);
@@ -143,6 +142,13 @@ async fn abandoning_a_connection_ends_its_conversations_and_no_others() {
         }
         worker.verdict(Verdict::Success);
     });
+    ended
+}
+
+#[tokio::test]
+async fn abandoning_a_connection_ends_its_conversations_and_no_others() {
+    let bench = Bench::start(|_| ()).await;
+    let ended = asks_for_a_code(&bench);
     let mut login = bench.login().await;
     let given_up = prompts(login.begin(password(ONE, "alice", "pw")).await).conversation;
     let kept = prompts(login.begin(password(TWO, "bob", "pw")).await).conversation;
@@ -156,14 +162,7 @@ async fn abandoning_a_connection_ends_its_conversations_and_no_others() {
 #[tokio::test]
 async fn a_gateway_that_is_gone_takes_its_conversations_along_and_no_others() {
     let bench = Bench::start(|_| ()).await;
-    let (tell, ended) = mpsc::channel();
-    bench.pam(move |worker| {
-        worker.round(&[(Style::Visible, "Code: ")]);
-        if worker.answers().is_none() {
-            tell.send(worker.start.user.clone()).expect("the test listens");
-        }
-        worker.verdict(Verdict::Success);
-    });
+    let ended = asks_for_a_code(&bench);
     let (mut killed, mut other) = (bench.login().await, bench.login().await);
     prompts(killed.begin(password(ONE, "alice", "pw")).await);
     let kept = prompts(other.begin(password(TWO, "bob", "pw")).await).conversation;

@@ -1,17 +1,14 @@
 //! `acl explain`, against a fake authd.
 
-use std::os::unix::net::UnixListener as StdUnixListener;
-
 use doorward_proto::authd::v1::{
     Access, Dialect, ExplainRequest, Explanation, GivenEntry,
     rights_server::{Rights, RightsServer},
 };
-use futures_util::stream;
 use serde_json::json;
-use tokio::{net::UnixListener, runtime::Runtime};
+use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status, transport::Server};
 
-use crate::World;
+use crate::{World, listening};
 
 struct FakeAuthd;
 
@@ -39,19 +36,8 @@ impl Rights for FakeAuthd {
 }
 
 fn serve(world: &World) -> (Runtime, String) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let path = world.directory.path().join("authd.sock");
-    let listener = StdUnixListener::bind(&path).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    runtime.spawn(async move {
-        let listener = UnixListener::from_std(listener).unwrap();
-        let incoming = stream::unfold(listener, async |listener| {
-            let accepted = listener.accept().await.map(|(stream, _)| stream);
-            Some((accepted, listener))
-        });
-        let serving = Server::builder().add_service(RightsServer::new(FakeAuthd));
-        serving.serve_with_incoming(incoming).await.unwrap();
-    });
+    let runtime = listening::grpc(&path, Server::builder().add_service(RightsServer::new(FakeAuthd)));
     (runtime, path.display().to_string())
 }
 

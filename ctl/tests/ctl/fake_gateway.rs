@@ -12,19 +12,16 @@
 
 use std::{
     collections::HashSet,
-    os::unix::net::UnixListener as StdUnixListener,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{SinkExt, StreamExt};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer};
+use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
     runtime::Runtime,
 };
 use tokio_rustls::TlsAcceptor;
@@ -37,7 +34,10 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::fake_keys::{AnyCertificate, Keys, Peer};
+use crate::{
+    fake_keys::{AnyCertificate, Keys, Peer},
+    listening::Listening,
+};
 
 /// A text that would retitle a terminal's window.
 pub(crate) const HOSTILE: &str = "\u{1b}]0;gotcha\u{7}\u{9b}2J";
@@ -69,44 +69,32 @@ struct State {
 impl FakeGateway {
     /// Listens before it returns.
     pub(crate) fn start(directory: &Path) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listening = Listening::start(directory.join("gateway.sock"));
+        let Listening { runtime, socket, unix, url, tcp, key, .. } = listening;
         let state = Arc::new(Mutex::new(State::default()));
-        let socket = directory.join("gateway.sock");
-        let listener = StdUnixListener::bind(&socket).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        tcp.set_nonblocking(true).unwrap();
-        let url = format!("wss://{}", tcp.local_addr().unwrap());
-
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let certificate = directory.join("gateway.pem");
-        std::fs::write(&certificate, cert.pem()).unwrap();
-        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        std::fs::write(&certificate, listening.pem).unwrap();
+        let fingerprint = fingerprint(&listening.certificate);
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(Arc::new(AnyCertificate(Arc::new(default_provider()))))
-            .with_single_cert(vec![cert.der().clone()], key)
+            .with_single_cert(vec![listening.certificate], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
 
         let shared = state.clone();
         runtime.spawn(async move {
-            let listener = UnixListener::from_std(listener).unwrap();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = unix.accept().await.unwrap();
                 tokio::spawn(serve(stream, Peer::new("local", None), shared.clone()));
             }
         });
         let shared = state.clone();
-        let fingerprint = fingerprint(cert.der());
         let server = fingerprint.trim_start_matches("SHA256:").to_owned();
         runtime.spawn(async move {
-            let listener = TcpListener::from_std(tcp).unwrap();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = tcp.accept().await.unwrap();
                 let (acceptor, shared, server) = (acceptor.clone(), shared.clone(), server.clone());
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {

@@ -3,7 +3,6 @@
 
 use std::{
     convert::Infallible,
-    os::unix::net::UnixListener as StdUnixListener,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -17,17 +16,18 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer};
+use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
     runtime::Runtime,
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::fake_gateway::{HOSTILE, fingerprint};
+use crate::{
+    fake_gateway::{HOSTILE, fingerprint},
+    listening::Listening,
+};
 
 /// The one that is live.
 pub(crate) const LIVE: &str = "0af6c1a8-9c4d-4f0a-9a53-0123456789ab";
@@ -61,38 +61,28 @@ pub(crate) struct FakeTokens {
 impl FakeTokens {
     /// Listens before it returns.
     pub(crate) fn start(directory: &Path) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let Listening { runtime, socket, unix, url, tcp, certificate, key, .. } =
+            Listening::start(directory.join("tokens.sock"));
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let socket = directory.join("tokens.sock");
-        let listener = StdUnixListener::bind(&socket).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        tcp.set_nonblocking(true).unwrap();
-        let url = format!("wss://{}", tcp.local_addr().unwrap());
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        let fingerprint = fingerprint(&certificate);
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let shared = Arc::clone(&asked);
         runtime.spawn(async move {
-            let listener = UnixListener::from_std(listener).unwrap();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = unix.accept().await.unwrap();
                 tokio::spawn(serve(stream, Arc::clone(&shared)));
             }
         });
         let shared = Arc::clone(&asked);
         runtime.spawn(async move {
-            let listener = TcpListener::from_std(tcp).unwrap();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = tcp.accept().await.unwrap();
                 let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
@@ -101,7 +91,7 @@ impl FakeTokens {
                 });
             }
         });
-        Self { socket, url, fingerprint: fingerprint(cert.der()), asked, _runtime: runtime }
+        Self { socket, url, fingerprint, asked, _runtime: runtime }
     }
 
     /// Every request so far, and none of them again.

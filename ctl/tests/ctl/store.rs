@@ -1,7 +1,6 @@
 //! Root's commands on the whole registry, against a fake certd that keeps what it was sent.
 
 use std::{
-    os::unix::net::UnixListener as StdUnixListener,
     pin::Pin,
     sync::{Arc, Mutex},
 };
@@ -12,10 +11,10 @@ use doorward_proto::certd::v1::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::json;
-use tokio::{net::UnixListener, runtime::Runtime};
+use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use crate::World;
+use crate::{World, listening};
 
 #[derive(Clone, Default)]
 struct FakeStore {
@@ -57,18 +56,8 @@ impl Store for FakeStore {
 
 /// A certd at `certd.sock`.
 fn serve(world: &World, store: FakeStore) -> (Runtime, String) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let path = world.directory.path().join("certd.sock");
-    let listener = StdUnixListener::bind(&path).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    runtime.spawn(async move {
-        let listener = UnixListener::from_std(listener).unwrap();
-        let incoming = stream::unfold(listener, async |listener| {
-            let accepted = listener.accept().await.map(|(stream, _)| stream);
-            Some((accepted, listener))
-        });
-        Server::builder().add_service(StoreServer::new(store)).serve_with_incoming(incoming).await.unwrap();
-    });
+    let runtime = listening::grpc(&path, Server::builder().add_service(StoreServer::new(store)));
     (runtime, path.display().to_string())
 }
 

@@ -11,8 +11,8 @@ use super::{Backend, Failure, wire};
 use crate::call::{ConnectionId, Error, Token};
 
 impl Backend {
-    /// Ends the session of a token, whether or not the answer is waited for.
-    pub fn end(self: &Arc<Self>, token: Token) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+    /// Ends the session of a token, whether or not the answer is waited for; whether there was one.
+    pub fn end(self: &Arc<Self>, token: Token) -> impl Future<Output = Result<bool, Failure>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
         let backend = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -23,7 +23,7 @@ impl Backend {
                 // Before the stream of ended sessions tells it: the next request must not find it known.
                 backend.forget(&token, reply.ended);
             }
-            if let Err(unheard) = answer.send(result.map(|_| ()))
+            if let Err(unheard) = answer.send(result.map(|reply| reply.ended))
                 && let Err(failure) = unheard
             {
                 tracing::warn!(error = %failure.detail, "a session could not be ended");

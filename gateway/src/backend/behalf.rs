@@ -18,9 +18,10 @@ impl Backend {
     pub async fn settings(
         &self,
         connection: Connection,
-        pass: Pass,
+        pass: Option<Pass>,
         request: KeyRequest,
     ) -> Result<Answer, Failure> {
+        let pass = pass.ok_or_else(Failure::unheld)?;
         let certd = self.certd.as_ref().ok_or_else(|| Failure::new(Error::NotFound, "there is no certd"))?;
         if let Some(assertion) = pass.0.assertion() {
             match certd.answer(&connection, &assertion, &request).await {

@@ -28,6 +28,11 @@ impl Failure {
         Self::new(Error::Fault, error.to_string())
     }
 
+    /// A session acts here, and nobody holds one.
+    pub(super) fn unheld() -> Self {
+        Self::fault("a session that nobody holds")
+    }
+
     pub(super) fn late(call: &str) -> Self {
         Self::new(Error::TimedOut, format!("{call}: no answer within the deadline"))
     }

@@ -50,14 +50,10 @@ impl Known {
     }
 
     fn fresh(&self, watch: u64, now: Instant) -> bool {
-        let Identity { rights, absolute_left, idle, .. } = &self.identity;
-        let idle_until = idle.map(|idle| match self.last_use() {
-            Some(used) => used + idle.after,
-            None => self.asked + idle.left,
-        });
+        let Self { identity, asked, .. } = self;
         self.watch == Some(watch)
-            && now < self.asked + (*rights).min(*absolute_left)
-            && idle_until.is_none_or(|until| now < until)
+            && now < identity.relied_upon_until(*asked)
+            && identity.idle_until(*asked, self.last_use()).is_none_or(|until| now < until)
     }
 
     fn weight(&self) -> usize {

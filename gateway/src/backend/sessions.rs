@@ -13,8 +13,8 @@ const LISTING: Duration = Duration::from_secs(60);
 
 impl Backend {
     /// Has authd answer, for the session of `pass`.
-    pub async fn sessions(&self, pass: Pass, request: SessionsRequest) -> Result<Answer, Failure> {
-        let token = pass.0.token.clone();
+    pub async fn sessions(&self, pass: Option<Pass>, request: SessionsRequest) -> Result<Answer, Failure> {
+        let token = pass.ok_or_else(Failure::unheld)?.0.token.clone();
         match request {
             SessionsRequest::List => Ok(Answer::Sessions(self.list_sessions(&token).await?)),
             SessionsRequest::End(None) => Err(Failure::new(Error::NotFound, "no session's name")),

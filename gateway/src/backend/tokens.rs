@@ -6,7 +6,7 @@ use doorward_proto::authd::v1 as proto;
 use tokio::time::timeout;
 
 use super::{Backend, Caller, Failure, wire};
-use crate::call::{Token, TokenAsked, TokenWish};
+use crate::call::{TokenAsked, TokenWish};
 
 impl Backend {
     /// A token for whoever has these credentials.
@@ -27,16 +27,6 @@ impl Backend {
             wire::Outcome::InvalidExpiration => Ok(TokenAsked::InvalidExpiration),
             wire::Outcome::Prompts(_) => Err(Failure::contract("prompts for a client that cannot answer")),
         }
-    }
-
-    /// Ends the session of a token; whether there was one.
-    pub async fn revoke(&self, token: &Token) -> Result<bool, Failure> {
-        let request = proto::EndRequest { token: token.expose().to_owned() };
-        let mut client = self.sessions.clone();
-        let reply = self.session_call("end", async move { client.end(request).await }).await?;
-        // Before the stream of ended sessions tells it.
-        self.forget(token, reply.ended);
-        Ok(reply.ended)
     }
 
     /// The back ends that a login may name, the default first.

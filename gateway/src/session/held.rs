@@ -31,8 +31,8 @@ impl Held {
         Self {
             rights: Rights::of(&identity.acl),
             watch,
-            fresh_until: now + identity.rights.min(identity.absolute_left),
-            idle_until: identity.idle.map(|idle| now + idle.left),
+            fresh_until: identity.relied_upon_until(now),
+            idle_until: identity.idle_until(now, None),
             ends,
             // Whoever takes up a session in its last minute hears only of its end.
             warned: identity.absolute_left <= WARNING,
@@ -60,7 +60,7 @@ impl Held {
     }
 
     pub(super) fn used(&mut self, now: Instant) {
-        self.idle_until = self.identity.idle.map(|idle| now + idle.after);
+        self.idle_until = self.identity.idle_until(now, Some(now));
     }
 
     /// Whether it was not used for too long, as far as is known here.

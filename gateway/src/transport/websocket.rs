@@ -375,7 +375,7 @@ impl Connection {
             Action::Deliver => self.deliver(),
             Action::Clear(token) => {
                 let ended = self.shared.backend.end(token);
-                self.asking = Some(Box::pin(async move { Told::Cleared(ended.await) }));
+                self.asking = Some(Box::pin(async move { Told::Cleared(ended.await.map(|_| ())) }));
             }
             Action::Retire(token) => {
                 let retired = self.replaced.take().map(|held| self.shared.backend.retire(token, held));

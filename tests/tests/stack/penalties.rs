@@ -14,20 +14,10 @@ use doorward_tests::grpc::Authd;
 use doorward_tests::{Client, Options, Pam, Program, Received, Role, Stack, secrets, skip, wal};
 use serde_json::json;
 
-use crate::support::bytes_until_closed;
+use crate::support::{bytes_until_closed, strangers};
 
 /// So long is the first penalty here; a restart of authd must fit in.
 const PENALTY: Duration = Duration::from_secs(15);
-
-/// Users of this host who are nobody of the stack's.
-fn strangers<const N: usize>(stack: &Stack) -> Option<[u32; N]> {
-    if !skip::root("connections of other users") {
-        return None;
-    }
-    let services = [stack.authd_uid(), stack.certd_uid(), stack.gateway_uid()];
-    let mut free = (64_000..65_000).filter(|uid| !services.contains(uid));
-    Some(std::array::from_fn(|_| free.next().expect("many uids")))
-}
 
 async fn guess(client: &mut Client, user: &str) -> Result<(), u64> {
     let args = json!({"username": user, "password": secrets::register("not the password")});

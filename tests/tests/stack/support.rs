@@ -203,3 +203,13 @@ pub(crate) fn bytes_until_closed(socket: &OwnedFd) -> io::Result<usize> {
         }
     }
 }
+
+/// Users of this host who are nobody of the stack's.
+pub(crate) fn strangers<const N: usize>(stack: &Stack) -> Option<[u32; N]> {
+    if !skip::root("connections of other users") {
+        return None;
+    }
+    let services = [stack.authd_uid(), stack.certd_uid(), stack.gateway_uid()];
+    let mut free = (64_000..65_000).filter(|uid| !services.contains(uid));
+    Some(std::array::from_fn(|_| free.next().expect("many uids")))
+}

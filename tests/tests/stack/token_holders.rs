@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use doorward_tests::client::PATIENCE;
 use doorward_tests::keys::Quick;
 use doorward_tests::web::{Way, Web, basic, basic_of, bearer};
-use doorward_tests::{Client, Options, Pam, Program, Role, Stack, secrets, skip};
+use doorward_tests::{Client, Options, Pam, Program, Role, Stack, secrets};
 use serde_json::{Value, json};
 
-use crate::support::{listed, register};
+use crate::support::{listed, register, strangers};
 
 const ENTRIES: [&str; 3] = ["confd.users.#", "confd.lines.#", "dird.me"];
 
@@ -162,16 +162,6 @@ async fn a_token_gets_nobody_in_with_real_pam() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_with_every_entry_touches_neither_keys_nor_others() {
     a_token_is_no_key_to_the_host(Pam::Wrapper, &["#"], true).await;
-}
-
-/// Users of this host who are nobody of the stack's.
-fn strangers<const N: usize>(stack: &Stack) -> Option<[u32; N]> {
-    if !skip::root("connections of other users") {
-        return None;
-    }
-    let services = [stack.authd_uid(), stack.certd_uid(), stack.gateway_uid()];
-    let mut free = (64_000..65_000).filter(|uid| !services.contains(uid));
-    Some(std::array::from_fn(|_| free.next().expect("many uids")))
 }
 
 /// Five wrong passwords shut their source out of every login; a token that opens something is answered still.

@@ -216,7 +216,7 @@ impl Ask {
             }
             Asked::Revoke => {
                 let Some(token) = token else { return Err(self.miss(Refusal::no_such_token())) };
-                let ended = backend.revoke(&token).await.map_err(|failure| self.told_of(failure))?;
+                let ended = backend.end(token).await.map_err(|failure| self.told_of(failure))?;
                 if !ended {
                     // Not told apart; counted all the same.
                     self.count_miss();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Connection, Told};
 use crate::{
-    backend::{Failure, Holding},
+    backend::Holding,
     call::{KeyRequest, SessionsRequest},
     session::{Login, Ticket},
     transport::asking,
@@ -28,22 +28,13 @@ impl Connection {
         let connection = self.client.connection(&self.shown);
         let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
         self.calls.push(Box::pin(async move {
-            let answer = match pass {
-                Some(pass) => backend.settings(connection, pass, request).await,
-                None => Err(Failure::fault("a session that nobody holds")),
-            };
-            Told::Answered(ticket, answer)
+            Told::Answered(ticket, backend.settings(connection, pass, request).await)
         }));
     }
 
     pub(super) fn sessions(&mut self, ticket: Ticket, request: SessionsRequest) {
         let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
-        self.calls.push(Box::pin(async move {
-            let answer = match pass {
-                Some(pass) => backend.sessions(pass, request).await,
-                None => Err(Failure::fault("a session that nobody holds")),
-            };
-            Told::Answered(ticket, answer)
-        }));
+        self.calls
+            .push(Box::pin(async move { Told::Answered(ticket, backend.sessions(pass, request).await) }));
     }
 }

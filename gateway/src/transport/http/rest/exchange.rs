@@ -168,17 +168,13 @@ impl Exchange {
             }
             Action::Settings(ticket, request) => {
                 let connection = self.front.client.connection(&self.front.shown);
-                let answer = match self.holding.as_ref().map(Holding::pass) {
-                    Some(pass) => backend.settings(connection, pass, request).await,
-                    None => Err(Failure::fault("a session that nobody holds")),
-                };
+                let pass = self.holding.as_ref().map(Holding::pass);
+                let answer = backend.settings(connection, pass, request).await;
                 Event::Answered(ticket, answer.map_err(|failure| self.told_of(failure)))
             }
             Action::Sessions(ticket, request) => {
-                let answer = match self.holding.as_ref().map(Holding::pass) {
-                    Some(pass) => backend.sessions(pass, request).await,
-                    None => Err(Failure::fault("a session that nobody holds")),
-                };
+                let pass = self.holding.as_ref().map(Holding::pass);
+                let answer = backend.sessions(pass, request).await;
                 Event::Answered(ticket, answer.map_err(|failure| self.told_of(failure)))
             }
             Action::Listen(ticket, ..) => {
@@ -186,7 +182,7 @@ impl Exchange {
                 Event::Answered(ticket, Err(error))
             }
             Action::Clear(token) => {
-                Event::Cleared(backend.end(token).await.map_err(|failure| self.told_of(failure)))
+                Event::Cleared(backend.end(token).await.map(|_| ()).map_err(|failure| self.told_of(failure)))
             }
             Action::Retire(token) => {
                 // Whoever brought a session of their own keeps it: it is not this connection's.
