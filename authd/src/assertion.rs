@@ -12,6 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use doorward_launch::{
     Identity,
     file::{self, FileError},
+    registrations::is_word,
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
@@ -22,15 +23,17 @@ use crate::secret;
 /// The longest validity of an assertion.
 pub const VALID_MS: u64 = 60_000;
 
-/// Who an assertion is for: "certd" or a subsystem's name.
+/// Who an assertion is for: `certd`, or a subsystem as `NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audience(String);
 
 impl Audience {
-    /// A name of 1 to 64 characters out of `a-z 0-9 _ -`.
+    /// One or two words, as registrations have them.
     pub fn parse(text: String) -> Option<Self> {
-        let fits = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+        let fits = match text.split_once('/') {
+            Some((namespace, name)) => is_word(namespace) && is_word(name),
+            None => is_word(&text),
+        };
         fits.then_some(Self(text))
     }
 
@@ -289,10 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_is_a_short_plain_name() {
+    fn an_audience_is_one_or_two_short_plain_words() {
         for (text, fits) in [
             ("certd", true),
-            ("sysinfo_2-x", true),
+            ("sysadm/systemmanager_2-x", true),
+            ("a/b/c", false),
+            ("/a", false),
+            ("certd/", false),
             ("", false),
             ("Certd", false),
             ("a b", false),

@@ -1,9 +1,10 @@
 //! Why a call failed: a sentence for the client, the chain for the log.
 
+use doorward_assertion as assertion;
 use doorward_proto::Reason;
 
 use crate::{
-    assertion, key,
+    key,
     registry::{Failed, Refusal},
     rights, x509,
 };

@@ -14,7 +14,6 @@ pub mod error;
 pub mod registry;
 pub mod rights;
 
-pub mod assertion;
 pub mod challenge;
 pub mod proof;
 

@@ -1,8 +1,6 @@
 //! Who may list, register and revoke what. Pure; the caller is what authd's assertion says.
 
-use doorward_proto::acl::{self, Holder};
-
-use crate::assertion::Caller;
+use doorward_assertion::Caller;
 
 /// How long after the login a session may register and revoke.
 const RECENT_SECONDS: i64 = 600;
@@ -118,9 +116,7 @@ pub fn revoke(caller: &Caller, user: &str, now: i64) -> Result<String, Denied> {
 }
 
 fn allowed(caller: &Caller, action: Action) -> Result<(), Denied> {
-    let auth_id = caller.uid.map(|uid| uid.to_string()).unwrap_or_default();
-    let holder = Holder { auth_id: &auth_id, session: &caller.session };
-    if acl::granted(&caller.acl, action.acl(), holder) { Ok(()) } else { Err(Denied::Acl) }
+    if caller.may(action.acl()) { Ok(()) } else { Err(Denied::Acl) }
 }
 
 fn recent(caller: &Caller, now: i64) -> Result<(), Denied> {
@@ -147,10 +143,13 @@ mod tests {
             user: "alice".into(),
             uid: Some(1000),
             full: false,
+            auth_id: "1000".into(),
             acl: vec!["sysadm.rpc.settings.#".into()],
             session: "s".into(),
             method: "password".into(),
             login_time: NOW - 5,
+            assertion: "a".into(),
+            expires: NOW + 60,
         }
     }
 

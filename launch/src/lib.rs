@@ -12,6 +12,8 @@ pub mod grpc;
 
 mod reload;
 
+pub mod registrations;
+
 mod background;
 mod config;
 mod control;

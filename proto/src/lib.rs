@@ -46,3 +46,12 @@ pub mod pam {
         include!("generated/doorward.pam.v1.rs");
     }
 }
+
+/// What subsystems answer.
+pub mod subsystem {
+    /// Version 1.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all)]
+        include!("generated/doorward.subsystem.v1.rs");
+    }
+}

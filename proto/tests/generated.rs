@@ -4,8 +4,12 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 3] =
-    ["doorward/authd/v1/authd.proto", "doorward/certd/v1/certd.proto", "doorward/pam/v1/pam.proto"];
+const FILES: [&str; 4] = [
+    "doorward/authd/v1/authd.proto",
+    "doorward/certd/v1/certd.proto",
+    "doorward/pam/v1/pam.proto",
+    "doorward/subsystem/v1/subsystem.proto",
+];
 
 #[test]
 fn generated_code_is_current() {
@@ -43,7 +47,7 @@ fn generated_code_is_current() {
 }
 
 /// Messages that carry secrets: Debug shows their name and nothing else.
-const REDACTED: [&str; 24] = [
+const REDACTED: [&str; 25] = [
     "authd.v1.Activity",
     "authd.v1.ActivityReport",
     "authd.v1.AssertRequest",
@@ -68,6 +72,7 @@ const REDACTED: [&str; 24] = [
     "certd.v1.RevokeRequest",
     "certd.v1.VerifyRequest",
     "pam.v1.Answers",
+    "subsystem.v1.CallRequest",
 ];
 
 /// `redacted!` with the Rust path of each of them.

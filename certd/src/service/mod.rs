@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use doorward_assertion::{Caller, Verifier};
 use doorward_launch::{Audit, Current, log::Sparingly};
 use doorward_proto::certd::v1 as wire;
 use tokio::{
@@ -21,7 +22,6 @@ use tonic::Status;
 
 pub use self::{proofs::ProofsService, registry::RegistryService, store::StoreService};
 use crate::{
-    assertion::{self, Caller, Verifier},
     challenge::{self, Challenges, Purpose, ServerKey},
     config::{Config, Registration, TlsLogin},
     error::CertError,
@@ -31,6 +31,8 @@ use crate::{
     x509,
 };
 
+/// What assertions must be for.
+const AUDIENCE: &str = "certd";
 /// Watchers at a time: authd, and one that it replaces.
 const WATCHERS: usize = 8;
 /// Listings that are being read, each a page in memory; exports, which are root's, have their own.
@@ -108,7 +110,7 @@ impl Core {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             registry,
-            verifier: Verifier::new(config.assertion.key.clone(), authd),
+            verifier: Verifier::new(config.assertion.key.clone(), authd, AUDIENCE),
             challenges: Mutex::new(Challenges::new(config.limits.challenges_total)),
             rules: Current::new(Rules::of(config)),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
@@ -225,7 +227,7 @@ fn now() -> i64 {
 }
 
 fn check_connection(connection: &str) -> Result<(), CertError> {
-    if assertion::is_word(connection) {
+    if doorward_assertion::is_word(connection) {
         Ok(())
     } else {
         Err(CertError::Malformed("connection is not 1 to 64 printable characters"))

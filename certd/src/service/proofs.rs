@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status};
 
 use super::{Core, check_connection, check_source, now};
 use crate::{
-    assertion,
     challenge::Purpose,
     config::TlsLogin,
     error::CertError,
@@ -157,7 +156,7 @@ impl ProofsService {
             TlsLogin::All => true,
         };
         // Never root, whatever is configured for keys.
-        if !assertion::is_user(&request.user) || request.user == "root" {
+        if !doorward_assertion::is_user(&request.user) || request.user == "root" {
             return Err(CertError::NotAnswered);
         }
         let key = PublicKey::from_spki(&request.key).map_err(|_| CertError::NotAnswered)?;
@@ -235,7 +234,7 @@ fn search(request: &VerifyRequest) -> Option<Search> {
     let class = SignatureClass::of_length(request.signature.len())?;
     let user = match request.user.as_str() {
         "" => None,
-        user => Some(assertion::is_user(user).then(|| user.to_owned())?),
+        user => Some(doorward_assertion::is_user(user).then(|| user.to_owned())?),
     };
     let fingerprint = match request.fingerprint.as_slice() {
         [] => None,

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
+use doorward_assertion::Caller;
 use doorward_launch::audit::{Event, Record};
 use doorward_proto::certd::v1::{
     ChallengeReply, Entry, ListRequest, RegisterChallengeRequest, RegisterReply, RegisterRequest,
@@ -13,7 +14,6 @@ use tonic::{Request, Response, Status};
 
 use super::{Core, check_connection, check_texts, now, to_wire};
 use crate::{
-    assertion::Caller,
     challenge::Purpose,
     error::CertError,
     key::{Fingerprint, PublicKey, SIGNATURE_MAX},

@@ -13,7 +13,6 @@ use super::{
     registry::{Entries, certificate, entries},
 };
 use crate::{
-    assertion,
     error::CertError,
     registry::{self, Imported},
 };
@@ -109,7 +108,7 @@ impl StoreService {
         if !entry.fingerprint.is_empty() && entry.fingerprint != fingerprint.0 {
             return Err(CertError::Malformed("the fingerprint is not the key's"));
         }
-        if !assertion::is_user(&entry.user) {
+        if !doorward_assertion::is_user(&entry.user) {
             return Err(CertError::Malformed("the user's name cannot be one"));
         }
         if entry.user == "root" && !self.0.rules.get().registrations.for_root {
@@ -118,11 +117,11 @@ impl StoreService {
         check_texts(&entry.nickname, &entry.email)?;
         check_source(&entry.last_source)?;
         for word in [&entry.registered_session, &entry.registered_method] {
-            if !word.is_empty() && !assertion::is_word(word) {
+            if !word.is_empty() && !doorward_assertion::is_word(word) {
                 return Err(CertError::Malformed("the session or method is malformed"));
             }
         }
-        if !entry.revoked_by.is_empty() && !assertion::is_user(&entry.revoked_by) {
+        if !entry.revoked_by.is_empty() && !doorward_assertion::is_user(&entry.revoked_by) {
             return Err(CertError::Malformed("the name of the revoker cannot be one"));
         }
         let now = now();

@@ -427,7 +427,7 @@ pub struct EndOtherReply {
 pub struct AssertRequest {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
-    /// "certd" or a subsystem's name.
+    /// "certd", or a subsystem as "NAMESPACE/NAME".
     #[prost(string, tag = "2")]
     pub audience: ::prost::alloc::string::String,
 }

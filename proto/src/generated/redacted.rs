@@ -23,4 +23,5 @@ redacted!(
     crate::certd::v1::RevokeRequest,
     crate::certd::v1::VerifyRequest,
     crate::pam::v1::Answers,
+    crate::subsystem::v1::CallRequest,
 );

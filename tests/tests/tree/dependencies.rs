@@ -12,7 +12,8 @@ use crate::source::root;
 const EDGES: &[(&str, &[&str])] = &[
     ("doorward", &["doorward-proto"]),
     ("doorward-authd", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
-    ("doorward-certd", &["doorward-launch", "doorward-proto"]),
+    ("doorward-assertion", &["doorward-launch", "doorward-proto"]),
+    ("doorward-certd", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
     ("doorward-gateway", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
     ("doorward-launch", &[]),
     ("doorward-pam-guard", &["doorward-peercred"]),

@@ -1,15 +1,16 @@
-//! Who is calling, by authd's signed word (a JWT of at most 60 seconds, audience "certd").
+//! Who is calling, by authd's signed word: a JWT (RFC 7519) of at most 60 seconds, for one audience.
 //!
+//! Services that users act through verify it here: certd, and every subsystem that is written in Rust.
 //! One algorithm, one issuer, one key: what the token's own header says is only compared. The public key
 //! is read from authd's file each time: authd may start after certd, and may make a new key.
 
 use std::path::PathBuf;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use doorward_launch::file::{self, FileError};
+use doorward_proto::acl::{self, Holder};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-
-use crate::pem;
 
 /// Longer assertions are not looked at.
 pub const JWT_MAX: usize = 16 * 1024;
@@ -32,6 +33,8 @@ pub struct Caller {
     pub uid: Option<u32>,
     /// Whether the access class is full.
     pub full: bool,
+    /// The id that ACL entries mean by `me`: of a local user, the uid in decimal.
+    pub auth_id: String,
     /// The ACL entries.
     pub acl: Vec<String>,
     /// The session's id.
@@ -40,6 +43,17 @@ pub struct Caller {
     pub method: String,
     /// When, in seconds of UTC.
     pub login_time: i64,
+    /// The assertion's own name (`jti`), under which it was signed once.
+    pub assertion: String,
+    /// When the assertion ends, in seconds of UTC.
+    pub expires: i64,
+}
+
+impl Caller {
+    /// Whether the ACL grants this subject (`sysadm.NAMESPACE.NAME.ACTION`).
+    pub fn may(&self, subject: &str) -> bool {
+        acl::granted(&self.acl, subject, Holder { auth_id: &self.auth_id, session: &self.session })
+    }
 }
 
 /// Why an assertion is not believed.
@@ -52,7 +66,7 @@ pub enum Refused {
     #[error("the assertion is too long")]
     TooLong,
     /// The library's verdict: form, algorithm, signature, issuer, audience, missing claims.
-    #[error("the assertion is not authd's for certd")]
+    #[error("the assertion is not authd's for this service")]
     Invalid(#[from] jsonwebtoken::errors::Error),
     /// Validity over, or longer than a minute, or from the future.
     #[error("the assertion is not valid at this time")]
@@ -77,6 +91,7 @@ pub enum KeyError {
 struct Claims {
     sub: String,
     uid: Option<u32>,
+    auth_id: String,
     access: String,
     acl: Vec<String>,
     sid: String,
@@ -84,19 +99,20 @@ struct Claims {
     auth_time: i64,
     iat: i64,
     exp: i64,
+    jti: String,
 }
 
-/// Checks `jwt` against `key` (32 bytes, Ed25519) at `now` (seconds of UTC).
+/// Checks `jwt`, which must be for `audience`, against `key` (32 bytes, Ed25519) at `now` (seconds of UTC).
 ///
 /// # Errors
 /// [`Refused`] says why it is not believed.
-pub fn read(jwt: &str, key: &[u8; 32], now: i64) -> Result<Caller, Refused> {
+pub fn read(jwt: &str, key: &[u8; 32], audience: &str, now: i64) -> Result<Caller, Refused> {
     if jwt.len() > JWT_MAX {
         return Err(Refused::TooLong);
     }
     let mut rules = Validation::new(Algorithm::EdDSA);
     rules.set_issuer(&["doorward-authd"]);
-    rules.set_audience(&["certd"]);
+    rules.set_audience(&[audience]);
     rules.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
     // Judged below, by the time that the caller gives.
     rules.validate_exp = false;
@@ -118,6 +134,12 @@ pub fn read(jwt: &str, key: &[u8; 32], now: i64) -> Result<Caller, Refused> {
     if !is_word(&claims.method) {
         return Err(Refused::Claim("method"));
     }
+    if !is_word(&claims.auth_id) {
+        return Err(Refused::Claim("auth_id"));
+    }
+    if !is_word(&claims.jti) {
+        return Err(Refused::Claim("name"));
+    }
     let full = match claims.access.as_str() {
         "full" => true,
         "limited" => false,
@@ -127,10 +149,13 @@ pub fn read(jwt: &str, key: &[u8; 32], now: i64) -> Result<Caller, Refused> {
         user: claims.sub,
         uid: claims.uid,
         full,
+        auth_id: claims.auth_id,
         acl: claims.acl,
         session: claims.sid,
         method: claims.method,
         login_time: claims.auth_time,
+        assertion: claims.jti,
+        expires: claims.exp,
     })
 }
 
@@ -152,12 +177,14 @@ pub fn is_word(text: &str) -> bool {
 pub struct Verifier {
     path: PathBuf,
     authd: u32,
+    audience: String,
 }
 
 impl Verifier {
-    /// For the key in `path`, which need not be there yet; the file is root's or authd's.
-    pub fn new(path: PathBuf, authd: u32) -> Self {
-        Self { path, authd }
+    /// For the key in `path`, which need not be there yet; the file is root's or authd's. `audience` is the
+    /// service that is called: `certd`, or `NAMESPACE/NAME` of a subsystem.
+    pub fn new(path: PathBuf, authd: u32, audience: impl Into<String>) -> Self {
+        Self { path, authd, audience: audience.into() }
     }
 
     /// Who is calling. Reads a file of a hundred bytes.
@@ -169,16 +196,21 @@ impl Verifier {
             return Err(Refused::TooLong);
         }
         let key = self.load().map_err(|error| Refused::NoKey(Box::new(error)))?;
-        read(jwt, &key, now)
+        read(jwt, &key, &self.audience, now)
     }
 
     fn load(&self) -> Result<[u8; 32], KeyError> {
         let text = file::read_public_of(&self.path, self.authd)?;
-        pem::decode(&text, "PUBLIC KEY")
-            .ok()
-            .and_then(|der| der.strip_prefix(ED25519_HEAD)?.try_into().ok())
-            .ok_or_else(|| KeyError::Other(self.path.clone()))
+        key_of(&text).ok_or_else(|| KeyError::Other(self.path.clone()))
     }
+}
+
+/// The one key of a PEM file as authd writes it. A second block would bring hyphens, which are no base64.
+fn key_of(pem: &[u8]) -> Option<[u8; 32]> {
+    let text = pem.trim_ascii().strip_prefix(b"-----BEGIN PUBLIC KEY-----")?;
+    let text = text.strip_suffix(b"-----END PUBLIC KEY-----")?;
+    let packed: Vec<u8> = text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+    STANDARD.decode(packed).ok()?.strip_prefix(ED25519_HEAD)?.try_into().ok()
 }
 
 #[cfg(test)]

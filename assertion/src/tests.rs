@@ -57,21 +57,24 @@ fn with(name: &str, value: Value) -> Value {
 #[test]
 fn what_authd_signs_is_believed() {
     let authd = authd();
-    let caller = read(&authd.sign(&claims()), &authd.public, NOW + 59).expect("believed");
+    let caller = read(&authd.sign(&claims()), &authd.public, "certd", NOW + 59).expect("believed");
     assert_eq!(
         caller,
         Caller {
             user: "alice".into(),
             uid: Some(1000),
             full: false,
+            auth_id: "1000".into(),
             acl: vec!["sysadm.rpc.settings.#".into()],
             session: "5c1f".into(),
             method: "password".into(),
             login_time: NOW - 100,
+            assertion: "x".into(),
+            expires: NOW + 60,
         }
     );
     let foreign = authd.sign(&with("uid", Value::Null));
-    assert_eq!(read(&foreign, &authd.public, NOW).expect("believed").uid, None);
+    assert_eq!(read(&foreign, &authd.public, "certd", NOW).expect("believed").uid, None);
 }
 
 #[test]
@@ -104,15 +107,18 @@ fn anything_else_is_not() {
         with("sid", json!("")),
         with("sid", json!("a b")),
         with("method", json!("x".repeat(65))),
+        with("auth_id", json!("")),
+        with("jti", json!("a b")),
+        with("jti", Value::Null),
         with("acl", json!("#")),
         with("auth_time", Value::Null),
     ] {
-        assert!(read(&signer.sign(&changed), &signer.public, NOW).is_err(), "{changed}");
+        assert!(read(&signer.sign(&changed), &signer.public, "certd", NOW).is_err(), "{changed}");
     }
-    assert!(read(&authd().sign(&claims()), &signer.public, NOW).is_err(), "another key");
-    assert!(matches!(read(&"x".repeat(JWT_MAX + 1), &signer.public, NOW), Err(Refused::TooLong)));
+    assert!(read(&authd().sign(&claims()), &signer.public, "certd", NOW).is_err(), "another key");
+    assert!(matches!(read(&"x".repeat(JWT_MAX + 1), &signer.public, "certd", NOW), Err(Refused::TooLong)));
     for text in ["", ".", "..", "...", "a.b.c", "\0"] {
-        assert!(read(text, &signer.public, NOW).is_err(), "{text:?}");
+        assert!(read(text, &signer.public, "certd", NOW).is_err(), "{text:?}");
     }
 }
 
@@ -126,26 +132,26 @@ fn the_header_chooses_no_algorithm() {
     for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS256"}"#, r#"{"alg":"RS256"}"#, r#"{"alg":"ES256"}"#] {
         for tail in ["", signature] {
             let forged = format!("{}.{body}.{tail}", head(header));
-            assert!(read(&forged, &authd.public, NOW).is_err(), "{header}");
+            assert!(read(&forged, &authd.public, "certd", NOW).is_err(), "{header}");
         }
     }
     // RS to HS confusion: the public key as an HMAC secret.
     let secret = EncodingKey::from_secret(&authd.public);
     let forged = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &secret).expect("signed");
-    assert!(read(&forged, &authd.public, NOW).is_err());
+    assert!(read(&forged, &authd.public, "certd", NOW).is_err());
     let swapped = format!(
         "{}.{}.{signature}",
         head(r#"{"alg":"EdDSA"}"#),
         head(&with("sub", json!("root")).to_string())
     );
-    assert!(read(&swapped, &authd.public, NOW).is_err());
+    assert!(read(&swapped, &authd.public, "certd", NOW).is_err());
 }
 
 #[test]
 fn the_key_file_may_come_later_and_change() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("assertion.pub");
-    let verifier = Verifier::new(path.clone(), own());
+    let verifier = Verifier::new(path.clone(), own(), "certd");
     let (first, second) = (authd(), authd());
     let by = |authd: &Authd| verifier.caller(&authd.sign(&claims()), NOW);
     assert!(matches!(by(&first), Err(Refused::NoKey(_))));
@@ -164,7 +170,7 @@ fn a_key_file_that_others_can_write_or_that_is_none_is_not_used() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("assertion.pub");
     let authd = authd();
-    let verdict = || Verifier::new(path.clone(), own()).caller(&authd.sign(&claims()), NOW);
+    let verdict = || Verifier::new(path.clone(), own(), "certd").caller(&authd.sign(&claims()), NOW);
     fs::write(&path, authd.pem()).expect("written");
     assert!(verdict().is_ok());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod");
@@ -176,4 +182,18 @@ fn a_key_file_that_others_can_write_or_that_is_none_is_not_used() {
         fs::write(&path, content).expect("written");
         assert!(matches!(verdict(), Err(Refused::NoKey(_))), "{content:?}");
     }
+}
+
+#[test]
+fn the_acl_is_the_callers_own() {
+    let authd = authd();
+    let claims = with(
+        "acl",
+        json!(["sysadm.sysadm.systemmanager.*", "!sysadm.sysadm.systemmanager.halt", "sysadm.homes.me.#"]),
+    );
+    let caller = read(&authd.sign(&claims), &authd.public, "certd", NOW).expect("believed");
+    assert!(caller.may("sysadm.sysadm.systemmanager.memory_stats"));
+    assert!(!caller.may("sysadm.sysadm.systemmanager.halt"));
+    assert!(!caller.may("sysadm.sysadm.users.list"));
+    assert!(caller.may("sysadm.homes.1000.list") && !caller.may("sysadm.homes.1001.list"));
 }
