@@ -24,6 +24,9 @@ pub(crate) enum Error {
     /// A signal ended us.
     #[error("interrupted")]
     Interrupted,
+    /// A signal made us end what was under way.
+    #[error("{0}")]
+    Cancelled(String),
 }
 
 impl Error {
@@ -49,7 +52,7 @@ impl Error {
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code, .. } | Self::Unreachable { code, .. } => *code,
-            Self::Usage(_) | Self::Failed(_) | Self::Interrupted => None,
+            Self::Usage(_) | Self::Failed(_) | Self::Interrupted | Self::Cancelled(_) => None,
         }
     }
 
@@ -60,7 +63,7 @@ impl Error {
             Self::Usage(_) => "usage",
             Self::Unreachable { .. } => "unreachable",
             Self::Failed(_) => "failed",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted | Self::Cancelled(_) => "interrupted",
         }
     }
 
@@ -71,7 +74,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
             // What a shell reports for a program that SIGINT ended.
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Cancelled(_) => 130,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! `login` and `logout`.
 
+use std::time::Duration;
+
 use nix::unistd::{Uid, User};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -17,6 +19,8 @@ use crate::{
 
 /// PAM ends a conversation after 300 s; a server that asks more often than this is not one.
 const ROUNDS_MAX: usize = 64;
+/// How long a session lasts without a request, if the gateway does not say it.
+const IDLE: Duration = Duration::from_secs(300);
 
 /// What the gateway says to a login.
 enum Answer {
@@ -191,9 +195,12 @@ async fn with_key(
     granted(client, &args)
 }
 
-fn granted(client: Client, args: &Value) -> Result<(Client, Grant), Error> {
+fn granted(mut client: Client, args: &Value) -> Result<(Client, Grant), Error> {
     match Answer::from_wire(args)? {
-        Answer::Granted(grant) => Ok((client, grant)),
+        Answer::Granted(grant) => {
+            client.idle = Some(Duration::from_secs(grant.seconds));
+            Ok((client, grant))
+        }
         Answer::Asks { .. } => Err(Error::refused("the gateway asks for more than this login can answer")),
     }
 }
@@ -254,13 +261,27 @@ pub(crate) async fn resume(client: &mut Client, place: &Place) -> Result<Option<
     }
     match client.request("rpc", "auth_token", &json!({"token": session.token.as_str()}), LOGIN_DEADLINE).await
     {
-        Ok(_) => Ok(Some(session)),
+        Ok(granted) => {
+            let seconds = granted.get(1).and_then(Value::as_u64);
+            client.idle = Some(seconds.map_or(IDLE, Duration::from_secs));
+            Ok(Some(session))
+        }
         Err(Error::Refused { code: Some(401), .. }) => {
             place.remove()?;
             let message = "the session has ended; log in again".to_owned();
             Err(Error::Refused { code: Some(401), message })
         }
         Err(error) => Err(error),
+    }
+}
+
+/// A connection that has taken up the kept session.
+pub(crate) async fn with_session(endpoint: &Endpoint) -> Result<(Client, Session), Error> {
+    let place = Place::of(&endpoint.name())?;
+    let mut client = Client::connect(endpoint).await?;
+    match resume(&mut client, &place).await? {
+        Some(session) => Ok((client, session)),
+        None => Err(Error::refused("there is no session; log in first: doorward login")),
     }
 }
 

@@ -5,38 +5,47 @@ mod acl;
 mod call;
 mod certs;
 mod client;
+mod completion;
 mod dev;
 mod doctor;
 mod error;
+mod events;
 mod key;
 mod login;
 mod output;
+mod progress;
 mod prompt;
 mod proof;
+mod query;
 mod service;
 mod sessions;
+mod signals;
 mod status;
 mod token;
 mod token_file;
 mod utc;
 
-use std::{future::Future, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     client::{Endpoint, Fingerprint, Identity, Trust},
     error::Error,
     key::{Described, PrivateKey},
     output::Output,
+    signals::until_signal,
 };
 
 const DEFAULT_SOCKET: &str = "/run/doorward/gateway.sock";
 
 /// Log in to a doorward gateway and call what is behind it
 #[derive(Debug, Parser)]
-#[command(name = "doorward", version, after_help = "Exit codes: 0 done, 1 refused, 2 usage, 3 unreachable.")]
+#[command(
+    name = "doorward",
+    version,
+    after_help = "Exit codes: 0 done, 1 refused, 2 usage, 3 unreachable, 130 interrupted."
+)]
 struct Options {
     #[command(flatten)]
     gateway: GatewayOptions,
@@ -99,23 +108,25 @@ enum Command {
     Acl(acl::Command),
     /// End the session
     Logout,
-    /// Send one request and print the reply
-    Call {
-        /// What to call, for example rpc/query
+    /// What is up and may be used
+    Query,
+    /// What a subsystem can do: its actions, their arguments, its events
+    Describe {
+        /// Which, as `query` names it
         #[arg(value_name = "NAMESPACE/NAME")]
         target: call::Target,
-        /// Its arguments; `-` reads them from stdin
-        #[arg(value_name = "JSON")]
-        args: Option<String>,
-        /// Log in as yourself, without a password, for this one request
-        #[arg(long)]
-        local: bool,
     },
+    /// Send one request and print the reply; Ctrl-C cancels it
+    Call(call::Options),
+    /// Print events as they are published, a line each, until Ctrl-C
+    Events(events::Options),
     /// Show who answers and whether the session is valid
     Status,
     /// Look at files, users, sockets, certificate and clock of this host, and say how to mend what is wrong
     #[command(after_help = "Exit codes: 0 nothing to mend, 1 warnings, 2 errors.")]
     Doctor(doctor::Options),
+    /// Print the script that completes this command's words in a shell
+    Completion { shell: completion::For },
     /// Start everything in the foreground on loopback, until Ctrl-C
     Dev(dev::Options),
 }
@@ -228,10 +239,14 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
             return until_signal(token::run(command, &endpoint, output)).await;
         }
         Command::Logout => until_signal(login::logout(&gateway.endpoint()?, output)).await,
-        Command::Call { target, args, local } => {
-            let endpoint = gateway.endpoint()?;
-            until_signal(call::call(&endpoint, &target, args.as_deref(), local, output)).await
+        Command::Query => until_signal(query::query(&gateway.endpoint()?, output)).await,
+        Command::Describe { target } => {
+            until_signal(query::describe(&gateway.endpoint()?, &target, output)).await
         }
+        // It has something to do about Ctrl-C.
+        Command::Call(call) => return call::call(call, &gateway.endpoint()?, output).await,
+        Command::Events(events) => until_signal(events::events(events, &gateway.endpoint()?, output)).await,
+        Command::Completion { shell } => completion::completion::<Options>(shell),
         Command::Status => until_signal(status::status(&gateway.endpoint()?, output)).await,
         Command::Dev(dev) => dev::run(dev, output).await,
         Command::Acl(command) => return until_signal(async { Ok(acl::run(command, output).await) }).await,
@@ -239,22 +254,4 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
         Command::Doctor(doctor) => return doctor::run(doctor, output).await,
     };
     done.map(|()| ExitCode::SUCCESS)
-}
-
-/// Drops the command on a signal that would have ended the process, so that a terminal that does not
-/// echo is given back as it was.
-async fn until_signal<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Error::Failed(format!("cannot wait for signals: {error}")));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut quit = listen(SignalKind::quit())?;
-    tokio::select! {
-        result = command => result,
-        _ = interrupt.recv() => Err(Error::Interrupted),
-        _ = terminate.recv() => Err(Error::Interrupted),
-        _ = hangup.recv() => Err(Error::Interrupted),
-        _ = quit.recv() => Err(Error::Interrupted),
-    }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Output {
 impl Output {
     /// The result of a command: `rows` for people, `value` for programs.
     pub(crate) fn result(self, rows: &[(&str, String)], value: &Value) -> Result<(), Error> {
-        if self.json { write_out(&format!("{value}\n")) } else { write_out(&table(rows)) }
+        if self.json { write_out(&(json_text(value) + "\n")) } else { write_out(&table(rows)) }
     }
 
     /// A list: a head and rows for people, `value` for programs.
@@ -30,7 +30,7 @@ impl Output {
         value: &Value,
     ) -> Result<(), Error> {
         if self.json {
-            return write_out(&format!("{value}\n"));
+            return write_out(&(json_text(value) + "\n"));
         }
         let mut all = vec![head.map(str::to_owned).to_vec()];
         all.extend(rows.iter().map(|row| row.to_vec()));
@@ -39,7 +39,7 @@ impl Output {
 
     /// A value of unknown shape.
     pub(crate) fn value(self, value: &Value) -> Result<(), Error> {
-        if self.json { write_out(&format!("{value}\n")) } else { write_out(&for_people(value)) }
+        if self.json { write_out(&(json_text(value) + "\n")) } else { write_out(&for_people(value)) }
     }
 
     /// The error that ends the command: a sentence on stderr, and for programs a document on stdout.
@@ -53,37 +53,66 @@ impl Output {
                 fields.insert("code".into(), code.into());
             }
             fields.insert("message".into(), error.to_string().into());
-            let _ = write_out(&format!("{}\n", serde_json::json!({ "error": fields })));
+            let _ = write_out(&(json_text(&serde_json::json!({ "error": fields })) + "\n"));
         }
     }
 }
 
 /// Writes to stdout. A reader that went away (`| head`) is no error of ours.
 pub(crate) fn write_out(text: &str) -> Result<(), Error> {
+    still_read(text).map(drop)
+}
+
+/// The same, and whether the reader is still there, for what has no end of its own.
+pub(crate) fn still_read(text: &str) -> Result<bool, Error> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::Failed(format!("cannot write the result: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::Failed(format!("cannot write the result: {error}"))),
     }
+}
+
+/// One line of JSON. What a terminal would act on is escaped, which changes nothing of what it says.
+pub(crate) fn json_text(value: &Value) -> String {
+    let mut text = String::new();
+    // Only strings hold such characters, and all of them have four digits.
+    for c in value.to_string().chars() {
+        if c.is_control() || deceives(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// At most so many characters.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain("…".chars().take(most)).collect(),
+    }
+}
+
+/// Marks that reorder the line or take no room, so that it reads as what it is not.
+fn deceives(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    )
 }
 
 /// The text with everything escaped that a terminal would act on or that hides other text.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        // Marks that reorder the line or take no room, so that it reads as what it is not.
-        let deceives = matches!(
-            c,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-        );
-        if c.is_control() || deceives {
+        if c.is_control() || deceives(c) {
             safe.extend(c.escape_unicode());
         } else {
             safe.push(c);
@@ -100,7 +129,7 @@ pub(crate) fn table(rows: &[(&str, String)]) -> String {
 }
 
 /// Aligned columns; the last one is not padded.
-fn columns(rows: &[Vec<String>]) -> String {
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let mut widths: Vec<usize> = Vec::new();
@@ -205,5 +234,18 @@ mod tests {
             assert!(!text.contains("\r"), "{text:?}");
         }
         assert_eq!(printable("Grüße, 日本"), "Grüße, 日本");
+        let value = json!({ hostile: [hostile, "Grüße"] });
+        let text = json_text(&value);
+        assert!(text.chars().all(|c| !c.is_control() && !deceives(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
+    }
+
+    #[test]
+    fn a_text_is_cut_where_it_is_too_long() {
+        for (text, most, cut) in
+            [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("ab", 1, "…"), ("a", 0, ""), ("", 0, "")]
+        {
+            assert_eq!(shortened(text, most), cut);
+        }
     }
 }

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Endpoint, REPLY_DEADLINE},
+    client::{Endpoint, REPLY_DEADLINE},
     error::Error,
     login,
     output::Output,
-    token_file::Place,
     utc,
 };
 
@@ -63,11 +62,7 @@ pub(crate) async fn list_of(dialect: &str, endpoint: &Endpoint, output: Output) 
 
 /// The outer error: there is no session to ask with.
 async fn ask(endpoint: &Endpoint, args: &Value) -> Result<Result<Value, Error>, Error> {
-    let place = Place::of(&endpoint.name())?;
-    let mut client = Client::connect(endpoint).await?;
-    if login::resume(&mut client, &place).await?.is_none() {
-        return Err(Error::refused("there is no session; log in first: doorward login"));
-    }
+    let (mut client, _) = login::with_session(endpoint).await?;
     let reply = client.request("rpc", "sessions", args, REPLY_DEADLINE).await;
     client.close().await;
     Ok(reply)

@@ -1,5 +1,12 @@
 //! Seconds of UTC as text (ISO 8601).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// By this host's clock.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// For example `2026-11-22T03:47:02Z`; the nearest moment that can be written so.
 pub(crate) fn text(seconds: u64) -> String {
     // 9999-12-31T23:59:59.

@@ -3,12 +3,16 @@
 
 #[path = "ctl/acl.rs"]
 mod acl;
+#[path = "ctl/completion.rs"]
+mod completion;
 #[path = "ctl/dev.rs"]
 mod dev;
 #[path = "ctl/fake_gateway.rs"]
 mod fake_gateway;
 #[path = "ctl/fake_keys.rs"]
 mod fake_keys;
+#[path = "ctl/fake_subsystems.rs"]
+mod fake_subsystems;
 #[path = "ctl/fake_tokens.rs"]
 mod fake_tokens;
 #[path = "ctl/keys.rs"]
@@ -17,6 +21,8 @@ mod keys;
 mod listening;
 #[path = "ctl/store.rs"]
 mod store;
+#[path = "ctl/subsystems.rs"]
+mod subsystems;
 #[path = "ctl/terminal.rs"]
 mod terminal;
 #[path = "ctl/tokens.rs"]
@@ -27,7 +33,7 @@ use std::{
     io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use fake_gateway::FakeGateway;
@@ -114,9 +120,12 @@ impl Ran {
     }
 }
 
-fn run(mut command: Command, input: &str) -> Ran {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+fn start(mut command: Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn run(command: Command, input: &str) -> Ran {
+    let mut child = start(command);
     // A command that refuses before it reads closes the pipe early.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
@@ -451,6 +460,20 @@ fn what_cannot_be_meant_is_a_usage_error() {
         &["call"],
         &["call", "rpc"],
         &["call", "rpc/query", "{"],
+        &["call", "rpc/query", "{}", "{}"],
+        &["call", "rpc/query", "action", "[]"],
+        &["call", "rpc/query", "action", r#"{"action":"b"}"#],
+        &["call", "rpc/query", "action", "{}", "--args-from", "/dev/null"],
+        &["call", "rpc/query", "{}", "--args-from", "/dev/null"],
+        &["call", "rpc/query", "--args-from", "/nonexistent"],
+        &["call", "rpc/query", "--args-from", "/dev/null"],
+        &["call", "rpc/query", "--args-from", "/dev/zero"],
+        &["describe"],
+        &["describe", "rpc"],
+        &["events"],
+        &["events", "System-State"],
+        &["events", "tick", "--count", "0"],
+        &["completion", "csh"],
         &["login", "--password-stdin"],
         &["--url", url, "status"],
         &["--url", url, "--fingerprint", "SHA256:x", "status"],

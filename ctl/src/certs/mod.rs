@@ -15,7 +15,6 @@ use crate::{
     login,
     output::Output,
     proof::{self, Purpose},
-    token_file::{Place, Session},
 };
 
 const DEFAULT_STORE: &str = "/run/doorward/certd/certd.sock";
@@ -123,16 +122,6 @@ pub(crate) async fn run(
     }
 }
 
-/// A connection that has taken up the kept session.
-async fn open(endpoint: &Endpoint) -> Result<(Client, Session), Error> {
-    let place = Place::of(&endpoint.name())?;
-    let mut client = Client::connect(endpoint).await?;
-    match login::resume(&mut client, &place).await? {
-        Some(session) => Ok((client, session)),
-        None => Err(Error::refused("there is no session; log in first: doorward login")),
-    }
-}
-
 /// The gateway gives no reason for a refusal; these are the usual ones.
 fn with_reasons(error: Error, reasons: &str) -> Error {
     match error {
@@ -178,7 +167,7 @@ impl Listed {
 }
 
 async fn list(endpoint: &Endpoint, output: Output) -> Result<(), Error> {
-    let (mut client, _) = open(endpoint).await?;
+    let (mut client, _) = login::with_session(endpoint).await?;
     let reply = settings(&mut client, "list_ssl_certs", Map::new()).await;
     client.close().await;
     let listed = Listed::from_wire(&reply?)?;
@@ -224,7 +213,7 @@ async fn register(
             described.key.fingerprint()
         )));
     }
-    let (mut client, session) = open(endpoint).await?;
+    let (mut client, session) = login::with_session(endpoint).await?;
     let mut args = Map::new();
     args.insert("pub_key".to_owned(), described.key.to_wire().into());
     if let Some(certificate) = &described.certificate {
@@ -252,7 +241,7 @@ async fn revoke(endpoint: &Endpoint, which: &str, user: Option<&str>, output: Ou
         Err(problem) if which.starts_with("SHA256:") => return Err(Error::Usage(problem)),
         Err(_) => Ok(Described::read(Path::new(which))?.key),
     };
-    let (mut client, _) = open(endpoint).await?;
+    let (mut client, _) = login::with_session(endpoint).await?;
     let key = match named {
         Ok(key) => key,
         Err(fingerprint) => by_fingerprint(&mut client, &fingerprint).await?,

@@ -1,6 +1,7 @@
 //! A connection to the gateway: a WebSocket with one request and its reply on it, or HTTP (`http`).
 
 mod http;
+mod listen;
 mod tls;
 mod unix;
 
@@ -31,6 +32,7 @@ use tokio_tungstenite::{
 use crate::error::Error;
 
 pub(crate) use http::{Answer, Http};
+pub(crate) use listen::{Incoming, Listener};
 pub(crate) use tls::{Fingerprint, Identity, Trust};
 
 /// Name lookup, TCP, TLS and the upgrade together.
@@ -142,7 +144,11 @@ pub(crate) struct Client {
     websocket: WebSocketStream<Stream>,
     /// Who answered.
     pub(crate) server: Server,
+    /// How long the session that was taken up lasts without a request.
+    pub(crate) idle: Option<Duration>,
     requests: u32,
+    /// Whether there was a sign of life since somebody asked.
+    heard: bool,
 }
 
 /// What the gateway sends.
@@ -169,7 +175,7 @@ impl Client {
         config.max_frame_size = Some(MESSAGE_MAX);
         let (websocket, _) =
             client_async_with_config(uri, stream, Some(config)).await.map_err(upgrade_failed)?;
-        Ok(Self { websocket, server, requests: 0 })
+        Ok(Self { websocket, server, idle: None, requests: 0, heard: true })
     }
 
     /// Sends one request and waits for its reply: `args` of a response, or the error it carries.
@@ -180,8 +186,7 @@ impl Client {
         args: &Value,
         deadline: Duration,
     ) -> Result<Value, Error> {
-        self.requests = self.requests.wrapping_add(1);
-        let id = format!("doorward-{}", self.requests);
+        let id = self.next_id();
         let text = json!({ "namespace": namespace, "name": name, "id": id, "args": args }).to_string();
         let exchange = async {
             self.websocket.send(Message::text(text)).await.map_err(connection_lost)?;
@@ -189,7 +194,8 @@ impl Client {
                 let reply = self.receive().await?;
                 // An error without an id is the answer to a request whose id could not be read; only one
                 // of ours is under way. Anything else that is not for us is an event.
-                let ours = reply.id == id.as_str() || (reply.name == "error" && reply.id == "");
+                let answers = matches!(reply.name.as_str(), "response" | "error");
+                let ours = (answers && reply.id == id.as_str()) || (reply.name == "error" && reply.id == "");
                 if ours {
                     return outcome(reply);
                 }
@@ -209,6 +215,11 @@ impl Client {
             }
             answered => answered,
         }
+    }
+
+    fn next_id(&mut self) -> String {
+        self.requests = self.requests.wrapping_add(1);
+        format!("doorward-{}", self.requests)
     }
 
     /// Why the gateway closes, if it does so now and says it.
@@ -255,7 +266,9 @@ impl Client {
     /// The next message that is a reply or an event.
     async fn receive(&mut self) -> Result<Reply, Error> {
         loop {
-            let text = match self.websocket.next().await {
+            let next = self.websocket.next().await;
+            self.heard = true;
+            let text = match next {
                 Some(Ok(Message::Text(text))) => text.as_str().to_owned().into_bytes(),
                 Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,

@@ -36,6 +36,7 @@ use tokio_tungstenite::{
 
 use crate::{
     fake_keys::{AnyCertificate, Keys, Peer},
+    fake_subsystems::{self, Calls},
     listening::Listening,
 };
 
@@ -64,6 +65,7 @@ struct State {
     requests: Vec<Value>,
     origins: usize,
     keys: Keys,
+    idle: Option<u64>,
 }
 
 impl FakeGateway {
@@ -114,6 +116,16 @@ impl FakeGateway {
     /// From now on the kernel's word is enough.
     pub(crate) fn allow_local(&self) {
         self.state.lock().unwrap().local = true;
+    }
+
+    /// From now on a session lasts so many seconds without a request.
+    pub(crate) fn set_idle(&self, seconds: u64) {
+        self.state.lock().unwrap().idle = Some(seconds);
+    }
+
+    /// Every request so far.
+    pub(crate) fn requests(&self) -> Vec<Value> {
+        self.state.lock().unwrap().requests.clone()
     }
 
     /// The sessions that are open.
@@ -175,21 +187,42 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mut peer: Peer, sta
         Ok(response)
     };
     let Ok(mut websocket) = accept_hdr_async(stream, upgrade).await else { return };
-    let mut session = None;
-    while let Some(Ok(message)) = websocket.next().await {
+    let (mut session, mut calls) = (None, Calls::default());
+    loop {
+        let message = tokio::select! {
+            message = websocket.next() => message,
+            () = std::future::ready(()), if calls.endless.is_some() => {
+                if websocket.send(calls.more()).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(Ok(message)) = message else { return };
         let Ok(text) = message.to_text() else { return };
         let Ok(request) = serde_json::from_str::<Value>(text) else { continue };
-        let replies = reply(&request, &mut session, &mut peer, &mut state.lock().unwrap());
+        let told = fake_subsystems::answer(&request, session.is_some(), &mut calls);
+        let replies = match told {
+            Some(replies) => {
+                state.lock().unwrap().requests.push(request.clone());
+                replies
+            }
+            None => reply(&request, &mut session, &mut peer, &mut state.lock().unwrap()),
+        };
         for reply in replies {
             if websocket.send(Message::text(reply.to_string())).await.is_err() {
                 return;
             }
         }
-        if request["args"]["username"] == "hasty" {
-            let reason = format!("too many failed logins, try again in 59 s{HOSTILE}").into();
-            let _ = websocket.close(Some(CloseFrame { code: CloseCode::Policy, reason })).await;
-            return;
-        }
+        let reason = match &request["args"] {
+            args if args["username"] == "hasty" => {
+                format!("too many failed logins, try again in 59 s{HOSTILE}")
+            }
+            args if args[0] == "unread" => format!("events were not read{HOSTILE}"),
+            _ => continue,
+        };
+        let _ = websocket.close(Some(CloseFrame { code: CloseCode::Policy, reason: reason.into() })).await;
+        return;
     }
 }
 
@@ -227,7 +260,7 @@ fn reply(request: &Value, session: &mut Option<String>, peer: &mut Peer, state: 
         },
         ("rpc", "auth_token") if state.tokens.contains(&text(&args["token"])) => {
             *session = Some(text(&args["token"]));
-            Ok(json!([args["token"], 300]))
+            Ok(json!([args["token"], state.idle.unwrap_or(300)]))
         }
         ("rpc", "auth_token") => Err((401, "Unauthorized")),
         ("rpc", "auth_clear") => {
@@ -279,5 +312,5 @@ fn grant(session: &mut Option<String>, state: &mut State) -> Value {
     let token = format!("0000aaaa-0000-4000-8000-{:012}", state.given);
     state.tokens.insert(token.clone());
     *session = Some(token.clone());
-    json!([token, 300])
+    json!([token, state.idle.unwrap_or(300)])
 }

@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::World;
 
-struct Terminal {
+pub(crate) struct Terminal {
     /// Our side: what is written here is typed, what is read was shown.
     ours: File,
     /// Kept open, so that the settings outlive the program.
@@ -25,7 +25,16 @@ struct Terminal {
 
 impl Terminal {
     /// Runs `doorward` with a terminal of its own, and stdin somewhere else.
-    fn start(world: &World, args: &[&str]) -> Self {
+    pub(crate) fn start(world: &World, args: &[&str]) -> Self {
+        Self::start_as(world, args, "dumb", false)
+    }
+
+    /// The same with stderr on the terminal too, which is of this kind.
+    pub(crate) fn start_drawing(world: &World, args: &[&str], kind: &str) -> Self {
+        Self::start_as(world, args, kind, true)
+    }
+
+    fn start_as(world: &World, args: &[&str], kind: &str, stderr: bool) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
@@ -35,12 +44,14 @@ impl Terminal {
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_doorward")]).args(args);
         command.env("XDG_RUNTIME_DIR", world.runtime()).env("DOORWARD_SOCKET", &world.gateway.socket);
-        command.stdin(theirs.try_clone().unwrap()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("TERM", kind);
+        let stderr = if stderr { Stdio::from(theirs.try_clone().unwrap()) } else { Stdio::null() };
+        command.stdin(theirs.try_clone().unwrap()).stdout(Stdio::null()).stderr(stderr);
         Self { ours: ours.into(), _theirs: theirs, program: command.spawn().unwrap() }
     }
 
     /// Reads until the words were shown; everything shown so far.
-    fn shown(&mut self, words: &str) -> String {
+    pub(crate) fn shown(&mut self, words: &str) -> String {
         let mut shown = Vec::new();
         while !String::from_utf8_lossy(&shown).contains(words) {
             let mut byte = [0];
@@ -54,11 +65,11 @@ impl Terminal {
         tcgetattr(&self.ours).unwrap().local_modes.contains(LocalModes::ECHO)
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.ours.write_all(text.as_bytes()).unwrap();
     }
 
-    fn code(&mut self) -> Option<i32> {
+    pub(crate) fn code(&mut self) -> Option<i32> {
         self.program.wait().unwrap().code()
     }
 }
