@@ -76,6 +76,9 @@ TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
 RCDIR = $(PREFIX)/etc/rc.d
 PAMDIR = $(SYSCONFDIR)/pam.d
 LOGROTATEDIR = $(SYSCONFDIR)/logrotate.d
+BASHCOMPDIR = $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR = $(PREFIX)/share/zsh/site-functions
+FISHCOMPDIR = $(PREFIX)/share/fish/vendor_completions.d
 # systemd, freebsd, none, or auto: what this system has.
 INIT = auto
 # debian, redhat, generic, freebsd, none, or auto.
@@ -86,6 +89,7 @@ INSTALL_VARIABLES = DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' LOCALSTATEDI
 	RUNDIR='$(RUNDIR)' BINDIR='$(BINDIR)' SBINDIR='$(SBINDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
 	MANDIR='$(MANDIR)' DOCDIR='$(DOCDIR)' UNITDIR='$(UNITDIR)' SYSUSERSDIR='$(SYSUSERSDIR)' \
 	TMPFILESDIR='$(TMPFILESDIR)' RCDIR='$(RCDIR)' PAMDIR='$(PAMDIR)' LOGROTATEDIR='$(LOGROTATEDIR)' \
+	BASHCOMPDIR='$(BASHCOMPDIR)' ZSHCOMPDIR='$(ZSHCOMPDIR)' FISHCOMPDIR='$(FISHCOMPDIR)' \
 	INIT='$(INIT)' PAM='$(PAM)' BUILT='$(BUILT)'
 
 install:

@@ -33,7 +33,8 @@ impl Tree {
         let built = directory.path().join("built");
         fs::create_dir(&built).expect("a directory in ours");
         for program in PROGRAMS {
-            fs::write(built.join(program), "#!/bin/sh\n").expect("a file in our directory");
+            let script = "#!/bin/sh\n[ \"$1\" != completion ] || echo \"for $2\"\n";
+            fs::write(built.join(program), script).expect("a file in our directory");
             fs::set_permissions(built.join(program), fs::Permissions::from_mode(0o755)).expect("chmod");
         }
         Self { directory, built }
@@ -102,6 +103,9 @@ fn everything_is_where_a_packager_expects_it_with_the_modes_it_needs() {
         ("/usr/sbin/doorward-gateway", 0o755),
         ("/usr/libexec/doorward/doorward-pam-guard", 0o755),
         ("/usr/libexec/doorward/doorward-pam-worker", 0o755),
+        ("/usr/share/bash-completion/completions/doorward", 0o644),
+        ("/usr/share/zsh/site-functions/_doorward", 0o644),
+        ("/usr/share/fish/vendor_completions.d/doorward.fish", 0o644),
         ("/usr/share/man/man1/doorward.1", 0o644),
         ("/usr/share/man/man8/doorward-authd.8", 0o644),
         ("/usr/share/man/man8/doorward-certd.8", 0o644),
@@ -133,6 +137,22 @@ fn everything_is_where_a_packager_expects_it_with_the_modes_it_needs() {
     }
     let service = text(&tree.root().join("usr/lib/systemd/system/doorward-authd.service"));
     assert!(service.contains("ExecStart=/usr/sbin/doorward-authd --foreground --config-file /etc/doorward/"));
+    let completion = tree.root().join("usr/share/zsh/site-functions/_doorward");
+    assert_eq!(text(&completion), "for zsh\n");
+}
+
+#[test]
+fn a_program_that_does_not_run_here_is_installed_without_completion() {
+    let tree = Tree::new();
+    fs::write(tree.built.join("doorward"), "\u{7f}ELF").expect("written");
+    let said = tree.package("install", &[]);
+    assert!(said.contains("left out") && said.contains("_doorward"), "{said}");
+    let files = tree.files();
+    assert!(files.contains_key("/usr/bin/doorward"));
+    assert!(
+        !files.keys().any(|name| name.contains("complet") || name.contains("site-functions")),
+        "{files:?}"
+    );
 }
 
 #[test]
