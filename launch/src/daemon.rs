@@ -21,7 +21,7 @@ use crate::reload::Reloading;
 use crate::socket::{self, Sockets};
 use crate::{
     Confinement, Identity, Misconfigured, StartError, account, background, descriptors, log, privilege,
-    sandbox,
+    registrations, sandbox,
 };
 
 /// How long a daemon may take to end what is under way.
@@ -54,6 +54,12 @@ pub trait Daemon: 'static {
 
     /// Where its audit records go; None: nowhere.
     fn audit(_: &Self::Config) -> Option<Place> {
+        None
+    }
+
+    /// The directory of registrations that it reads while it runs; `--show-config` shows what is in it, and
+    /// `--check-config` says what is wrong with it.
+    fn registrations(_: &Self::Config) -> Option<&Path> {
         None
     }
 
@@ -103,10 +109,14 @@ pub fn run<D: Daemon>() -> ExitCode {
     };
     if options.check_config {
         println!("{}: ok", log::printable(&loaded.source.path().to_string_lossy()));
+        // It starts all the same, without those that are wrong.
+        for sentence in D::registrations(&loaded.config).map(registrations::read).unwrap_or_default().wrong {
+            eprintln!("{}: {}", D::NAME, log::printable(&sentence));
+        }
         return ExitCode::SUCCESS;
     }
     if options.show_config {
-        return match serde_json::to_string_pretty(&loaded.config) {
+        return match shown::<D>(&loaded.config) {
             Ok(text) => {
                 println!("{text}");
                 ExitCode::SUCCESS
@@ -131,6 +141,15 @@ pub fn run<D: Daemon>() -> ExitCode {
         Err(Stopped::BeforeTheLog(error)) => refuse::<D>(&error),
         Err(Stopped::Logged) => ExitCode::FAILURE,
     }
+}
+
+/// The configuration, and what is registered: both have one reader.
+fn shown<D: Daemon>(config: &D::Config) -> serde_json::Result<String> {
+    let mut shown = serde_json::to_value(config)?;
+    if let (Some(directory), Some(tables)) = (D::registrations(config), shown.as_object_mut()) {
+        tables.insert("registrations".to_owned(), registrations::read(directory).to_json());
+    }
+    serde_json::to_string_pretty(&shown)
 }
 
 fn refuse<D: Daemon>(sentence: &str) -> ExitCode {

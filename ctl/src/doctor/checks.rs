@@ -1,6 +1,7 @@
 //! What is wrong with what was seen, and the command that mends it. Pure.
 
 mod running;
+mod subsystems;
 
 use std::path::Path;
 
@@ -57,6 +58,7 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     found.states(facts);
     found.logs(facts);
     found.sockets(facts);
+    found.subsystems(facts);
     found.certificate(facts);
     found.clock(facts);
     found.gateway(facts);
@@ -84,11 +86,12 @@ impl Found {
     }
 
     fn configurations(&mut self, facts: &Facts) {
-        use super::facts::Service::{Authd, Certd, Gateway};
+        use super::facts::Service::{Authd, Certd, Gateway, Sysinfo};
         for (service, refused) in [
             (Gateway, facts.gateway.as_ref().err()),
             (Authd, facts.authd.as_ref().err()),
             (Certd, facts.certd.as_ref().err()),
+            (Sysinfo, facts.sysinfo.as_ref().and_then(|sysinfo| sysinfo.as_ref().err())),
         ] {
             let path = facts.directory.join(service.file());
             if let Some(why) = refused {
@@ -192,6 +195,14 @@ impl Found {
             ("authd.toml peers.gateway", &authd.peers.gateway, "gateway.toml user", &gateway.user),
         ];
         let none = Path::new("");
+        if authd.subsystems.directory != none {
+            paths.push((
+                "authd.toml subsystems.directory",
+                &authd.subsystems.directory,
+                "gateway.toml subsystems.directory",
+                &gateway.subsystems.directory,
+            ));
+        }
         if let Ok(certd) = &facts.certd {
             if gateway.certd.socket != none {
                 paths.push((
@@ -224,6 +235,17 @@ impl Found {
                 &gateway.user,
             ));
             users.push(("certd.toml peers.authd", &certd.peers.authd, "authd.toml user", &authd.user));
+        }
+        if let Some(Ok(sysinfo)) = &facts.sysinfo {
+            paths.push((
+                "sysinfo.toml assertion.key",
+                &sysinfo.assertion.key,
+                "authd.toml socket.assertion_key",
+                &authd.socket.assertion_key,
+            ));
+            let peers = &sysinfo.peers;
+            users.push(("sysinfo.toml peers.gateway", &peers.gateway, "gateway.toml user", &gateway.user));
+            users.push(("sysinfo.toml peers.authd", &peers.authd, "authd.toml user", &authd.user));
         }
         for (one, first, other, second) in paths {
             if first != second {

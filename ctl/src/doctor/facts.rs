@@ -10,10 +10,11 @@ pub(super) enum Service {
     Gateway,
     Authd,
     Certd,
+    Sysinfo,
 }
 
 impl Service {
-    pub(super) const ALL: [Self; 3] = [Self::Gateway, Self::Authd, Self::Certd];
+    pub(super) const ALL: [Self; 4] = [Self::Gateway, Self::Authd, Self::Certd, Self::Sysinfo];
 
     /// The name of its program.
     pub(super) fn program(self) -> &'static str {
@@ -21,6 +22,7 @@ impl Service {
             Self::Gateway => "doorward-gateway",
             Self::Authd => "doorward-authd",
             Self::Certd => "doorward-certd",
+            Self::Sysinfo => "doorward-sysinfo",
         }
     }
 
@@ -30,6 +32,7 @@ impl Service {
             Self::Gateway => "gateway.toml",
             Self::Authd => "authd.toml",
             Self::Certd => "certd.toml",
+            Self::Sysinfo => "sysinfo.toml",
         }
     }
 }
@@ -47,6 +50,8 @@ pub(super) struct Facts {
     pub(super) gateway: Result<Gateway, String>,
     pub(super) authd: Result<Authd, String>,
     pub(super) certd: Result<Certd, String>,
+    /// Where it is registered.
+    pub(super) sysinfo: Option<Result<Sysinfo, String>>,
     /// Users that are named; None: there is no such user.
     pub(super) users: BTreeMap<String, Option<Ids>>,
     /// Groups that are named, and whether they exist.
@@ -127,6 +132,11 @@ pub(super) struct Gateway {
     pub(super) tls: Tls,
     pub(super) authd: GatewayAuthd,
     pub(super) certd: Neighbour,
+    #[serde(default)]
+    pub(super) subsystems: Subsystems,
+    /// What is in that directory.
+    #[serde(default)]
+    pub(super) registrations: Registrations,
 }
 
 /// authd.toml.
@@ -142,6 +152,8 @@ pub(super) struct Authd {
     pub(super) access: Access,
     #[serde(default)]
     pub(super) token_api: TokenApi,
+    #[serde(default)]
+    pub(super) subsystems: Subsystems,
 }
 
 /// certd.toml.
@@ -153,6 +165,53 @@ pub(super) struct Certd {
     pub(super) socket: CertdSockets,
     pub(super) peers: CertdPeers,
     pub(super) assertion: Assertion,
+}
+
+/// sysinfo.toml.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Sysinfo {
+    pub(super) user: String,
+    pub(super) state_dir: PathBuf,
+    pub(super) log: Log,
+    pub(super) socket: OwnSocket,
+    pub(super) peers: CertdPeers,
+    pub(super) assertion: Assertion,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct OwnSocket {
+    pub(super) path: PathBuf,
+}
+
+/// `[subsystems]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Subsystems {
+    pub(super) directory: PathBuf,
+}
+
+/// What the gateway reads there.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Registrations {
+    pub(super) found: Vec<Registered>,
+    /// Sentences.
+    pub(super) wrong: Vec<String>,
+}
+
+/// One subsystem.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Registered {
+    pub(super) file: PathBuf,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) socket: PathBuf,
+    pub(super) uid: u32,
+}
+
+impl Registered {
+    /// The one that comes with doorward.
+    pub(super) fn is_sysinfo(&self) -> bool {
+        (self.namespace.as_str(), self.name.as_str()) == ("sysadm", "systemmanager")
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -253,7 +312,15 @@ impl Facts {
         if let Ok(config) = &self.certd {
             all.push((Service::Certd, config.user.as_str(), &config.state_dir, &config.log));
         }
+        if let Some(Ok(config)) = &self.sysinfo {
+            all.push((Service::Sysinfo, config.user.as_str(), &config.state_dir, &config.log));
+        }
         all
+    }
+
+    /// The subsystems that are registered.
+    pub(super) fn registered(&self) -> &[Registered] {
+        self.gateway.as_ref().map_or(&[], |gateway| &gateway.registrations.found)
     }
 
     /// The sockets, whose they must be (a user; None: root's), and their mode.

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Options,
-    facts::{Access, Certificate, Facts, File, Gateway, Ids, Kind, Room, Service},
+    facts::{Access, Certificate, Facts, File, Gateway, Ids, Kind, Registered, Room, Service},
 };
 use crate::{
     client::{Client, Endpoint},
@@ -45,6 +45,7 @@ pub(super) async fn gather(options: &Options) -> Result<Facts, Error> {
         gateway: config(&programs, &directory, Service::Gateway).await,
         authd: config(&programs, &directory, Service::Authd).await,
         certd: config(&programs, &directory, Service::Certd).await,
+        sysinfo: None,
         directory,
         users: BTreeMap::new(),
         groups: BTreeMap::new(),
@@ -55,6 +56,9 @@ pub(super) async fn gather(options: &Options) -> Result<Facts, Error> {
         certificate: None,
         room: BTreeMap::new(),
     };
+    if facts.registered().iter().any(Registered::is_sysinfo) {
+        facts.sysinfo = Some(config(&programs, &facts.directory, Service::Sysinfo).await);
+    }
     names(&mut facts);
     facts.certificate = facts.gateway.as_ref().ok().and_then(certificate);
     files(&mut facts);
@@ -126,6 +130,9 @@ fn names(facts: &mut Facts) {
     if let Ok(config) = &facts.certd {
         users.extend([config.user.clone(), config.peers.gateway.clone(), config.peers.authd.clone()]);
     }
+    if let Some(Ok(config)) = &facts.sysinfo {
+        users.extend([config.user.clone(), config.peers.gateway.clone(), config.peers.authd.clone()]);
+    }
     facts.users = users.into_iter().map(|name| (name.clone(), ids(&name))).collect();
     let exists = |name: &str| Group::from_name(name).is_ok_and(|group| group.is_some());
     facts.groups = groups.into_iter().map(|name| (name.clone(), exists(&name))).collect();
@@ -155,10 +162,15 @@ fn files(facts: &mut Facts) {
     }
     if let Ok(gateway) = &facts.gateway {
         paths.insert(gateway.state_dir.join("listening.json"));
+        paths.insert(gateway.subsystems.directory.clone());
     }
     for socket in facts.sockets() {
         paths.extend(socket.path.parent().map(Path::to_owned));
         paths.insert(socket.path);
+    }
+    for registered in facts.registered() {
+        paths.extend([registered.socket.clone(), registered.file.clone()]);
+        paths.extend(registered.socket.parent().map(Path::to_owned));
     }
     // What a link names is what is read.
     let followed = facts.certificate.iter().flat_map(|found| [&found.path, &found.key]);
@@ -245,8 +257,8 @@ fn fits(pem: &[u8], secret: &[u8]) -> Result<(), String> {
 
 /// Who listens on the sockets that we may connect to.
 async fn listeners(facts: &mut Facts) {
-    let paths: Vec<_> =
-        facts.sockets().into_iter().filter(|socket| socket.stream).map(|socket| socket.path).collect();
+    let own = facts.sockets().into_iter().filter(|socket| socket.stream).map(|socket| socket.path);
+    let paths: BTreeSet<_> = own.chain(facts.registered().iter().map(|one| one.socket.clone())).collect();
     for path in paths {
         if !matches!(look(&path, false), File::There { kind: Kind::Socket, .. }) {
             continue;

@@ -18,6 +18,13 @@ fn good() -> Facts {
         "listen": {"unix": "/run/d/gateway.sock"}, "tls": {"certificate": "/tls/c", "key": "/tls/k"},
         "authd": {"socket": "/run/d/a/authd.sock", "peer_socket": "/run/d/a/peer.sock", "user": "a"},
         "certd": {"socket": "/run/d/c/certd.sock", "user": "c"},
+        "subsystems": {"directory": "/etc/d/subsystems.d"},
+        "registrations": {"wrong": [], "found": [
+            {"file": "/etc/d/subsystems.d/s.toml", "namespace": "sysadm", "name": "systemmanager",
+                "socket": "/run/d/s/sysinfo.sock", "uid": 104, "events": []},
+            {"file": "/etc/d/subsystems.d/x.toml", "namespace": "example", "name": "x",
+                "socket": "/run/x/x.sock", "uid": 105, "events": []},
+        ]},
     });
     let authd = json!({
         "user": "a", "state_dir": "/var/a", "log": {"file": null},
@@ -27,10 +34,15 @@ fn good() -> Facts {
         "certd": {"socket": "/run/d/c/authd.sock", "user": "c"},
         "pam": {"socket": "/run/d/p/pam.sock"},
         "access": {"full_groups": ["wheel", "sudo"], "limited_groups": ["operator"]},
+        "subsystems": {"directory": "/etc/d/subsystems.d"},
     });
     let certd = json!({
         "user": "c", "state_dir": "/var/c", "log": {"file": null},
         "socket": {"path": "/run/d/c/certd.sock", "authd_path": "/run/d/c/authd.sock"},
+        "peers": {"gateway": "g", "authd": "a"}, "assertion": {"key": "/run/d/a/assertion.pub"},
+    });
+    let sysinfo = json!({
+        "user": "s", "state_dir": "/var/s", "log": {"file": null}, "socket": {"path": "/run/d/s/sysinfo.sock"},
         "peers": {"gateway": "g", "authd": "a"}, "assertion": {"key": "/run/d/a/assertion.pub"},
     });
     let ids = |uid| Some(Ids { uid, gid: uid });
@@ -39,6 +51,16 @@ fn good() -> Facts {
         ("/etc/d/gateway.toml", file(Kind::File, 0, 0o644)),
         ("/etc/d/authd.toml", file(Kind::File, 0, 0o640)),
         ("/etc/d/certd.toml", File::Missing),
+        ("/etc/d/sysinfo.toml", file(Kind::File, 0, 0o644)),
+        ("/etc/d/subsystems.d", file(Kind::Directory, 0, 0o755)),
+        ("/etc/d/subsystems.d/s.toml", file(Kind::File, 0, 0o644)),
+        ("/etc/d/subsystems.d/x.toml", file(Kind::File, 0, 0o644)),
+        (
+            "/run/d/s/sysinfo.sock",
+            File::There { kind: Kind::Socket, uid: 104, gid: 101, mode: 0o660, modified: NOW },
+        ),
+        ("/run/x", file(Kind::Directory, 105, 0o755)),
+        ("/run/x/x.sock", file(Kind::Socket, 105, 0o666)),
         ("/etc/pam.d/d", file(Kind::File, 0, 0o644)),
         ("/log", file(Kind::Directory, 101, 0o750)),
         ("/log/g.log", file(Kind::File, 101, 0o600)),
@@ -52,10 +74,11 @@ fn good() -> Facts {
         ("/run/d/p/pam.sock", file(Kind::Socket, 102, 0o600)),
     ];
     files.extend(
-        ["/run/d", "/run/d/a", "/run/d/c", "/run/d/p"].map(|at| (at, file(Kind::Directory, 0, 0o755))),
+        ["/run/d", "/run/d/a", "/run/d/c", "/run/d/p", "/run/d/s"]
+            .map(|at| (at, file(Kind::Directory, 0, 0o755))),
     );
     files.extend(
-        [("/var/g", 101), ("/var/a", 102), ("/var/c", 103)]
+        [("/var/g", 101), ("/var/a", 102), ("/var/c", 103), ("/var/s", 104)]
             .map(|(at, uid)| (at, file(Kind::Directory, uid, 0o700))),
     );
     let listening = [
@@ -63,6 +86,8 @@ fn good() -> Facts {
         ("/run/d/a/authd.sock", 102),
         ("/run/d/c/certd.sock", 103),
         ("/run/d/c/authd.sock", 0),
+        ("/run/d/s/sysinfo.sock", 104),
+        ("/run/x/x.sock", 105),
     ];
     let room = Room { bytes: 10 << 30, files: 100_000 };
     Facts {
@@ -72,7 +97,8 @@ fn good() -> Facts {
         gateway: Ok(serde_json::from_value(gateway).expect("a configuration")),
         authd: Ok(serde_json::from_value(authd).expect("a configuration")),
         certd: Ok(serde_json::from_value(certd).expect("a configuration")),
-        users: [("g", ids(101)), ("a", ids(102)), ("c", ids(103))]
+        sysinfo: Some(Ok(serde_json::from_value(sysinfo).expect("a configuration"))),
+        users: [("g", ids(101)), ("a", ids(102)), ("c", ids(103)), ("s", ids(104))]
             .map(|(name, ids)| (name.to_owned(), ids))
             .into(),
         groups: [("wheel", false), ("sudo", true), ("operator", false)]
@@ -116,6 +142,12 @@ fn one_thing_broken_is_one_finding_that_says_how_to_mend_it() {
     type Break = fn(&mut Facts);
     fn set(facts: &mut Facts, path: &str, file: File) {
         facts.files.insert(path.into(), file);
+    }
+    fn gateway(facts: &mut Facts) -> &mut super::super::facts::Gateway {
+        facts.gateway.as_mut().expect("read")
+    }
+    fn sysinfo(facts: &mut Facts) -> &mut super::super::facts::Sysinfo {
+        facts.sysinfo.as_mut().expect("registered").as_mut().expect("read")
     }
     let table: &[(Break, Grade, &str, &str)] = &[
         (
@@ -338,6 +370,118 @@ fn one_thing_broken_is_one_finding_that_says_how_to_mend_it() {
             Grade::Warning,
             "/var/g",
             "make room",
+        ),
+        (
+            |f| gateway(f).registrations.wrong.push("/etc/d/subsystems.d/y.toml:1: name: no".into()),
+            Grade::Error,
+            "/etc/d/subsystems.d",
+            "within 2 seconds",
+        ),
+        (
+            |f| set(f, "/etc/d/subsystems.d", file(Kind::Directory, 0, 0o777)),
+            Grade::Error,
+            "/etc/d/subsystems.d",
+            "chmod go-w",
+        ),
+        (
+            |f| set(f, "/etc/d/subsystems.d/x.toml", file(Kind::File, 105, 0o644)),
+            Grade::Error,
+            "/etc/d/subsystems.d/x.toml",
+            "chown root",
+        ),
+        (
+            |f| f.authd.as_mut().expect("read").subsystems.directory = "/other".into(),
+            Grade::Error,
+            "authd.toml subsystems.directory",
+            "the same",
+        ),
+        (|f| set(f, "/run/x/x.sock", File::Missing), Grade::Warning, "/run/x/x.sock", "subsystems.d/x.toml"),
+        (|f| set(f, "/run/x/x.sock", file(Kind::File, 105, 0o666)), Grade::Error, "/run/x/x.sock", "rm /run"),
+        (
+            |f| set(f, "/run/x/x.sock", file(Kind::Socket, 105, 0o660)),
+            Grade::Error,
+            "/run/x/x.sock",
+            "chgrp g /run/x/x.sock",
+        ),
+        (
+            |f| {
+                f.listeners.insert("/run/x/x.sock".into(), Err("refused".into()));
+            },
+            Grade::Error,
+            "/run/x/x.sock",
+            "start what is example/x",
+        ),
+        (
+            |f| {
+                f.listeners.insert("/run/x/x.sock".into(), Ok(666));
+            },
+            Grade::Error,
+            "/run/x/x.sock",
+            "ss -xlp",
+        ),
+        (
+            |f| set(f, "/run/x", file(Kind::Directory, 666, 0o755)),
+            Grade::Error,
+            "/run/x",
+            "chown root /run/x",
+        ),
+        (
+            |f| set(f, "/run/x", file(Kind::Directory, 105, 0o777)),
+            Grade::Error,
+            "/run/x",
+            "chmod go-w /run/x",
+        ),
+        (
+            |f| {
+                let x = gateway(f).registrations.found.last_mut().expect("two");
+                x.uid = 0;
+                f.listeners.insert("/run/x/x.sock".into(), Ok(0));
+                set(f, "/run/x", file(Kind::Directory, 0, 0o755));
+            },
+            Grade::Warning,
+            "/etc/d/subsystems.d/x.toml",
+            "a user of its own",
+        ),
+        (
+            |f| {
+                let x = gateway(f).registrations.found.last_mut().expect("two");
+                x.uid = 102;
+                f.listeners.insert("/run/x/x.sock".into(), Ok(102));
+                set(f, "/run/x", file(Kind::Directory, 0, 0o755));
+            },
+            Grade::Error,
+            "/etc/d/subsystems.d/x.toml",
+            "a user of its own",
+        ),
+        (
+            |f| f.sysinfo = Some(Err("line 1: no".into())),
+            Grade::Error,
+            "/etc/d/sysinfo.toml",
+            "doorward-sysinfo --check-config",
+        ),
+        (
+            |f| sysinfo(f).socket.path = "/run/other".into(),
+            Grade::Error,
+            "sysinfo.toml socket.path",
+            "the same",
+        ),
+        (|f| sysinfo(f).peers.gateway = "a".into(), Grade::Error, "sysinfo.toml peers.gateway", "the same"),
+        (|f| sysinfo(f).assertion.key = "/x".into(), Grade::Error, "sysinfo.toml assertion.key", "the same"),
+        (
+            |f| {
+                f.users.insert("t".into(), Some(Ids { uid: 106, gid: 106 }));
+                sysinfo(f).user = "t".into();
+                set(f, "/var/s", file(Kind::Directory, 106, 0o700));
+            },
+            Grade::Error,
+            "/etc/d/subsystems.d/s.toml",
+            "user = \"t\"",
+        ),
+        (
+            |f| set(f, "/var/s", file(Kind::Directory, 101, 0o700)),
+            Grade::Error,
+            "/var/s",
+            "chown -R s /var/s",
         ),
     ];
     for (index, (break_it, grade, place, mend)) in table.iter().enumerate() {

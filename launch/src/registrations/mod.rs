@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 pub use self::watch::Watch;
 use crate::account;
@@ -68,6 +69,23 @@ pub struct Registrations {
     pub found: Vec<Registration>,
     /// Sentences with file and line, for whoever has to mend it.
     pub wrong: Vec<String>,
+}
+
+impl Registrations {
+    /// For programs that look at a host: who is where, and what is wrong.
+    pub fn to_json(&self) -> Value {
+        let found = |one: &Registration| {
+            json!({
+                "file": one.file,
+                "namespace": one.namespace,
+                "name": one.name,
+                "socket": one.socket,
+                "uid": one.uid,
+                "events": one.events,
+            })
+        };
+        json!({ "found": self.found.iter().map(found).collect::<Vec<_>>(), "wrong": self.wrong })
+    }
 }
 
 #[derive(Deserialize)]

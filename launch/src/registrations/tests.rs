@@ -44,6 +44,18 @@ fn a_file_is_a_subsystem() {
 }
 
 #[test]
+fn what_is_registered_is_shown_to_programs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), "a.toml", &text("a", "events = [\"ticked\"]\n"));
+    write(directory.path(), "b.toml", "name");
+    let shown = read(directory.path()).to_json();
+    let expected = json!([{"file": directory.path().join("a.toml"), "namespace": "example", "name": "a",
+        "socket": "/run/x.sock", "uid": 0, "events": ["ticked"]}]);
+    assert_eq!(shown["found"], expected);
+    assert!(shown["wrong"][0].as_str().is_some_and(|sentence| sentence.contains("b.toml:1")), "{shown}");
+}
+
+#[test]
 fn no_directory_holds_nothing() {
     assert_eq!(read(Path::new("/nonexistent/subsystems.d")), Registrations::default());
 }
