@@ -13,7 +13,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
 /// Longer assertions are not looked at.
-pub const JWT_MAX: usize = 16 * 1024;
+pub const JWT_MAX: usize = doorward_proto::ASSERTION_MAX;
 
 /// authd's longest validity.
 const LIFE_SECONDS: i64 = 60;

@@ -14,6 +14,7 @@ use doorward_launch::{
     file::{self, FileError},
     registrations::is_word,
 };
+use doorward_proto::ASSERTION_MAX;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -157,7 +158,7 @@ impl Signer {
     /// Signs for `at_most_ms`, never more than a minute, from `now` (seconds of UTC) on.
     ///
     /// # Errors
-    /// When the system gives no random bytes or the key fails.
+    /// When the system gives no random bytes, the key fails, or it would be longer than services read.
     pub fn sign(
         &self,
         subject: &Subject<'_>,
@@ -183,8 +184,12 @@ impl Signer {
             exp: now + seconds,
             jti,
         };
-        let jwt = jsonwebtoken::encode(&self.header, &claims, &self.key)?;
-        Ok(Signed { jwt: Zeroizing::new(jwt), valid_ms: seconds * 1000 })
+        let jwt = Zeroizing::new(jsonwebtoken::encode(&self.header, &claims, &self.key)?);
+        // Every service would refuse it, and nobody would know why.
+        if jwt.len() > ASSERTION_MAX {
+            return Err(SignError::TooLong(jwt.len()));
+        }
+        Ok(Signed { jwt, valid_ms: seconds * 1000 })
     }
 }
 
@@ -194,6 +199,9 @@ pub enum SignError {
     /// The system gives no random bytes.
     #[error("no random bytes")]
     Random(#[from] getrandom::Error),
+    /// The holder of the session has more ACL entries than an assertion takes: a token of the token API can.
+    #[error("{0} bytes are more than an assertion may have: the session has too many ACL entries")]
+    TooLong(usize),
     /// The key failed.
     #[error("the key failed")]
     Key(#[from] jsonwebtoken::errors::Error),
@@ -222,6 +230,7 @@ mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
 
     use super::*;
+    use crate::rights::{ENTRIES_MAX, weight};
 
     fn subject() -> Subject<'static> {
         Subject {
@@ -258,6 +267,37 @@ mod tests {
         assert_eq!(told.jti.len(), 36);
         rules.set_audience(&["sysinfo"]);
         assert!(jsonwebtoken::decode::<Told>(signed.jwt.as_bytes(), &key, &rules).is_err());
+    }
+
+    /// What the bounds of configurations and registrations are for.
+    #[test]
+    fn the_largest_assertion_of_limited_access_is_one_that_services_read() {
+        let directory = tempfile::tempdir().expect("temp dir");
+        let signer = Signer::open(&directory.path().join("assertion.key")).expect("made");
+        let word = "x".repeat(64);
+        let audience = Audience::parse(format!("{word}/{word}")).expect("fits");
+        let user = "\"".repeat(256);
+        let id = u32::MAX.to_string();
+        let signed = |acl: &[String]| {
+            let subject = Subject {
+                user: &user,
+                uid: Some(u32::MAX),
+                auth_id: &id,
+                acl,
+                session: uuid::Uuid::nil().to_string(),
+                method: &word,
+                login_time: u64::MAX >> 1,
+                ..subject()
+            };
+            signer.sign(&subject, &audience, u64::MAX >> 1, 60_000).map(|signed| signed.jwt.len())
+        };
+        // Entries of one byte carry the most that is not text, quotes the most that is.
+        for entry in ["a".to_owned(), "\"".repeat(256), "a".repeat(256)] {
+            let count = ENTRIES_MAX / weight(&entry);
+            assert!(signed(&vec![entry.clone(); count]).is_ok_and(|long| long <= ASSERTION_MAX), "{entry}");
+            let refused = signed(&vec![entry; 2 * count]);
+            assert!(matches!(refused, Err(SignError::TooLong(_))), "{refused:?}");
+        }
     }
 
     #[derive(serde::Deserialize)]

@@ -1,20 +1,21 @@
 //! `authd.toml`: every key has a default, unknown ones are refused.
 
 mod access;
+mod audited;
 mod guessing;
+mod subsystems;
 mod token_api;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use doorward_launch::{Keys, Misconfigured, Takes, audit, log, sandbox};
+use doorward_launch::{Keys, Misconfigured, Takes, log, sandbox};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     access::Access,
+    audited::Audit,
     guessing::Penalty,
+    subsystems::Subsystems,
     token_api::{Backend, TokenApi},
 };
 use crate::{
@@ -58,6 +59,7 @@ pub const KEYS: Keys = &[
     ("access.limited_groups", Takes::Reload),
     ("access.limited_acl", Takes::Reload),
     ("access.group_acl", Takes::Reload),
+    ("subsystems.directory", Takes::Restart),
     ("token_api.acl", Takes::Reload),
     ("token_api.default_seconds", Takes::Reload),
     ("token_api.longest_seconds", Takes::Reload),
@@ -102,22 +104,14 @@ pub struct Config {
     pub local_login: LocalLogin,
     /// Who may do what.
     pub access: Access,
+    /// Where subsystems are registered.
+    pub subsystems: Subsystems,
     /// What tokens of the token API are good for.
     pub token_api: TokenApi,
     /// Sessions.
     pub sessions: Sessions,
     /// What guessing brings.
     pub penalty: Penalty,
-}
-
-/// `[audit]`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Audit {
-    /// The file; absent: in the state directory; empty: nothing is recorded.
-    pub file: Option<PathBuf>,
-    /// Whether nobody logs in while that cannot be recorded.
-    pub required: bool,
 }
 
 /// `[socket]`
@@ -238,21 +232,11 @@ impl Default for Config {
             pam: Pam::default(),
             local_login: LocalLogin::default(),
             access: Access::default(),
+            subsystems: Subsystems::default(),
             token_api: TokenApi::default(),
             sessions: Sessions::default(),
             penalty: Penalty::default(),
         }
-    }
-}
-
-impl Audit {
-    fn settings(&self) -> audit::Settings {
-        audit::Settings { file: self.file.clone() }
-    }
-
-    /// Where records go; None: nowhere.
-    pub fn place(&self, state_dir: &Path) -> Option<audit::Place> {
-        self.settings().place(state_dir).map(|place| audit::Place { required: self.required, ..place })
     }
 }
 
@@ -332,6 +316,7 @@ impl Config {
             ("socket.assertion_key", &self.socket.assertion_key),
             ("peers.gateway_socket", &self.peers.gateway_socket),
             ("pam.socket", &self.pam.socket),
+            ("subsystems.directory", &self.subsystems.directory),
         ];
         for (key, path) in paths {
             if !path.is_absolute() {
@@ -431,6 +416,7 @@ impl Config {
         Acls {
             limited: self.access.limited_acl.clone(),
             further: self.access.group_acl.clone(),
+            subsystems: Vec::new(),
             tokens: self.token_api.acl.clone(),
             token_groups: self.token_api.group_acl.clone(),
         }

@@ -1,5 +1,7 @@
 //! From the configuration to the sockets, and the order in which authd stops.
 
+mod renewal;
+
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
@@ -13,7 +15,7 @@ use std::{
 };
 
 use doorward_launch::{
-    Confinement, Control, Current, Daemon, Identity, Keys, Misconfigured, Reloads, StartError,
+    Confinement, Control, Current, Daemon, Identity, Keys, Misconfigured, StartError,
     account as system_account,
     audit::Place,
     file,
@@ -28,6 +30,7 @@ use doorward_proto::authd::v1::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+use self::renewal::{Registered, Renewal};
 use crate::{
     access::{ROWS, classify},
     account::{Accounts, Directory, System},
@@ -48,6 +51,8 @@ use crate::{
 const REQUEST_MAX: usize = 64 << 10;
 /// Connections of one uid: the gateway needs a few.
 const CONNECTIONS_MAX: usize = 16;
+/// How long a start waits for the registrations of subsystems to be read.
+const REGISTRATIONS_WITHIN: Duration = Duration::from_secs(5);
 /// How long requests that are under way at a stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -113,6 +118,7 @@ impl Daemon for Authd {
         Confinement::new(&config.sandbox)
             .keep(&config.state_dir)
             .read(Boot::FILE.as_ref())
+            .read(&config.subsystems.directory)
             .user_database()
             .asks_for_sockets()
     }
@@ -262,10 +268,13 @@ pub async fn serve(
     let stop = control.shutdown.clone();
     let tasks = TaskTracker::new();
     let peers = Arc::new(Peers::default());
+    let mut registered = Registered::new(&config);
+    // A slow user database is no reason not to start: what it holds up comes a little later.
+    let _ = tokio::time::timeout(REGISTRATIONS_WITHIN, registered.changed()).await;
     let holders = Arc::new(Holders {
         sessions: sessions.clone(),
         accounts: Accounts::new(service.directory, config.groups()),
-        acls: Current::new(config.acls()),
+        acls: Current::new(registered.acls()),
     });
     let certd = certd_uid.map(|uid| {
         let settings = certd::Settings { socket: config.certd.socket.clone(), uid };
@@ -292,6 +301,7 @@ pub async fn serve(
         own_uids,
         accepted_from: accepted_from.clone(),
         gateway: (gateway, config.peers.clone()),
+        registered,
     };
     let shared = Shared { logins, holders, signer: Arc::new(signer), stop: stop.clone() };
 
@@ -366,37 +376,6 @@ fn policy(config: &Config, own_uids: Vec<u32>) -> Policy {
         uid_min: config.local_login.uid_min,
         own_uids,
         ..Policy::default()
-    }
-}
-
-/// What a reload changes. Logins and sessions that are there keep what they began with; what a session
-/// may do is looked up at each check, so a group that gives no access any more ends it there.
-struct Renewal {
-    logins: Arc<Logins>,
-    holders: Arc<Holders>,
-    own_uids: Vec<u32>,
-    accepted_from: Arc<Current<Listeners>>,
-    /// As at the start: to change them takes a restart.
-    gateway: (Identity, config::Peers),
-}
-
-impl Renewal {
-    async fn run(self, mut reloads: Reloads<Config>, stop: CancellationToken) {
-        while let Some(reload) = stop.run_until_cancelled(reloads.next()).await {
-            self.take_over(&reload.config);
-            reload.done(Ok(()));
-        }
-    }
-
-    fn take_over(&self, config: &Config) {
-        self.holders.sessions.bound(config.bounds());
-        self.holders.accounts.give_access_by(config.groups());
-        self.holders.acls.set(config.acls());
-        let (gateway, peers) = &self.gateway;
-        self.accepted_from.set(listeners(config.local_login.mode, peers, *gateway));
-        let policy = policy(config, self.own_uids.clone());
-        let rules = config.token_api.rules();
-        self.logins.take_over(policy, rules, config.refusal_delay(), config.conversations());
     }
 }
 

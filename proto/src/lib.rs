@@ -20,6 +20,9 @@ pub const PAM_PACKET_MAX: usize = 4096;
 /// The largest packet on authd's peer socket, in bytes.
 pub const PEER_PACKET_MAX: usize = 512;
 
+/// The longest identity assertion, in bytes.
+pub const ASSERTION_MAX: usize = 16 * 1024;
+
 /// authd's services.
 pub mod authd {
     /// Version 1.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use doorward_launch::Misconfigured;
 use serde::{Deserialize, Serialize};
 
-/// What all entries of the table may come to, in bytes: an assertion carries them.
+use crate::rights::weight;
+
+/// What all entries of the table may weigh: an assertion carries them, with those of subsystems.
 const ENTRIES_MAX: usize = 8_192;
 
 /// `[access]`
@@ -32,6 +34,9 @@ impl Default for Access {
                 "sysadm.rpc.query.#",
                 "sysadm.rpc.settings.#",
                 "sysadm.rpc.sessions.#",
+                "sysadm.rpc.logs.read_logs",
+                "sysadm.rpc.describe.#",
+                "sysadm.rpc.cancel.#",
                 "sysadm.events.#",
             ]),
             group_acl: BTreeMap::new(),
@@ -85,7 +90,7 @@ pub(super) fn check_sum(
     groups: &BTreeMap<String, Vec<String>>,
     most: usize,
 ) -> Result<(), Misconfigured> {
-    let bytes: usize = entries.iter().chain(groups.values().flatten()).map(|entry| entry.len() + 4).sum();
+    let bytes: usize = entries.iter().chain(groups.values().flatten()).map(|entry| weight(entry)).sum();
     if bytes > most {
         let sentence = format!("has, with group_acl, more entries than fit into {most} bytes");
         return Err(Misconfigured::at(key, sentence));

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use doorward_launch::registrations::Registration;
+
 use crate::{
     account::{Access, Account},
     session::Dialect,
@@ -14,10 +16,30 @@ pub struct Acls {
     pub limited: Vec<String>,
     /// Of members of further groups, which have limited access by them.
     pub further: BTreeMap<String, Vec<String>>,
+    /// Of members of the groups of limited access, too, from the registrations of subsystems.
+    pub subsystems: Vec<OfSubsystem>,
     /// Of every token of the token API.
     pub tokens: Vec<String>,
     /// Of tokens of members of these groups.
     pub token_groups: BTreeMap<String, Vec<String>>,
+}
+
+/// What a registration gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfSubsystem {
+    /// The key and the file.
+    pub origin: String,
+    /// The entries.
+    pub entries: Vec<String>,
+}
+
+/// What the entries of limited access may weigh together. With a user's name and an audience as long as they can
+/// be they make an assertion of at most `doorward_proto::ASSERTION_MAX` bytes.
+pub const ENTRIES_MAX: usize = 11_000;
+
+/// What an entry takes up in an assertion, or a little more.
+pub fn weight(entry: &str) -> usize {
+    entry.len() + 4 + entry.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
 /// An entry that somebody has.
@@ -30,6 +52,32 @@ pub struct Given {
 }
 
 impl Acls {
+    /// With what these registrations give, in their order, and a sentence on each for which there is no room: it
+    /// gives nothing. An assertion that is too long would be refused by every service.
+    pub fn with(mut self, found: &[Registration]) -> (Self, Vec<String>) {
+        let own = self.limited.iter().chain(self.further.values().flatten());
+        let mut left = ENTRIES_MAX.saturating_sub(own.map(|entry| weight(entry)).sum());
+        let mut without = Vec::new();
+        self.subsystems.clear();
+        for Registration { file, limited_acl: entries, .. } in
+            found.iter().filter(|found| !found.limited_acl.is_empty())
+        {
+            let weighs = entries.iter().map(|entry| weight(entry)).sum();
+            if let Some(rest) = left.checked_sub(weighs) {
+                left = rest;
+                let origin = format!("limited_acl of {}", file.display());
+                self.subsystems.push(OfSubsystem { origin, entries: entries.clone() });
+            } else {
+                without.push(format!(
+                    "{}: limited_acl takes {weighs} bytes and {left} are left for all subsystems: \
+                     limited access has none of it",
+                    file.display()
+                ));
+            }
+        }
+        (self, without)
+    }
+
     /// What a session of this dialect gives to its holder, with where each entry comes from.
     pub fn given(&self, account: &Account, dialect: Dialect) -> Vec<Given> {
         let by_group = |key: &str, group: &str| format!("{key} (group {group})");
@@ -56,6 +104,9 @@ impl Acls {
             (Dialect::Sysadm, Some(Access::Limited)) => {
                 if let Some(group) = &groups.class {
                     add(&self.limited, by_group("access.limited_acl", group));
+                    for OfSubsystem { origin, entries } in &self.subsystems {
+                        add(entries, by_group(origin, group));
+                    }
                 }
                 for (group, list) in of(&self.further, &groups.further) {
                     add(list, by_group("access.group_acl", group));
@@ -107,6 +158,10 @@ mod tests {
         Acls {
             limited: owned(&["sysadm.rpc.query.#"]),
             further: lists(&[("staff", &["sysadm.rpc.settings.#", "!sysadm.rpc.settings.revoke_ssl_cert"])]),
+            subsystems: vec![OfSubsystem {
+                origin: "limited_acl of /d/a.toml".into(),
+                entries: owned(&["sysadm.example.a.list"]),
+            }],
             tokens: owned(&["confd.users.me.#"]),
             token_groups: lists(&[("robots", &["confd.#"]), ("others", &["dird.#"])]),
         }
@@ -140,6 +195,7 @@ mod tests {
                 account(limited, Some("operator"), &["staff"], &[]),
                 &[
                     "sysadm.rpc.query.# access.limited_acl (group operator)",
+                    "sysadm.example.a.list limited_acl of /d/a.toml (group operator)",
                     "sysadm.rpc.settings.# access.group_acl (group staff)",
                     "!sysadm.rpc.settings.revoke_ssl_cert access.group_acl (group staff)",
                 ],
@@ -167,6 +223,43 @@ mod tests {
             assert_eq!(told(Dialect::Sysadm), sysadm, "{account:?}");
             assert_eq!(told(Dialect::Token), token, "{account:?}");
         }
+    }
+
+    fn registration(name: &str, limited_acl: Vec<String>) -> Registration {
+        Registration {
+            file: format!("/d/{name}.toml").into(),
+            namespace: "example".into(),
+            name: name.into(),
+            socket: "/run/x.sock".into(),
+            uid: 0,
+            events: Vec::new(),
+            limited_acl,
+            call: std::time::Duration::ZERO,
+            stream: std::time::Duration::ZERO,
+            silence: std::time::Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_registration_whose_entries_do_not_fit_gives_none_and_costs_no_other() {
+        let large = |count| vec!["a".repeat(96); count];
+        let found = [
+            registration("a", large(50)),
+            registration("b", large(100)),
+            registration("c", Vec::new()),
+            registration("d", large(59)),
+            registration("e", large(1)),
+        ];
+        let (acls, without) = Acls { limited: large(1), ..Acls::default() }.with(&found);
+        let names: Vec<_> = acls.subsystems.iter().map(|given| given.origin.as_str()).collect();
+        assert_eq!(names, ["limited_acl of /d/a.toml", "limited_acl of /d/d.toml"]);
+        let starts: Vec<_> = without.iter().map(|sentence| &sentence[..44]).collect();
+        assert_eq!(
+            starts,
+            ["/d/b.toml: limited_acl takes 10000 bytes and", "/d/e.toml: limited_acl takes 100 bytes and 0"]
+        );
+        // Looked at anew, they are what there is now and nothing of before.
+        assert_eq!(acls.with(&[]).0.subsystems, []);
     }
 
     #[test]

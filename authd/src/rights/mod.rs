@@ -8,7 +8,7 @@ use doorward_launch::Current;
 use doorward_proto::acl;
 
 use self::entries::cut_down;
-pub use self::entries::{Acls, Given};
+pub use self::entries::{Acls, ENTRIES_MAX, Given, OfSubsystem, weight};
 use crate::{
     account::{Access, Account, Accounts, Username, Who},
     error::AuthError,

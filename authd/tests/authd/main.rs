@@ -23,4 +23,5 @@ mod penalties;
 mod raw;
 mod refusals;
 mod sessions;
+mod subsystems;
 mod tokens;

@@ -74,7 +74,7 @@ impl Stack {
         ] {
             layout.make(name, 0o755, other);
         }
-        for name in ["run", "state"] {
+        for name in ["run", "state", "subsystems.d"] {
             layout.make(name, 0o755, other);
         }
         for name in ["state/authd", "state/certd", "state/gateway"] {
@@ -131,7 +131,7 @@ impl Stack {
         let ids = accounts::unused_uids(3, number);
         let &[certd, authd, gateway] = ids.as_slice() else { panic!("no three unused uids below 65,000") };
         let uids = Uids { certd, authd, gateway };
-        for name in ["bin", "lib", "log", "notify", "remember", "run", "state"] {
+        for name in ["bin", "lib", "log", "notify", "remember", "run", "state", "subsystems.d"] {
             layout.make(name, 0o755, None);
         }
         for name in ["run/pam", "run/authd", "run/certd"] {
@@ -207,6 +207,7 @@ impl Stack {
         set_default(&mut authd, "pam.socket", layout.text("run/pam/pam.sock"));
         set_default(&mut authd, "access.full_groups", vec![format!("{prefix}{FULL}")]);
         set_default(&mut authd, "access.limited_groups", vec![format!("{prefix}{LIMITED}")]);
+        set_default(&mut authd, "subsystems.directory", layout.text("subsystems.d"));
         let mut gateway = options.gateway.clone();
         set_default(&mut gateway, "user", uids.gateway.to_string());
         set_default(&mut gateway, "state_dir", layout.text("state/gateway"));

@@ -1,6 +1,8 @@
 //! ACL entries of the running authd: what root is told of them, what tokens carry, and what a reload changes.
 
+use std::fs;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use doorward_proto::authd::v1::{
     BeginRequest, CheckRequest, Dialect, Password, Session, TokenWish, begin_request::Method, outcome::Kind,
@@ -20,6 +22,26 @@ fn explain(stack: &Stack, user: &str, subject: &str, more: &[&str]) -> (Option<i
         .expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+}
+
+/// A subsystem's registration, whole at once.
+fn register(stack: &Stack, more: &str) {
+    let text = "namespace = \"example\"\nname = \"disk\"\nsocket = \"/run/disk.sock\"\nuser = \"0\"\n";
+    let (new, file) = (stack.path("subsystems.d/new"), stack.path("subsystems.d/disk.toml"));
+    fs::write(&new, format!("{text}{more}\n")).expect("a directory of ours");
+    fs::rename(new, file).expect("beside it");
+}
+
+/// What is so within a few seconds.
+fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "it does not happen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A token of the token API, as a gateway asks for one.
@@ -70,6 +92,21 @@ async fn root_learns_which_entry_decides_and_tokens_follow_a_reload() {
         assert!(from.is_none_or(|from| decided.is_some_and(|said| said.starts_with(from))), "{told}");
     }
     assert_eq!(explain(&stack, "no-such-user-at-all", query, &[]).0, Some(2));
+    let (subject, file) = ("sysadm.example.disk.list", stack.path("subsystems.d/disk.toml"));
+    assert_eq!(explain(&stack, &bob.name, subject, &[]).0, Some(1));
+    register(&stack, "limited_acl = [\"list\"]");
+    let told = wait_for(|| Some(explain(&stack, &bob.name, subject, &[])).filter(|told| told.0 == Some(0)));
+    let from = told.1["decided_by"]["from"].as_str().expect("a place");
+    assert!(from.starts_with(&format!("limited_acl of {} (group ", file.display())), "{from}");
+    assert_eq!(explain(&stack, &carol.name, subject, &[]).0, Some(1));
+    register(&stack, "limited_acl = [\"#\"]");
+    wait_for(|| (explain(&stack, &bob.name, subject, &[]).0 == Some(1)).then_some(()));
+    let complaint = format!("{}:5: limited_acl: ", file.display());
+    wait_for(|| stack.log(Program::Authd).contains(&complaint).then_some(()));
+    // Another change says nothing more of it.
+    fs::write(stack.path("subsystems.d/other.toml"), "").expect("a directory of ours");
+    let log = wait_for(|| Some(stack.log(Program::Authd)).filter(|log| log.contains("other.toml")));
+    assert_eq!(log.matches(&complaint).count(), 1, "{log}");
 
     let mut authd = Authd::as_gateway(&stack).await;
     assert!(token_of(&mut authd, &carol).await.is_none(), "who has no access has no token");
