@@ -31,15 +31,17 @@ impl Flood {
     pub(super) fn count(&mut self, record: &Record, now: Instant, time: SystemTime) -> bool {
         self.since.get_or_insert(now);
         if self.of_all < OF_ALL {
-            let of_source = self.of_source.entry(record.reported_source.clone()).or_default();
+            // A subsystem knows no source; there a session is one.
+            let source = record.reported_source.as_ref().or(record.session.as_ref());
+            let of_source = self.of_source.entry(source.cloned()).or_default();
             if *of_source < OF_ONE {
                 *of_source += 1;
                 self.of_all += 1;
                 return true;
             }
         }
-        // Connections and keys are as many as somebody likes.
-        let mut kind = Record { connection: None, key: None, ..record.clone() };
+        // Connections, keys and requests are as many as somebody likes.
+        let mut kind = Record { connection: None, key: None, request: None, ..record.clone() };
         if self.sums.len() >= KINDS && !self.sums.contains_key(&kind) {
             let Record { reason, method, .. } = kind;
             kind = Record { reason, method, ..Record::of(record.event) };

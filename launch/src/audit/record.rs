@@ -12,6 +12,8 @@ pub const LINE_MAX: usize = 2048;
 const NAME_MAX: usize = 256;
 /// The longest of the other texts, escaped.
 const TEXT_MAX: usize = 128;
+/// The longest of those that are one word by their grammar, escaped.
+const WORD_MAX: usize = 64;
 
 /// What happened. The words are stable: programs look for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,13 +46,17 @@ pub enum Event {
     KeyImported,
     /// A registration or revocation was refused.
     KeyRefused,
+    /// A subsystem did what somebody asked for, or began to.
+    Call,
+    /// A subsystem refused to begin.
+    CallRefused,
     /// Records could not be written; the count says how many.
     RecordsLost,
 }
 
 impl Event {
     /// All of them.
-    pub const ALL: [Event; 15] = [
+    pub const ALL: [Event; 17] = [
         Event::Start,
         Event::Stop,
         Event::Reload,
@@ -65,6 +71,8 @@ impl Event {
         Event::KeyRevoked,
         Event::KeyImported,
         Event::KeyRefused,
+        Event::Call,
+        Event::CallRefused,
         Event::RecordsLost,
     ];
 
@@ -85,13 +93,15 @@ impl Event {
             Event::KeyRevoked => "key_revoked",
             Event::KeyImported => "key_imported",
             Event::KeyRefused => "key_refused",
+            Event::Call => "call",
+            Event::CallRefused => "call_refused",
             Event::RecordsLost => "records_lost",
         }
     }
 }
 
 /// Every field that a record may have, in the order in which they stand.
-pub const FIELDS: [&str; 18] = [
+pub const FIELDS: [&str; 20] = [
     "time",
     "id",
     "event",
@@ -105,6 +115,8 @@ pub const FIELDS: [&str; 18] = [
     "session",
     "dialect",
     "key",
+    "action",
+    "request",
     "by",
     "seconds",
     "count",
@@ -135,6 +147,10 @@ pub struct Record {
     pub dialect: Option<String>,
     /// The fingerprint of the public key.
     pub key: Option<String>,
+    /// What a subsystem was asked to do: its action.
+    pub action: Option<String>,
+    /// The gateway's name of the request. A gateway that is taken over gives what names it likes.
+    pub request: Option<String>,
     /// Who did it, if that is not the user.
     pub by: Option<String>,
     /// How long: a penalty lasts, a session lived.
@@ -159,6 +175,8 @@ impl Record {
             session: None,
             dialect: None,
             key: None,
+            action: None,
+            request: None,
             by: None,
             seconds: None,
             count: None,
@@ -195,6 +213,8 @@ impl Record {
         line.text("session", self.session.as_deref(), TEXT_MAX);
         line.text("dialect", self.dialect.as_deref(), TEXT_MAX);
         line.text("key", self.key.as_deref(), TEXT_MAX);
+        line.text("action", self.action.as_deref(), WORD_MAX);
+        line.text("request", self.request.as_deref(), WORD_MAX);
         line.text("by", self.by.as_deref(), NAME_MAX);
         line.number("seconds", self.seconds);
         line.number("count", self.count);

@@ -48,6 +48,8 @@ fn full(text: &str) -> Record {
         session: text(),
         dialect: text(),
         key: text(),
+        action: text(),
+        request: text(),
         by: text(),
         seconds: Some(u64::MAX),
         count: Some(u64::MAX),
@@ -96,7 +98,7 @@ proptest! {
         let text = String::from_utf8_lossy(&bytes);
         let fields = read(&full(&text).line(&stamp()));
         let cut = fields.contains_key("cut");
-        for key in ["user", "method", "reported_source", "connection", "session", "dialect", "key", "by"] {
+        for key in ["user", "method", "reported_source", "connection", "session", "dialect", "key", "action", "request", "by"] {
             let back = word(&fields, key);
             match back.strip_suffix('\u{2026}') {
                 Some(start) if cut => prop_assert!(text.starts_with(start) && start.len() < text.len()
