@@ -34,6 +34,8 @@ dev:
 
 test:
 	scripts/need-packages build test
+	# Checks of the tree look at the crates of every system, without the network.
+	$(CARGO) fetch --locked
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p doorward-pam-guard -p doorward-pam-worker --all-targets \

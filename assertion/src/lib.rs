@@ -45,6 +45,8 @@ pub struct Caller {
     pub login_time: i64,
     /// The assertion's own name (`jti`), under which it was signed once.
     pub assertion: String,
+    /// When it was signed, in seconds of UTC.
+    pub issued: i64,
     /// When the assertion ends, in seconds of UTC.
     pub expires: i64,
 }
@@ -155,6 +157,7 @@ pub fn read(jwt: &str, key: &[u8; 32], audience: &str, now: i64) -> Result<Calle
         method: claims.method,
         login_time: claims.auth_time,
         assertion: claims.jti,
+        issued: claims.iat,
         expires: claims.exp,
     })
 }

@@ -70,6 +70,7 @@ fn what_authd_signs_is_believed() {
             method: "password".into(),
             login_time: NOW - 100,
             assertion: "x".into(),
+            issued: NOW,
             expires: NOW + 60,
         }
     );

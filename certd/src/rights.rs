@@ -149,6 +149,7 @@ mod tests {
             method: "password".into(),
             login_time: NOW - 5,
             assertion: "a".into(),
+            issued: NOW - 5,
             expires: NOW + 60,
         }
     }

@@ -20,6 +20,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doorward-pam-worker", &["doorward-proto", "pam-sys"]),
     ("doorward-peercred", &[]),
     ("doorward-proto", &[]),
+    ("doorward-subsystem", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
+    ("doorward-sysinfo", &["doorward-subsystem"]),
     ("doorward-tests", &["doorward-proto"]),
     ("pam-sys", &[]),
 ];
@@ -64,6 +66,21 @@ const ABSENT: &[(&str, &[&str])] = &[
         "doorward-pam-worker",
         &["clap", "hyper", "rusqlite", "rustls", "serde", "serde_json", "tokio", "toml", "tonic", "tracing"],
     ),
+    // It answers what clients ask, and authors build on it: no network protocol but gRPC, no store, and nothing
+    // that reads schemas from elsewhere.
+    (
+        "doorward-subsystem",
+        &[
+            "doorward-authd",
+            "doorward-gateway",
+            "libsqlite3-sys",
+            "pam-client",
+            "pam-sys",
+            "reqwest",
+            "rustls",
+        ],
+    ),
+    ("doorward-sysinfo", &["pam-client", "pam-sys", "reqwest", "rustls", "rusqlite"]),
     // Of the services it knows the contracts alone.
     ("doorward", &["doorward-launch", "jsonwebtoken", "pam-client", "pam-sys", "rusqlite"]),
     ("doorward-launch", &["pam-client", "pam-sys", "rusqlite"]),

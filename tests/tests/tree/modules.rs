@@ -150,6 +150,12 @@ fn certd_modules_use_only_those_below_them() {
 }
 
 #[test]
+fn modules_of_subsystems_use_only_those_below_them() {
+    check("subsystems/sdk");
+    check("subsystems/sysinfo");
+}
+
+#[test]
 fn uses_are_found_however_they_are_written() {
     let modules: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
     let names = |text: &str, depth| -> Vec<String> {

@@ -1,0 +1,16 @@
+//! A subsystem over its real socket, called as the gateway calls it, with the assertions of a made-up authd.
+
+#![allow(clippy::indexing_slicing, unreachable_pub, reason = "one binary of tests")]
+
+#[path = "sdk/assertions.rs"]
+mod assertions;
+#[path = "sdk/bounds.rs"]
+mod bounds;
+#[path = "sdk/ends.rs"]
+mod ends;
+#[path = "sdk/events.rs"]
+mod events;
+#[path = "sdk/fixture.rs"]
+mod fixture;
+#[path = "sdk/records.rs"]
+mod records;
