@@ -4,7 +4,10 @@
 
 use doorward_proto::acl::{Holder, granted};
 
-use crate::namespace::{Needs, Subject, subjects};
+use crate::{
+    call::Identity,
+    namespace::{Needs, Subject, subjects},
+};
 
 /// What a session may call: one bit for each subject of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +23,17 @@ impl Rights {
     /// Whether this may be called.
     pub fn allow(self, subject: &Subject) -> bool {
         match subject.row.needs {
-            Needs::Nothing => true,
+            Needs::Nothing | Needs::AnySession => true,
             Needs::Session => self.0 & bit(subject) != 0,
         }
     }
+}
+
+/// Whether somebody may do what a subsystem calls so: `sysadm.NAMESPACE.NAME.ACTION`.
+pub fn may(identity: &Identity, subject: &str) -> bool {
+    let mut session = [0; uuid::fmt::Hyphenated::LENGTH];
+    let session = identity.session.0.hyphenated().encode_lower(&mut session);
+    granted(&identity.acl, subject, Holder { auth_id: &identity.auth_id, session })
 }
 
 /// No word of our own subjects is the name of a person or a session.
@@ -80,10 +90,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_need_nothing_are_open_to_everybody() {
+    fn rows_that_need_no_right_are_open_whatever_the_acl() {
         let nobody = Rights::of(&["!#".to_owned()]);
         for subject in subjects() {
-            assert_eq!(nobody.allow(&subject), subject.row.needs == Needs::Nothing);
+            assert_eq!(nobody.allow(&subject), subject.row.needs != Needs::Session);
         }
     }
 }

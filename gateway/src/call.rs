@@ -2,25 +2,30 @@
 //!
 //! A dialect turns text into a [`Call`] and a [`Reply`] into text; nothing deeper sees either text.
 
+mod error;
 mod event;
 mod key;
 mod session;
+mod subsystem;
 mod token;
 
 use std::{
-    borrow::Cow,
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use serde_json::value::RawValue;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use self::error::Error;
 pub use self::event::{EVENTS_MAX, EventName, EventNames, Listen};
 pub use self::key::{
     AuthSsl, Challenge, ClientCertificate, Key, KeyCertificate, KeyProof, KeyRequest, Registration, ServerKey,
 };
 pub use self::session::{ListedSession, SessionsRequest};
+pub use self::subsystem::{Described, DescribedAction, SubsystemName, SubsystemRequest};
 pub use self::token::{Purpose, SCOPES_MAX, TokenAsked, TokenWish};
 
 /// The longest password that is passed on, in bytes.
@@ -56,6 +61,12 @@ pub enum Call {
     Sessions(SessionsRequest),
     /// Subscriptions to events.
     Listen(Listen, EventNames),
+    /// An action of a subsystem.
+    Subsystem(Box<SubsystemRequest>),
+    /// What there is to call of something; nothing where the text given cannot be a name.
+    Describe(Option<SubsystemName>),
+    /// The end of calls to subsystems: of those whose requests had this id, a JSON text.
+    Cancel(String),
     /// There is such a row, but its args are wrong, which only those are told who may call it.
     Malformed(Error),
     /// Nothing here answers this: no such row, or nothing behind it yet.
@@ -76,6 +87,9 @@ impl Call {
             | Self::Settings(_)
             | Self::Sessions(_)
             | Self::Listen(..)
+            | Self::Subsystem(_)
+            | Self::Describe(_)
+            | Self::Cancel(_)
             | Self::Malformed(_)
             | Self::Absent => false,
         }
@@ -255,7 +269,7 @@ pub enum Answer {
     /// To `rpc/identify`.
     Server {
         /// This host's name.
-        hostname: std::sync::Arc<str>,
+        hostname: Arc<str>,
     },
     /// A login succeeded.
     Granted {
@@ -279,7 +293,13 @@ pub enum Answer {
     /// Subscriptions that there are now, or are no longer.
     Listening(Listen, EventNames),
     /// To `rpc/query`: canonical names of rows, and what this session may do there.
-    Rows(Vec<(&'static str, &'static str, Right)>),
+    Rows(Arc<[(Arc<str>, Right)]>),
+    /// To `rpc/describe`.
+    Described(Box<Described>),
+    /// To `rpc/cancel`: so many calls were ended.
+    Cancelled(usize),
+    /// What a subsystem said.
+    Result(Box<RawValue>),
 }
 
 /// What a row lets a session do.
@@ -327,61 +347,6 @@ pub enum Style {
     Info,
     /// Tells of a problem.
     Error,
-}
-
-/// A failure as the client sees it; the details are in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Error {
-    /// The request is wrong; says which field and what.
-    BadRequest(Cow<'static, str>),
-    /// Not authenticated. One text for every cause.
-    Unauthorized,
-    /// Authenticated but not allowed.
-    Forbidden,
-    /// No such thing.
-    NotFound,
-    /// A back end did not answer within its deadline.
-    TimedOut,
-    /// Over the size limit.
-    TooLarge,
-    /// A bound is reached; later may work.
-    TooMany,
-    /// A fault of ours.
-    Fault,
-    /// A back end cannot be reached.
-    Unavailable,
-}
-
-impl Error {
-    /// The number that clients are told.
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::BadRequest(_) => 400,
-            Self::Unauthorized => 401,
-            Self::Forbidden => 403,
-            Self::NotFound => 404,
-            Self::TimedOut => 408,
-            Self::TooLarge => 413,
-            Self::TooMany => 429,
-            Self::Fault => 500,
-            Self::Unavailable => 503,
-        }
-    }
-
-    /// The text for people, without the details of a bad request.
-    pub fn title(&self) -> &'static str {
-        match self {
-            Self::BadRequest(_) => "Bad Request",
-            Self::Unauthorized => "Unauthorized",
-            Self::Forbidden => "Forbidden",
-            Self::NotFound => "Not Found",
-            Self::TimedOut => "Request Timeout",
-            Self::TooLarge => "Payload Too Large",
-            Self::TooMany => "Too Many Requests",
-            Self::Fault => "Internal Server Error",
-            Self::Unavailable => "Service Unavailable",
-        }
-    }
 }
 
 #[cfg(test)]

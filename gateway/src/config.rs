@@ -1,5 +1,7 @@
 //! `gateway.toml`: every key, its default, and what it becomes.
 
+mod defaults;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -13,6 +15,7 @@ use crate::{
     backend,
     proxy::Proxies,
     session::Timers as SessionTimers,
+    subsystem::Pace,
     transport::{self, Rules},
 };
 
@@ -45,6 +48,7 @@ pub const KEYS: Keys = &[
     ("authd.user", Takes::Restart),
     ("certd.socket", Takes::Restart),
     ("certd.user", Takes::Restart),
+    ("subsystems.directory", Takes::Restart),
     ("http.origins", Takes::Reload),
     ("http.hosts", Takes::Reload),
     ("http.trusted_proxies", Takes::Reload),
@@ -91,6 +95,8 @@ pub struct Config {
     pub authd: Authd,
     /// `[certd]`
     pub certd: Certd,
+    /// `[subsystems]`
+    pub subsystems: Subsystems,
     /// `[http]`
     pub http: Http,
     /// `[token_api]`
@@ -100,7 +106,7 @@ pub struct Config {
     /// `[timers]`
     pub timers: Timers,
     /// Whose connections are not counted: root's. No key; tests run as root want to be counted.
-    #[serde(skip, default = "root")]
+    #[serde(skip, default = "defaults::root")]
     pub exempt: Option<u32>,
 }
 
@@ -148,6 +154,17 @@ pub struct Certd {
     pub socket: PathBuf,
     /// Who must listen there.
     pub user: String,
+}
+
+/// `[subsystems]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Subsystems {
+    /// Where root says which there are.
+    pub directory: PathBuf,
+    /// How often they are asked whether they are well. No key; tests have less time.
+    #[serde(skip)]
+    pub pace: Pace,
 }
 
 /// `[http]`
@@ -211,92 +228,6 @@ impl TlsFiles {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            user: "doorward-gateway".to_owned(),
-            state_dir: "/var/lib/doorward/gateway".into(),
-            log: log::Settings::default(),
-            sandbox: sandbox::Settings::default(),
-            audit: audit::Settings::default(),
-            listen: Listen::default(),
-            tls: TlsFiles::default(),
-            authd: Authd::default(),
-            certd: Certd::default(),
-            http: Http::default(),
-            token_api: TokenApi::default(),
-            limits: Limits::default(),
-            timers: Timers::default(),
-            exempt: root(),
-        }
-    }
-}
-
-fn root() -> Option<u32> {
-    Some(0)
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        use std::net::{Ipv4Addr, Ipv6Addr};
-        let everywhere =
-            |port: u16| [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()];
-        Self {
-            tls: [12150, 12151].into_iter().flat_map(everywhere).collect(),
-            token: everywhere(9497).into(),
-            token_plain: Vec::new(),
-            unix: "/run/doorward/gateway.sock".into(),
-        }
-    }
-}
-
-impl Default for Authd {
-    fn default() -> Self {
-        Self {
-            socket: "/run/doorward/authd/authd.sock".into(),
-            peer_socket: "/run/doorward/authd/peer.sock".into(),
-            user: "doorward-authd".to_owned(),
-        }
-    }
-}
-
-impl Default for Certd {
-    fn default() -> Self {
-        Self { socket: "/run/doorward/certd/certd.sock".into(), user: "doorward-certd".to_owned() }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message_before_login: 8 << 10,
-            message_after_login: 128 << 10,
-            json_depth: 32,
-            in_flight: 32,
-            connections: 16_384,
-            connections_per_source: None,
-            connections_before_login: 256,
-            per_source: 8,
-            plain_http: 1_024,
-            token_body: 8 << 10,
-            token_misses: 1_000,
-        }
-    }
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            handshake_seconds: 10,
-            login_seconds: 30,
-            connection_idle_seconds: 600,
-            keep_alive_seconds: 60,
-            body_seconds: 30,
-            write_seconds: 30,
-        }
-    }
-}
-
 impl Config {
     /// What must hold beyond the syntax.
     pub fn check(&self) -> Result<(), Misconfigured> {
@@ -312,6 +243,9 @@ impl Config {
         if let Some(address) = self.listen.token_plain.iter().find(|address| !address.ip().is_loopback()) {
             let sentence = format!("{address} is not on loopback, and tokens are not sent in the clear");
             return Err(Misconfigured::at("listen.token_plain", sentence));
+        }
+        if !self.subsystems.directory.is_absolute() {
+            return Err(Misconfigured::at("subsystems.directory", "must be an absolute path"));
         }
         if self.token_api.server_uuid.as_deref().is_some_and(|text| uuid::Uuid::try_parse(text).is_err()) {
             return Err(Misconfigured::at("token_api.server_uuid", "must be a UUID"));
@@ -377,6 +311,8 @@ impl Config {
         let state = Confinement::new(&self.sandbox).keep(&self.state_dir);
         // Whose a connection over loopback is.
         let state = state.asks_for_sockets();
+        // Whose subsystems are is looked up again whenever they are registered.
+        let state = state.user_database().read(&self.subsystems.directory);
         let files = self.tls.certificate.iter().chain(&self.tls.key);
         files.fold(state, |confinement, file| confinement.read_beside(file))
     }

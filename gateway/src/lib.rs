@@ -21,6 +21,8 @@ pub mod access;
 
 pub mod namespace;
 
+pub mod subsystem;
+
 pub mod backend;
 
 pub mod hub;
@@ -34,6 +36,8 @@ pub mod penalty;
 pub mod misses;
 
 pub mod gate;
+
+mod depth;
 
 mod pem;
 

@@ -1,6 +1,8 @@
 //! The table of what clients may call: one line for each namespace/name, and one for each action.
 
-use crate::call::Right;
+mod help;
+
+use crate::call::{Right, SubsystemName};
 
 /// One row: what clients call it, and what is needed to call it.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +52,19 @@ pub enum Needs {
     Nothing,
     /// A session whose ACL grants the action.
     Session,
+    /// A session, whatever its ACL: what it is told or does is about what it may do anyway.
+    AnySession,
+}
+
+/// What a client's spelling means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A row of the table.
+    Row(&'static Row),
+    /// A subsystem, if there is one of this name.
+    Subsystem(SubsystemName),
+    /// Nothing.
+    Nothing,
 }
 
 /// What answers a row.
@@ -73,6 +88,10 @@ pub enum Handler {
     Settings,
     /// `rpc/sessions`: authd's.
     Sessions,
+    /// `rpc/describe`
+    Describe,
+    /// `rpc/cancel`
+    Cancel,
     /// `events/subscribe`
     Subscribe,
     /// `events/unsubscribe`
@@ -96,6 +115,8 @@ pub static ROWS: &[Row] = &[
         ..row("rpc", "settings", Needs::Session, SETTINGS, Handler::Settings)
     },
     row("rpc", "sessions", Needs::Session, SESSIONS, Handler::Sessions),
+    row("rpc", "describe", Needs::AnySession, READ, Handler::Describe),
+    row("rpc", "cancel", Needs::AnySession, WRITE, Handler::Cancel),
     row("events", "subscribe", Needs::Session, READ, Handler::Subscribe),
     row("events", "unsubscribe", Needs::Session, READ, Handler::Unsubscribe),
 ];
@@ -139,6 +160,14 @@ pub fn find(namespace: &str, name: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| means((row.namespace, row.name)) || row.aliases.iter().copied().any(means))
 }
 
+/// The row, or the subsystem.
+pub fn target(namespace: &str, name: &str) -> Target {
+    match find(namespace, name) {
+        Some(row) => Target::Row(row),
+        None => SubsystemName::parse(namespace, name).map_or(Target::Nothing, Target::Subsystem),
+    }
+}
+
 /// Every action of every row.
 pub fn subjects() -> impl Iterator<Item = Subject> {
     ROWS.iter()
@@ -147,7 +176,29 @@ pub fn subjects() -> impl Iterator<Item = Subject> {
         .map(|(place, (row, action))| Subject { row, action, place })
 }
 
+impl Target {
+    /// The row.
+    pub fn row(&self) -> Option<&'static Row> {
+        match self {
+            Self::Row(row) => Some(row),
+            Self::Subsystem(_) | Self::Nothing => None,
+        }
+    }
+}
+
+impl Subject {
+    /// One line for people.
+    pub fn help(&self) -> &'static str {
+        help::of(self.row.handler, self.action.name)
+    }
+}
+
 impl Row {
+    /// One line for people.
+    pub fn help(&self) -> &'static str {
+        help::of_row(self.handler)
+    }
+
     /// The action that a client's spelling means, as with [`find`].
     pub fn subject(&'static self, action: &str) -> Option<Subject> {
         let means = |name: &str| name.eq_ignore_ascii_case(action);
@@ -190,6 +241,23 @@ mod tests {
         assert_eq!(action("list_ssl_certificates"), Some("list_ssl_certs"));
         assert_eq!((action("list_ssl"), action("_"), action("")), (None, None, None));
         assert_eq!(find("rpc", "query").and_then(Row::plain).map(|subject| subject.action.name), Some("_"));
+    }
+
+    #[test]
+    fn what_is_no_row_may_be_a_subsystem() {
+        assert!(matches!(target("RPC", "query"), Target::Row(row) if row.handler == Handler::Query));
+        let Target::Subsystem(name) = target("SysAdm", "Other") else { panic!("no subsystem") };
+        assert_eq!(name.as_str(), "sysadm/other");
+        assert_eq!(target("a b", "c"), Target::Nothing);
+    }
+
+    #[test]
+    fn what_sessions_may_call_has_a_line_for_people() {
+        for subject in subjects().filter(|subject| subject.row.needs != Needs::Nothing) {
+            let line = subject.help();
+            assert!(!line.is_empty() && line.len() <= 200, "{subject:?}");
+            assert!(!subject.row.help().is_empty(), "{subject:?}");
+        }
     }
 
     #[test]

@@ -19,10 +19,11 @@ use tokio_util::task::TaskTracker;
 use crate::{
     accept::{Door, Listener, Places},
     backend::Backend,
-    config::Config,
+    config::{Config, Subsystems},
     hub::Hub,
     misses::Misses,
     router::Router,
+    subsystem,
     transport::{
         Gates, Shared, Tls,
         certificate::{self, Pem},
@@ -112,8 +113,15 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
 
     let backend = Backend::start(config.backend(parts.authd, parts.certd));
     let limits = config.limits;
+    let subsystems = subsystem::Registry::default();
+    let keeping = {
+        let (subsystems, hub) = (subsystems.clone(), parts.hub.clone());
+        let Subsystems { directory, pace } = config.subsystems.clone();
+        async move { subsystem::keep(&directory, pace, subsystems, hub).await }
+    };
+    let keeping = tokio::spawn(control.shutdown.clone().run_until_cancelled_owned(keeping));
     let shared = Shared {
-        router: Router::new(&hostname, backend.certd()),
+        router: Router::new(&hostname, backend.certd(), subsystems),
         backend: Arc::clone(&backend),
         audit: control.audit.clone(),
         hub: parts.hub,
@@ -190,6 +198,8 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     if timeout(GOODBYE, tasks.wait()).await.is_err() {
         tracing::warn!("some clients did not go in time");
     }
+    // It ends at once, and has nothing to say.
+    let _ = keeping.await;
     backend.stop().await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Takes events (a request, an outcome, the end of a session, a moment), says what to do next. No
 //! I/O, no clock. The caller keeps what replies repeat and finds it again by ticket.
 
+mod answer;
 mod clock;
 mod event;
 mod held;
@@ -19,7 +20,7 @@ pub use self::{
     event::{Action, Event, Hopeless, Known, Login, Outcome, Refusal, Settings, Ticket, Watch},
 };
 use crate::{
-    call::{Answer, AuthSsl, Call, EndReason, Error, Identity, Reply, SessionId, SessionsRequest},
+    call::{Answer, AuthSsl, Call, EndReason, Error, EventName, Identity, Reply, SessionId},
     namespace::{Needs, Subject},
     router::Router,
 };
@@ -34,8 +35,8 @@ pub struct Session {
     state: State,
     busy: Busy,
     queue: VecDeque<Waiting>,
-    /// Requests that others answer meanwhile, and the session that each was allowed to.
-    under_way: Vec<(Ticket, SessionId)>,
+    /// Requests that others answer meanwhile.
+    under_way: Vec<UnderWay>,
     clock: Countdown,
     prompted: bool,
     /// Refused logins in a row.
@@ -69,6 +70,15 @@ enum Busy {
     /// The end of the session that a login replaced. Only then is the login answered, with this: a
     /// client that reads its new token may rely on the old one's being dead.
     Retire(Ticket, Answer),
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    ticket: Ticket,
+    /// The session that it was allowed to.
+    session: SessionId,
+    /// It can be stopped, and is when that session is held here no more.
+    stops: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +156,14 @@ impl Session {
         }
     }
 
+    /// Whether the session that is held here may hear an event.
+    pub fn may_hear(&self, router: &Router, event: &EventName) -> bool {
+        match &self.state {
+            State::Held(held) => router.may_hear(&held.identity, event),
+            State::Anonymous | State::Closed => false,
+        }
+    }
+
     /// Whether events that wait can be sent now, or authd be asked whether they may.
     pub fn takes_events(&self, now: Instant, watch: Watch) -> bool {
         match &self.state {
@@ -180,8 +198,9 @@ impl Session {
             Event::Cleared(result) => self.cleared(result, actions),
             Event::Challenged(result) => self.challenged(result, now, actions),
             Event::Answered(ticket, result) => self.answered(ticket, result, now, actions),
+            Event::Cancel(ticket, which) => self.cancel(ticket, &which, now, actions),
             Event::Ended(reason) => self.ended(reason, actions),
-            Event::Published => self.published(now, watch, actions),
+            Event::Published => self.published(now, watch, router, actions),
             Event::Penalised(seconds) => self.penalised(seconds, actions),
             Event::Tick => {
                 self.not_before.take_if(|then| *then <= now);
@@ -198,6 +217,7 @@ impl Session {
             self.close(Action::Close("login timeout"), actions);
         }
         self.go_on(now, watch, router, actions);
+        self.stop_what_nobody_holds(actions);
         self.clock.stand_still(matches!(self.busy, Busy::Login(..) | Busy::Challenge(_)), now);
     }
 
@@ -272,10 +292,13 @@ impl Session {
             | Call::Settings(_)
             | Call::Sessions(_)
             | Call::Listen(..)
+            | Call::Subsystem(_)
+            | Call::Describe(_)
+            | Call::Cancel(_)
             | Call::Malformed(_)
             | Call::Absent => {
                 if request.subject.is_some_and(|subject| subject.row.needs == Needs::Nothing) {
-                    actions.push(Action::Reply(ticket, router.answer(&request.call, None)));
+                    actions.push(Action::Reply(ticket, router.answer(&request.call)));
                     return;
                 }
                 match (&self.state, watch) {
@@ -296,67 +319,6 @@ impl Session {
         }
     }
 
-    /// Answers a request of a session that is known to live, or has it answered.
-    fn answer(&mut self, request: Waiting, now: Instant, router: &Router, actions: &mut Vec<Action>) {
-        let State::Held(held) = &mut self.state else { return };
-        let (ticket, session) = (request.ticket, held.identity.session);
-        let others = match (request.subject, request.call) {
-            (None, Call::Malformed(error)) => Err(Reply::Error(error)),
-            (None, _) => Err(Reply::Error(Error::NotFound)),
-            (Some(subject), _) if !router.serves(subject.row) => Err(Reply::Error(Error::NotFound)),
-            (Some(subject), _) if !held.rights.allow(&subject) => Err(Reply::Error(Error::Forbidden)),
-            (Some(_), Call::Malformed(error)) => Err(Reply::Error(error)),
-            (Some(_), Call::Settings(settings)) => Ok(Action::Settings(ticket, settings)),
-            // The reply to this would race with the end that it brings about.
-            (Some(_), Call::Sessions(SessionsRequest::End(Some(own)))) if own == session => {
-                self.clear(ticket, Some(Answer::Ended(1)), actions);
-                return;
-            }
-            (Some(_), Call::Sessions(sessions)) => Ok(Action::Sessions(ticket, sessions)),
-            (Some(_), Call::Listen(listen, names)) => Ok(Action::Listen(ticket, listen, names)),
-            (Some(_), call) => Err(router.answer(&call, Some(held.rights))),
-        };
-        match others {
-            Ok(action) => {
-                self.under_way.push((ticket, session));
-                actions.push(action);
-            }
-            Err(reply) => {
-                if matches!(reply, Reply::Answer(_)) {
-                    held.used(now);
-                    actions.push(Action::Used);
-                }
-                actions.push(Action::Reply(ticket, reply));
-            }
-        }
-    }
-
-    /// Somebody else has answered a request. What was done is told even if its session is over by now.
-    fn answered(
-        &mut self,
-        ticket: Ticket,
-        result: Result<Answer, Error>,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(place) = self.under_way.iter().position(|(waiting, _)| *waiting == ticket) else { return };
-        let (_, session) = self.under_way.swap_remove(place);
-        self.clock.heard(now);
-        let reply = match result {
-            Ok(answer) => {
-                if let State::Held(held) = &mut self.state
-                    && held.identity.session == session
-                {
-                    held.used(now);
-                    actions.push(Action::Used);
-                }
-                Reply::Answer(answer)
-            }
-            Err(error) => Reply::Error(error),
-        };
-        actions.push(Action::Reply(ticket, reply));
-    }
-
     fn checked(
         &mut self,
         result: Result<Identity, Error>,
@@ -372,7 +334,9 @@ impl Session {
         let State::Held(held) = &mut self.state else { return };
         match result {
             Ok(identity) => {
-                held.renew(identity, asked, now);
+                if held.renew(identity, asked, now) {
+                    actions.push(Action::HearAgain);
+                }
                 // What asked is answered by what authd said, however short its validity: asking again
                 // would go round for ever.
                 match waits {
@@ -381,7 +345,10 @@ impl Session {
                             self.answer(first, now, router, actions);
                         }
                     }
-                    Waits::Events if watch.is_some() && held.may_listen() => actions.push(Action::Deliver),
+                    Waits::Events if watch.is_some() && held.may_listen() => {
+                        held.hears(router, actions);
+                        actions.push(Action::Deliver);
+                    }
                     Waits::Request | Waits::Events => {}
                 }
             }
@@ -403,10 +370,11 @@ impl Session {
     }
 
     /// Events are sent to a session that is known to live: by the same rule as requests are answered.
-    fn published(&mut self, now: Instant, watch: Watch, actions: &mut Vec<Action>) {
+    fn published(&mut self, now: Instant, watch: Watch, router: &Router, actions: &mut Vec<Action>) {
         let takes = self.takes_events(now, watch);
-        let State::Held(held) = &self.state else { return };
+        let State::Held(held) = &mut self.state else { return };
         if held.fresh(watch, now) && watch.is_some() {
+            held.hears(router, actions);
             actions.push(Action::Deliver);
         } else if takes {
             actions.push(Action::Check(held.identity.token.clone()));

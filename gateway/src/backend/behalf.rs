@@ -1,4 +1,4 @@
-//! What certd is asked on behalf of a session: with authd's word for whose it is.
+//! What services are asked on behalf of a session: with authd's word for whose it is.
 
 use std::time::Duration;
 
@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use super::{Backend, Connection, Failure, Pass};
 use crate::call::{Answer, Error, KeyRequest, Secret};
 
-/// An assertion is not used when it has less than this left: it must still be good when certd reads it.
+/// An assertion is not used when it has less than this left: it must still be good when the service reads it.
 const ASSERTION_MARGIN: Duration = Duration::from_secs(2);
 /// The longest that one is kept, whatever authd says.
 const ASSERTION_MAX: Duration = Duration::from_secs(60);
+/// What assertions for certd say in `aud`.
+const CERTD: &str = "certd";
 
 impl Backend {
     /// Has certd answer, for the session of `pass`.
@@ -23,14 +25,14 @@ impl Backend {
     ) -> Result<Answer, Failure> {
         let pass = pass.ok_or_else(Failure::unheld)?;
         let certd = self.certd.as_ref().ok_or_else(|| Failure::new(Error::NotFound, "there is no certd"))?;
-        if let Some(assertion) = pass.0.assertion() {
+        if let Some(assertion) = pass.kept_assertion(CERTD) {
             match certd.answer(&connection, &assertion, &request).await {
                 // authd's key may have changed since; nothing was done.
                 Err(Failure { error: Error::Unauthorized, .. }) => {}
                 result => return result,
             }
         }
-        let assertion = self.assertion(&pass).await?;
+        let assertion = self.assertion_to_keep(&pass, CERTD).await?;
         certd.answer(&connection, &assertion, &request).await.map_err(|failure| match failure.error {
             // The session is good, as authd has just said: the client cannot mend this by a login.
             Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
@@ -38,11 +40,23 @@ impl Backend {
         })
     }
 
-    /// authd's word for certd whose session this is.
-    async fn assertion(&self, pass: &Pass) -> Result<Secret, Failure> {
+    /// authd's word for a service (`certd`, or `NAMESPACE/NAME`) whose session this is: a new one, which is kept.
+    pub(crate) async fn assertion_to_keep(&self, pass: &Pass, audience: &str) -> Result<Secret, Failure> {
         let asked = Instant::now();
+        let (assertion, valid) = self.assert(pass, audience).await?;
+        let until = asked + valid.saturating_sub(ASSERTION_MARGIN);
+        pass.0.keep_assertion(audience, assertion.clone(), until);
+        Ok(assertion)
+    }
+
+    /// The same, to be used once.
+    pub(crate) async fn assertion_for_once(&self, pass: &Pass, audience: &str) -> Result<Secret, Failure> {
+        Ok(self.assert(pass, audience).await?.0)
+    }
+
+    async fn assert(&self, pass: &Pass, audience: &str) -> Result<(Secret, Duration), Failure> {
         let request =
-            proto::AssertRequest { token: pass.0.token.expose().to_owned(), audience: "certd".to_owned() };
+            proto::AssertRequest { token: pass.0.token.expose().to_owned(), audience: audience.to_owned() };
         let mut client = self.sessions.clone();
         let answer = self.session_call("assert", async move { client.assert(request).await }).await;
         let answer = answer.map_err(|failure| match failure.error {
@@ -51,8 +65,13 @@ impl Backend {
             _ => failure,
         })?;
         let valid = Duration::from_millis(answer.valid_ms).min(ASSERTION_MAX);
-        let assertion = Secret::new(answer.jwt);
-        pass.0.keep_assertion(assertion.clone(), asked + valid.saturating_sub(ASSERTION_MARGIN));
-        Ok(assertion)
+        Ok((Secret::new(answer.jwt), valid))
+    }
+}
+
+impl Pass {
+    /// The one that was kept, while it is good.
+    pub(crate) fn kept_assertion(&self, audience: &str) -> Option<Secret> {
+        self.0.assertion(audience)
     }
 }

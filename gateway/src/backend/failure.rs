@@ -19,7 +19,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(error: Error, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(error: Error, detail: impl Into<String>) -> Self {
         Self { error, detail: detail.into() }
     }
 
@@ -29,16 +29,16 @@ impl Failure {
     }
 
     /// A session acts here, and nobody holds one.
-    pub(super) fn unheld() -> Self {
+    pub(crate) fn unheld() -> Self {
         Self::fault("a session that nobody holds")
     }
 
-    pub(super) fn late(call: &str) -> Self {
+    pub(crate) fn late(call: &str) -> Self {
         Self::new(Error::TimedOut, format!("{call}: no answer within the deadline"))
     }
 
     /// A back end that breaks the contract.
-    pub(super) fn contract(what: &str) -> Self {
+    pub(crate) fn contract(what: &str) -> Self {
         Self::new(Error::Fault, format!("the back end's answer is wrong: {what}"))
     }
 }
@@ -76,7 +76,8 @@ impl From<tonic::Status> for Failure {
     }
 }
 
-fn shown(sentence: &str) -> String {
+/// What of it clients are shown.
+pub(crate) fn shown(sentence: &str) -> String {
     sentence.chars().filter(|c| !c.is_control()).take(SENTENCE_MAX).collect()
 }
 

@@ -19,6 +19,8 @@ use crate::call::{EndReason, Identity, Secret, SessionId, Token};
 
 /// The last ended sessions that are remembered, for grants that are under way while they end.
 const REMEMBERED: usize = 1_024;
+/// So many services can be asked on behalf of a session before one of its assertions is made anew.
+const AUDIENCES: usize = 16;
 
 /// What the stream of ended sessions had told at some time.
 #[derive(Debug, Clone, Copy)]
@@ -76,9 +78,9 @@ pub(super) struct Held {
     /// The last use, in milliseconds since the table's start.
     used: AtomicU64,
     unreported: AtomicBool,
-    /// authd's word for certd who this is, and until when it is good. It lives as long as some connection
-    /// holds the session.
-    assertion: Mutex<Option<(Secret, Instant)>>,
+    /// authd's word who this is, for each service that was asked lately, at most [`AUDIENCES`]. It lives as long
+    /// as some connection holds the session.
+    assertions: Mutex<Vec<Assertion>>,
 }
 
 impl Held {
@@ -86,14 +88,31 @@ impl Held {
         self.used.load(Ordering::Relaxed)
     }
 
-    pub(super) fn assertion(&self) -> Option<Secret> {
-        let kept = lock(&self.assertion);
-        kept.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(assertion, _)| assertion.clone())
+    pub(super) fn assertion(&self, audience: &str) -> Option<Secret> {
+        let kept = lock(&self.assertions);
+        let found = kept.iter().find(|kept| &*kept.audience == audience)?;
+        (Instant::now() < found.until).then(|| found.text.clone())
     }
 
-    pub(super) fn keep_assertion(&self, assertion: Secret, until: Instant) {
-        *lock(&self.assertion) = Some((assertion, until));
+    /// In the place of the one for the same service, or of the one that ends first.
+    pub(super) fn keep_assertion(&self, audience: &str, text: Secret, until: Instant) {
+        let assertion = Assertion { audience: audience.into(), text, until };
+        let mut kept = lock(&self.assertions);
+        kept.retain(|kept| &*kept.audience != audience);
+        if kept.len() >= AUDIENCES
+            && let Some((place, _)) = kept.iter().enumerate().min_by_key(|(_, kept)| kept.until)
+        {
+            kept.swap_remove(place);
+        }
+        kept.push(assertion);
     }
+}
+
+#[derive(Debug)]
+struct Assertion {
+    audience: Box<str>,
+    text: Secret,
+    until: Instant,
 }
 
 /// One connection's ear.
@@ -252,7 +271,7 @@ impl Table {
                 idle: identity.idle.map(|idle| idle.after),
                 used: AtomicU64::new(0),
                 unreported: AtomicBool::new(false),
-                assertion: Mutex::default(),
+                assertions: Mutex::default(),
             }),
             listeners: Vec::new(),
         });

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 /// Takes over the calls that nobody waits for any more.
 #[derive(Debug, Clone)]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     tasks: TaskTracker,
     runtime: Handle,
 }
@@ -27,7 +27,7 @@ impl Keeper {
 
     /// A call that runs where it is waited for, and by itself if it is dropped after it has begun: for
     /// `limit` at most. What it brings then goes to `unheard`.
-    pub(super) fn keep<T: Send + 'static>(
+    pub(crate) fn keep<T: Send + 'static>(
         &self,
         limit: Duration,
         call: impl Future<Output = T> + Send + 'static,
@@ -39,7 +39,7 @@ impl Keeper {
 }
 
 /// See [`Keeper::keep`].
-pub(super) struct Kept<T: Send + 'static> {
+pub(crate) struct Kept<T: Send + 'static> {
     /// `None` once the call is over.
     parts: Option<Parts<T>>,
     begun: bool,

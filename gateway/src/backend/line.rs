@@ -20,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use super::{
@@ -31,6 +31,9 @@ use super::{
 /// Between two tries: this much at first, twice as much each time, up to the most.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// What may wait unread of one call, and of all on one connection: more calls than a service is given at once.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 
 /// Whether a line stands.
 #[derive(Debug, Clone, Default)]
@@ -51,23 +54,43 @@ impl Up {
 
 /// One connection at a time.
 #[derive(Debug)]
-pub(super) struct Line {
-    name: &'static str,
+pub(crate) struct Line {
+    name: Arc<str>,
     link: Link,
+    endpoint: Endpoint,
     up: Up,
     current: Mutex<Option<Standing>>,
     tries: AtomicU64,
 }
 
+/// A connection.
 #[derive(Debug, Clone)]
-struct Standing {
-    channel: Channel,
-    gone: CancellationToken,
+pub(crate) struct Standing {
+    /// For calls.
+    pub(crate) channel: Channel,
+    /// Cancelled when the connection is broken.
+    pub(crate) gone: CancellationToken,
 }
 
 impl Line {
-    pub(super) fn new(name: &'static str, link: Link) -> Self {
-        Self { name, link, up: Up::default(), current: Mutex::default(), tries: AtomicU64::new(0) }
+    pub(super) fn new(name: &str, link: Link) -> Self {
+        let endpoint = link.endpoint();
+        Self::over(name, link, endpoint)
+    }
+
+    /// For calls of many clients, some of whom read slowly: what one of them leaves unread takes nothing from
+    /// the others.
+    pub(crate) fn shared(name: &str, link: Link) -> Self {
+        let endpoint = link
+            .endpoint()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        Self::over(name, link, endpoint)
+    }
+
+    fn over(name: &str, link: Link, endpoint: Endpoint) -> Self {
+        let (up, tries) = (Up::default(), AtomicU64::new(0));
+        Self { name: name.into(), link, endpoint, up, current: Mutex::default(), tries }
     }
 
     pub(super) fn up(&self) -> Up {
@@ -80,14 +103,14 @@ impl Line {
         loop {
             match self.standing().await {
                 Ok(standing) => {
-                    tracing::info!(service = self.name, "connected");
+                    tracing::info!(service = &*self.name, "connected");
                     (pause, told) = (PAUSE, false);
                     standing.gone.cancelled().await;
                 }
                 Err(failure) => {
                     if !told {
                         let error = failure.detail;
-                        tracing::warn!(service = self.name, error, "a service cannot be reached");
+                        tracing::warn!(service = &*self.name, error, "a service cannot be reached");
                         told = true;
                     }
                     sleep(pause).await;
@@ -98,11 +121,17 @@ impl Line {
     }
 
     /// The connection that stands, or a new one.
-    pub(super) async fn channel(&self) -> Result<Channel, Failure> {
+    pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
         self.standing().await.map(|standing| standing.channel)
     }
 
-    async fn standing(&self) -> Result<Standing, Failure> {
+    /// Gives the connection up. Calls that are under way keep it until they are over.
+    pub(crate) fn hang_up(&self) {
+        *self.lock() = None;
+    }
+
+    /// The same as [`Line::channel`], with the end of the connection.
+    pub(crate) async fn standing(&self) -> Result<Standing, Failure> {
         let current = self.lock().clone().filter(|standing| !standing.gone.is_cancelled());
         match current {
             Some(standing) => Ok(standing),
@@ -122,8 +151,7 @@ impl Line {
             async move { stream }
         });
         let channel = self
-            .link
-            .endpoint()
+            .endpoint
             .connect_with_connector(connector)
             .await
             .map_err(|error| Failure::from(io::Error::other(error)))?;

@@ -16,9 +16,11 @@ const HEADERS_MAX: u32 = 8 << 10;
 
 /// Where a back end is, and whose it must be.
 #[derive(Debug, Clone)]
-pub(super) struct Link {
-    pub(super) path: PathBuf,
-    pub(super) uid: u32,
+pub(crate) struct Link {
+    /// The socket.
+    pub(crate) path: PathBuf,
+    /// Who must have called listen() there.
+    pub(crate) uid: u32,
 }
 
 impl Link {

@@ -7,12 +7,12 @@ mod activity;
 mod background;
 mod behalf;
 pub(crate) mod certd;
-mod failure;
+pub(crate) mod failure;
 mod held;
-mod kept;
+pub(crate) mod kept;
 mod known;
-mod line;
-mod link;
+pub(crate) mod line;
+pub(crate) mod link;
 mod peer;
 mod penalties;
 mod sessions;
@@ -206,6 +206,11 @@ impl Backend {
     /// Whether certd can be reached, as far as is known; none where there is no certd.
     pub fn certd(&self) -> Option<Up> {
         self.certd.as_ref().map(Certd::up)
+    }
+
+    /// Takes over calls that nobody waits for any more.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
     }
 
     /// Who failed lately, as far as authd has told.

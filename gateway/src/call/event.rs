@@ -49,6 +49,16 @@ impl EventNames {
         }
     }
 
+    /// In the same form, those of which this is true.
+    #[must_use]
+    pub fn only(self, accepts: impl FnMut(&EventName) -> bool) -> Self {
+        let none = match &self {
+            Self::One(_) => Self::One(None),
+            Self::Several(_) => Self::Several(Vec::new()),
+        };
+        self.accepted(accepts).unwrap_or(none)
+    }
+
     /// In the same form, those of which this is true; None where it is true of none.
     pub fn accepted(self, mut accepts: impl FnMut(&EventName) -> bool) -> Option<Self> {
         match self {

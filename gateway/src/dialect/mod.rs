@@ -41,6 +41,11 @@ pub struct Echo<'a> {
 }
 
 impl Echo<'_> {
+    /// Whether the request had this id, as a JSON text.
+    pub fn has_id(&self, id: &str) -> bool {
+        self.id == id
+    }
+
     /// For requests that cannot be answered at once.
     pub fn into_owned(self) -> Echo<'static> {
         Echo { namespace: Cow::Owned(self.namespace.into_owned()), id: Cow::Owned(self.id.into_owned()) }

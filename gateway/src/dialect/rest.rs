@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     call::{Credentials, Error, Reply, Secret, Token},
-    namespace::{self, Row},
+    namespace::{self, Target},
 };
 
 /// With or without its padding, as clients write it.
@@ -53,14 +53,14 @@ pub fn verb(method: &Method) -> Option<Verb> {
     }
 }
 
-/// The row that a path means. The outer None: no row can have such a path; the inner: there is none.
-pub fn row(path: &str) -> Option<Option<&'static Row>> {
+/// What a path means. None: nothing can have such a path.
+pub fn target(path: &str) -> Option<Target> {
     let (namespace, name) = path.strip_prefix('/')?.split_once('/')?;
     // What is below /ws/ is for WebSockets of another dialect.
     if matches!(namespace, "" | "ws") || name.is_empty() || name.contains('/') {
         return None;
     }
-    Some(namespace::find(&percent_decoded(namespace)?, &percent_decoded(name)?))
+    Some(namespace::target(&percent_decoded(namespace)?, &percent_decoded(name)?))
 }
 
 /// RFC 3986, 2.1. None where it is no UTF-8.
@@ -123,23 +123,23 @@ pub fn is_json(headers: &HeaderMap) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-/// What a body asks of a row: it is the args, or an object that has `args`; none is `{}`.
+/// What a body asks of a row or a subsystem: it is the args, or an object that has `args`; none is `{}`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn decode(row: Option<&'static Row>, body: &[u8], depth: usize) -> Result<Request, Error> {
+pub fn decode(target: Target, body: &[u8], depth: usize) -> Result<Request, Error> {
     let Ok(text) = std::str::from_utf8(body) else { return bad("the body is not UTF-8") };
     if json::deeper_than(text, depth) {
         return bad("nested too deeply");
     }
     if text.trim_ascii().is_empty() {
-        return request_of(row, "{}");
+        return request_of(target, "{}");
     }
     match members(text, &["args"]) {
         Ok(found) if found.twice.is_some() => bad("args is given twice"),
-        Ok(found) => request_of(row, found.values[0].map_or(text.trim_ascii(), |args| args.get())),
+        Ok(found) => request_of(target, found.values[0].map_or(text.trim_ascii(), |args| args.get())),
         Err(NoMembers::NotObject) if serde_json::from_str::<&RawValue>(text).is_ok() => {
-            request_of(row, text.trim_ascii())
+            request_of(target, text.trim_ascii())
         }
         Err(NoMembers::NotObject | NoMembers::NotJson) => bad("the body is not JSON"),
     }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn two_parts_of_a_path_are_a_row() {
-        let handler = |path| row(path).map(|row| row.map(|row| row.handler));
+        let handler = |path| target(path).map(|target| target.row().map(|row| row.handler));
         for path in ["/rpc/query", "/RPC/Query", "/%72pc/quer%79"] {
             assert_eq!(handler(path), Some(Some(Handler::Query)), "{path}");
         }
@@ -222,25 +222,25 @@ mod tests {
 
     #[test]
     fn a_body_is_args_or_has_them_or_is_none() {
-        let auth = row("/rpc/auth").expect("a path");
+        let auth = || target("/rpc/auth").expect("a path");
         for body in [
             r#"{"username":"a","password":"b"}"#,
             r#" {"args":{"username":"a","password":"b"},"namespace":"x"} "#,
         ] {
-            let request = decode(auth, body.as_bytes(), 32).expect("args");
+            let request = decode(auth(), body.as_bytes(), 32).expect("args");
             assert!(matches!(request.call, Call::Auth(found) if found.username == "a"), "{body}");
         }
         for body in ["", " \r\n", "{}"] {
             assert!(
-                matches!(decode(auth, body.as_bytes(), 32).expect("args").call, Call::Auth(_)),
+                matches!(decode(auth(), body.as_bytes(), 32).expect("args").call, Call::Auth(_)),
                 "{body:?}"
             );
         }
         for body in ["[]", "1", "{", "{} {}", "[] x", r#"{"args":{},"args":{}}"#, "\u{ff}", &"[".repeat(40)] {
-            assert!(decode(auth, body.as_bytes(), 32).is_err(), "{body}");
+            assert!(decode(auth(), body.as_bytes(), 32).is_err(), "{body}");
         }
-        assert!(decode(auth, b"\xff", 32).is_err());
-        let nothing = decode(row("/rpc/nothing").expect("a path"), b"{", 32);
+        assert!(decode(auth(), b"\xff", 32).is_err());
+        let nothing = decode(target("/rpc/nothing").expect("a path"), b"{", 32);
         assert!(nothing.is_err(), "what is no JSON is wrong wherever it goes");
     }
 

@@ -4,6 +4,7 @@ mod events;
 mod keys;
 mod sessions;
 mod settings;
+mod subsystem;
 
 use std::{borrow::Cow, io::Write};
 
@@ -19,10 +20,11 @@ use crate::{
         ANSWERS_MAX, Answer, Answers, AuthSsl, Call, Credentials, Error, KeyProof, Listen, PASSWORD_MAX,
         Reply, Right, Secret, Style, Token, username_is_well_formed,
     },
-    namespace::{self, Handler, Row},
+    namespace::{self, Handler, Target},
 };
 
 pub use self::events::{encode_ended, encode_event, encode_expiring};
+pub use self::subsystem::encode_progress;
 
 /// Reads one message. Nesting beyond `depth` is refused before it is parsed.
 pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
@@ -53,15 +55,21 @@ pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
         }
         let namespace = word("namespace", namespace.is_some(), namespace_text)?;
         let name = word("name", name.is_some(), name.and_then(json::string))?;
-        request_of(namespace::find(&namespace, &name), args.map_or(text, RawValue::get))
+        request_of(namespace::target(&namespace, &name), args.map_or(text, RawValue::get))
     };
     let request = request();
     Decoded { echo, request }
 }
 
-/// What these args ask of this row.
-pub(super) fn request_of(row: Option<&'static Row>, args: &str) -> Result<Request, Error> {
-    let Some(row) = row else { return Ok(Request { subject: None, call: Call::Absent }) };
+/// What these args ask of this row or subsystem.
+pub(super) fn request_of(target: Target, args: &str) -> Result<Request, Error> {
+    let row = match target {
+        Target::Row(row) => row,
+        Target::Subsystem(name) => {
+            return Ok(Request { subject: None, call: subsystem::decode(name, args) });
+        }
+        Target::Nothing => return Ok(Request { subject: None, call: Call::Absent }),
+    };
     let call = match row.handler {
         Handler::Identify => Call::Identify,
         Handler::Query => Call::Query,
@@ -78,6 +86,8 @@ pub(super) fn request_of(row: Option<&'static Row>, args: &str) -> Result<Reques
             let (subject, call) = sessions::decode(row, args);
             return Ok(Request { subject, call });
         }
+        Handler::Describe => subsystem::decode_describe(args),
+        Handler::Cancel => subsystem::decode_cancel(args),
         Handler::Subscribe => events::decode(Listen::Subscribe, args),
         Handler::Unsubscribe => events::decode(Listen::Unsubscribe, args),
     };
@@ -190,17 +200,26 @@ fn wants_reply(args: &str) -> bool {
 
 /// Writes a reply as one message.
 pub fn encode(echo: &Echo<'_>, reply: &Reply) -> Vec<u8> {
-    let mut out = Vec::with_capacity(96 + echo.id.len() + echo.namespace.len());
+    let result = match reply {
+        Reply::Answer(Answer::Result(result)) => result.get().len(),
+        Reply::Answer(_) | Reply::Error(_) => 0,
+    };
+    let mut out = Vec::with_capacity(96 + echo.id.len() + echo.namespace.len() + result);
     out.extend_from_slice(br#"{"args":"#);
     write_args(&mut out, reply);
     let name = match reply {
         Reply::Answer(_) => "response",
         Reply::Error(_) => "error",
     };
+    write_echo(&mut out, echo, name);
+    out
+}
+
+/// What stands after the args.
+fn write_echo(out: &mut Vec<u8>, echo: &Echo<'_>, name: &str) {
     for part in [r#","id":"#, &echo.id, r#","name":""#, name, r#"","namespace":"#, &echo.namespace, "}"] {
         out.extend_from_slice(part.as_bytes());
     }
-    out
 }
 
 pub(super) fn write_args(out: &mut Vec<u8>, reply: &Reply) {
@@ -264,16 +283,22 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer) {
         Answer::Listening(listen, names) => events::write_names(out, *listen, names),
         Answer::Rows(rows) => {
             out.push(b'{');
-            for (place, (namespace, name, right)) in rows.iter().enumerate() {
+            for (place, (name, right)) in rows.iter().enumerate() {
                 let comma = if place == 0 { "" } else { "," };
-                let right = match right {
-                    Right::Read => "read",
-                    Right::Write => "read/write",
-                };
-                put(out, format_args!(r#"{comma}"{namespace}/{name}":"{right}""#));
+                put(out, format_args!(r#"{comma}"{name}":"{}""#, right_in_words(*right)));
             }
             out.push(b'}');
         }
+        Answer::Described(described) => subsystem::write_described(out, described),
+        Answer::Cancelled(count) => put(out, format_args!(r#"{{"cancelled":{count}}}"#)),
+        Answer::Result(result) => out.extend_from_slice(result.get().as_bytes()),
+    }
+}
+
+fn right_in_words(right: Right) -> &'static str {
+    match right {
+        Right::Read => "read",
+        Right::Write => "read/write",
     }
 }
 

@@ -120,6 +120,14 @@ impl Inbox {
         accepted.ok_or(Refused::Unknown)
     }
 
+    /// Ends the subscriptions of which this is not true.
+    pub fn keep_only(&mut self, keeps: impl Fn(&EventName) -> bool) {
+        let over: Vec<_> = self.topics.keys().filter(|name| !keeps(name)).cloned().collect();
+        for topic in over.iter().filter_map(|name| self.topics.remove(name)).collect::<Vec<_>>() {
+            self.leave(&topic);
+        }
+    }
+
     /// What came before the end of a subscription is not sent after it.
     fn leave(&self, topic: &Topic) {
         topic.leave(&self.queue);

@@ -9,6 +9,7 @@ use crate::{
         KeyRequest, Listen, Prompts, Reply, SessionsRequest, Token,
     },
     namespace::Subject,
+    subsystem::Asked,
 };
 
 /// Names a request of this connection.
@@ -68,8 +69,10 @@ pub enum Event {
     Challenged(Result<Challenge, Error>),
     /// [`Action::Retire`] is done, as far as it can be.
     Retired,
-    /// Somebody answered [`Action::Settings`], [`Action::Sessions`] or [`Action::Listen`].
+    /// Somebody answered [`Action::Settings`], [`Action::Sessions`], [`Action::Listen`] or [`Action::Subsystem`].
     Answered(Ticket, Result<Answer, Error>),
+    /// These are the requests that [`Action::Cancel`] means, as far as they have no reply yet.
+    Cancel(Ticket, Vec<Ticket>),
     /// The session held here has ended.
     Ended(EndReason),
     /// Events wait, and [`super::Session::takes_events`].
@@ -112,6 +115,14 @@ pub enum Action {
     Sessions(Ticket, SessionsRequest),
     /// Do this for the session held now; answer with [`Event::Answered`].
     Listen(Ticket, Listen, EventNames),
+    /// Call this with the session held now; answer with [`Event::Answered`].
+    Subsystem(Ticket, Box<Asked>),
+    /// Drop what [`Action::Subsystem`] began for this request: nobody waits for it any more.
+    Stop(Ticket),
+    /// Find the requests that had this id, a JSON text; answer with [`Event::Cancel`].
+    Cancel(Ticket, String),
+    /// End subscriptions to events that [`super::Session::may_hear`] does not allow.
+    HearAgain,
     /// Send events that wait.
     Deliver,
     /// Ask authd for the session of this token; answer with [`Event::Checked`].

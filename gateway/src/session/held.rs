@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Known, Watch};
+use super::{Action, Known, Watch};
 use crate::{
     access::Rights,
     call::Identity,
     namespace::{self, Row},
+    router::{Router, Rows, State},
 };
 
 /// So long before the end of its whole life a session is told.
@@ -22,6 +23,10 @@ pub(super) struct Held {
     /// The end of its whole life.
     ends: Instant,
     warned: bool,
+    /// What it may use, and what that was worked out from.
+    rows: Option<(State, Rows)>,
+    /// When it was looked at last which events it may hear; never, if it has subscribed to none.
+    heard: Option<State>,
 }
 
 impl Held {
@@ -36,6 +41,8 @@ impl Held {
             ends,
             // Whoever takes up a session in its last minute hears only of its end.
             warned: identity.absolute_left <= WARNING,
+            rows: None,
+            heard: None,
             identity,
         }
     }
@@ -49,10 +56,41 @@ impl Held {
         held
     }
 
-    /// The same session, as authd says now that it is.
-    pub(super) fn renew(&mut self, identity: Identity, watch: Watch, now: Instant) {
-        let warned = self.warned;
-        *self = Self { warned, ..Self::new(identity, watch, now) };
+    /// The same session, as authd says now that it is; whether it may hear other events than before.
+    pub(super) fn renew(&mut self, identity: Identity, watch: Watch, now: Instant) -> bool {
+        let others = self.identity.acl != identity.acl;
+        let (warned, heard) = (self.warned, self.heard);
+        let rows = self.rows.take().filter(|_| !others);
+        *self = Self { warned, heard, rows, ..Self::new(identity, watch, now) };
+        others && heard.is_some()
+    }
+
+    /// What it may use now. Worked out when something has changed, not for each request.
+    pub(super) fn rows(&mut self, router: &Router) -> Rows {
+        let state = router.state();
+        match &self.rows {
+            Some((then, rows)) if *then == state => Rows::clone(rows),
+            Some(_) | None => {
+                let rows = router.rows(&self.identity, self.rights);
+                self.rows = Some((state, Rows::clone(&rows)));
+                rows
+            }
+        }
+    }
+
+    /// It subscribes to what it may hear now.
+    pub(super) fn listens(&mut self, router: &Router) {
+        self.heard.get_or_insert_with(|| router.state());
+    }
+
+    /// Before events are sent: whose they are may have changed.
+    pub(super) fn hears(&mut self, router: &Router, actions: &mut Vec<Action>) {
+        if let Some(then) = &mut self.heard
+            && *then != router.state()
+        {
+            *then = router.state();
+            actions.push(Action::HearAgain);
+        }
     }
 
     pub(super) fn fresh(&self, watch: Watch, now: Instant) -> bool {

@@ -59,6 +59,9 @@ impl Session {
             | Call::Settings(_)
             | Call::Sessions(_)
             | Call::Listen(..)
+            | Call::Subsystem(_)
+            | Call::Describe(_)
+            | Call::Cancel(_)
             | Call::Malformed(_)
             | Call::Absent => Err(None),
         };

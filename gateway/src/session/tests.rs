@@ -14,6 +14,7 @@ use crate::call::{
     Answers, Challenge, Credentials, Idle, KeyProof, KeyRequest, Prompts, Secret, SessionId, Token,
 };
 use crate::namespace::{self, Row};
+use crate::subsystem::Registry;
 
 const SECOND: Duration = Duration::from_secs(1);
 const UP: Watch = Some(1);
@@ -39,7 +40,7 @@ fn bench_with(local: bool, certificate: bool) -> Bench {
     let timers = Timers { login: 30 * SECOND, idle: 600 * SECOND, conversation: 310 * SECOND };
     let start = Instant::now();
     let session = Session::new(Settings { timers, in_flight: 4, local, certificate }, start);
-    let router = Router::new("host", Some(Up::default()));
+    let router = Router::new("host", Some(Up::default()), Registry::default());
     Bench { session, router, start, now: start, watch: UP, ticket: 0 }
 }
 
@@ -87,6 +88,9 @@ fn word(action: &Action) -> String {
                 Answer::Sessions(_) => "sessions",
                 Answer::Ended(_) => "ended",
                 Answer::Listening(..) => "listening",
+                Answer::Described(_) => "described",
+                Answer::Cancelled(_) => "cancelled",
+                Answer::Result(_) => "result",
             };
             format!("{ticket}:{answer}")
         }
@@ -102,6 +106,10 @@ fn word(action: &Action) -> String {
         Action::Settings(ticket, _) => format!("ask certd {ticket}"),
         Action::Sessions(ticket, _) => format!("ask authd {ticket}"),
         Action::Listen(ticket, ..) => format!("listen {ticket}"),
+        Action::Subsystem(ticket, _) => format!("ask subsystem {ticket}"),
+        Action::Stop(ticket) => format!("stop {ticket}"),
+        Action::Cancel(ticket, id) => format!("find {id} {ticket}"),
+        Action::HearAgain => "hear again".to_owned(),
         Action::Deliver => "deliver".to_owned(),
         Action::TellExpiring(left) => format!("tell expiring {}", left.as_secs()),
         Action::Check(_) => "check".to_owned(),

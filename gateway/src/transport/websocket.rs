@@ -3,13 +3,14 @@
 mod asks;
 mod frames;
 mod listen;
+mod running;
+mod told;
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,11 +22,15 @@ use tokio_tungstenite::tungstenite::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use self::frames::{Close, Frames};
-use super::{Client, Shared, asking, http::Opened, tls::Shown};
+use self::{
+    frames::{Close, Frames},
+    running::Running,
+    told::Told,
+};
+use super::{Client, Shared, http::Opened, tls::Shown};
 use crate::{
-    backend::{self, Failure, Holding, Moment},
-    call::{Answer, Challenge, Error, Identity, Purpose, Reply, SessionId},
+    backend::Holding,
+    call::{Error, Purpose, Reply, SessionId},
     dialect::{Decoded, Echo, sysadm},
     gate::Permit,
     hub::Inbox,
@@ -43,23 +48,12 @@ pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
     connection.run().await;
     connection.asking = None;
     connection.calls.clear();
+    connection.running.clear();
     if connection.session.may_be_logging_in() {
         drop(connection.shared.backend.abandon(connection.client.id));
     }
     connection.holding = None;
     tracing::debug!(connection = %connection.client.id, "connection closed");
-}
-
-/// What a back end said.
-enum Told {
-    LoggedIn(Result<backend::Outcome, Failure>, Moment),
-    Checked(Result<Identity, Failure>, Moment),
-    Cleared(Result<(), Failure>),
-    Retired,
-    Challenged(Result<Challenge, Failure>),
-    /// What was asked for last was not done: there is a penalty.
-    Penalised(Duration),
-    Answered(Ticket, Result<Answer, Failure>),
 }
 
 type Asking = Pin<Box<dyn Future<Output = Told> + Send>>;
@@ -92,6 +86,8 @@ struct Connection {
     asking: Option<Asking>,
     /// What it does not wait for; the session has the bound.
     calls: FuturesUnordered<Asking>,
+    /// Calls of subsystems, which can be dropped one by one.
+    running: Running,
     /// Subscriptions, and the session whose they are.
     inbox: Option<(SessionId, Inbox)>,
     /// What the replies to waiting requests repeat; at most as many as may be in flight.
@@ -125,6 +121,7 @@ impl Connection {
             shown,
             asking: None,
             calls: FuturesUnordered::new(),
+            running: Running::default(),
             inbox: None,
             echoes: Vec::new(),
             ticket: 0,
@@ -148,13 +145,30 @@ impl Connection {
                     None => break,
                 }
             }
-            let flushed = timeout(self.shared.timers.write, self.frames.flush()).await;
+            let flushed = timeout(self.shared.timers.write, self.flush()).await;
             match (flushed, self.close.take()) {
                 (Ok(Ok(())), None) => {}
                 (Ok(Ok(())), Some(close)) => return self.frames.goodbye(close).await,
                 (Ok(Err(_)) | Err(_), _) => return,
             }
         }
+    }
+
+    /// Waits until everything is written. Who does not read holds this up, but not the end of what was begun for
+    /// a session that has ended.
+    async fn flush(&mut self) -> Result<(), Broken> {
+        let Self { frames, holding, running, .. } = self;
+        let mut flushed = pin!(frames.flush());
+        poll_fn(|context| {
+            if !running.is_empty()
+                && let Some(holding) = &holding
+                && holding.poll_ended(context).is_ready()
+            {
+                running.clear();
+            }
+            flushed.as_mut().poll(context)
+        })
+        .await
     }
 
     fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
@@ -195,6 +209,11 @@ impl Connection {
             && inbox.poll_stirred(context).is_ready()
         {
             return Poll::Ready(Wake::Published);
+        }
+        // After the events, which do not wait for a subsystem that reports more than can be sent. The next report
+        // is read only when the last was flushed.
+        if let Poll::Ready((ticket, step)) = self.running.poll_next(context) {
+            return Poll::Ready(Wake::Told(Told::Stepped(ticket, step)));
         }
         if let Poll::Ready(frame) = self.frames.poll_read(context) {
             return Poll::Ready(Wake::Frame(frame));
@@ -268,45 +287,6 @@ impl Connection {
         }
     }
 
-    fn told(&mut self, told: Told) {
-        let event = match told {
-            Told::LoggedIn(Ok(backend::Outcome::Granted(identity, holding)), asked) => {
-                let watch = asked.watch.filter(|_| holding.complete());
-                // Kept until the step is over: a session that is taken up again is held all the time.
-                self.replaced = self.holding.replace(holding);
-                self.step(Event::LoggedIn(Ok(session::Outcome::Granted(identity)), watch), None);
-                self.replaced = None;
-                return;
-            }
-            Told::LoggedIn(Ok(backend::Outcome::Prompts(prompts)), asked) => {
-                Event::LoggedIn(Ok(session::Outcome::Prompts(prompts)), asked.watch)
-            }
-            Told::LoggedIn(Ok(backend::Outcome::Denied), asked) => {
-                Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
-            }
-            Told::LoggedIn(Ok(backend::Outcome::Penalised(left)), _) | Told::Penalised(left) => {
-                Event::Penalised(asking::whole_seconds(left))
-            }
-            Told::LoggedIn(Err(failure), asked) => {
-                Event::LoggedIn(Err(asking::of_login(self.shown(failure))), asked.watch)
-            }
-            Told::Checked(result, asked) => {
-                Event::Checked(result.map_err(|failure| self.shown(failure)), asked.watch)
-            }
-            Told::Challenged(result) => Event::Challenged(result.map_err(|failure| self.shown(failure))),
-            Told::Answered(ticket, result) => {
-                Event::Answered(ticket, result.map_err(|failure| self.shown(failure)))
-            }
-            Told::Retired => Event::Retired,
-            Told::Cleared(result) => Event::Cleared(result.map_err(|failure| self.shown(failure))),
-        };
-        self.step(event, None);
-    }
-
-    fn shown(&self, failure: Failure) -> Error {
-        self.client.told_of(failure, self.ticket)
-    }
-
     /// Feeds the session and does what it says. `asked` is the request of this event.
     fn step(&mut self, event: Event, asked: Option<(Ticket, Echo<'_>)>) {
         let now = Instant::now().into_std();
@@ -372,6 +352,10 @@ impl Connection {
             Action::Settings(ticket, request) => self.settings(ticket, request),
             Action::Sessions(ticket, request) => self.sessions(ticket, request),
             Action::Listen(ticket, listen, names) => self.listen(ticket, listen, names),
+            Action::Subsystem(ticket, asked) => self.run_for(ticket, *asked),
+            Action::Stop(ticket) => self.running.stop(ticket),
+            Action::Cancel(ticket, id) => self.find(ticket, &id),
+            Action::HearAgain => self.hear_again(),
             Action::Deliver => self.deliver(),
             Action::Clear(token) => {
                 let ended = self.shared.backend.end(token);

@@ -3,6 +3,7 @@
 //!
 //! Users:
 //! - `alice`, password `wonderland`: full access. `bob`, password `builder`: may call nothing.
+//! - `dora`, password `explorer`: may ask what there is, listen to events, and call `echo` of `example/a`.
 //! - `carol`, password `first`: asked for a code, which is `424242`.
 //! - `slow`: answered when the test says so ([`FakeAuthd::let_go`]), also after it was abandoned, as
 //!   where authd cannot take a verdict back. Noted: `answered`, or `dropped` if the call was.
@@ -388,6 +389,9 @@ impl login_server::Login for Service {
                         let penalised = proto::Penalised { left_ms: 59_001 };
                         proto::Outcome { kind: Some(outcome::Kind::Penalised(penalised)) }
                     }
+                    ("dora", "explorer") => self
+                        .0
+                        .grant("dora", &["sysadm.rpc.query._", "sysadm.events.#", "sysadm.example.a.echo"]),
                     ("bob", "builder") => self.0.grant("bob", &["sysadm.rpc.settings.list_*"]),
                     ("carol", "first") => {
                         let conversation = random().to_string();

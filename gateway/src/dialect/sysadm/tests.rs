@@ -132,7 +132,8 @@ fn a_bad_request_says_which_field_and_what() {
 fn calls_are_what_their_rows_say() {
     assert!(matches!(call(r#"{"namespace":"rpc","name":"identify","args":""}"#), Call::Identify));
     assert!(matches!(call(r#"{"namespace":"Rpc","name":"Query","args":[1]}"#), Call::Query));
-    assert!(matches!(call(r#"{"namespace":"sysadm","name":"fs"}"#), Call::Absent));
+    assert!(matches!(call(r#"{"namespace":"sysadm","name":"fs"}"#), Call::Subsystem(_)));
+    assert!(matches!(call(r#"{"namespace":"sysadm","name":"f s"}"#), Call::Absent));
     for (text, reply) in [
         (r#"{"namespace":"rpc","name":"auth_clear"}"#, false),
         (r#"{"namespace":"rpc","name":"auth_clear","args":""}"#, false),
@@ -255,7 +256,7 @@ fn replies_are_written_in_the_order_that_clients_know() {
             "response",
         ),
         (Answer::Granted { token, seconds: 300 }, format!(r#"["{TOKEN}",300]"#), "response"),
-        (Answer::Rows(vec![]), "{}".to_owned(), "response"),
+        (Answer::Rows([].into()), "{}".to_owned(), "response"),
         (
             Answer::Challenge(crate::call::Challenge { test_string: "s".into(), context: "c\"".into() }),
             r#"{"context":"c\"","test_string":"s"}"#.to_owned(),
@@ -264,7 +265,7 @@ fn replies_are_written_in_the_order_that_clients_know() {
         (Answer::Keys(vec![]), "{}".to_owned(), "response"),
         (Answer::Checksums(vec![]), r#"{"md5_keys":[]}"#.to_owned(), "response"),
         (
-            Answer::Rows(vec![("rpc", "settings", Right::Write), ("sysadm", "fs", Right::Read)]),
+            Answer::Rows([("rpc/settings".into(), Right::Write), ("sysadm/fs".into(), Right::Read)].into()),
             r#"{"rpc/settings":"read/write","sysadm/fs":"read"}"#.to_owned(),
             "response",
         ),

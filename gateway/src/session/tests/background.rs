@@ -70,7 +70,7 @@ fn rights_are_asked_of_the_action() {
 #[test]
 fn without_certd_there_is_no_such_row() {
     let mut bench = bench().log_in();
-    bench.router = Router::new("host", None);
+    bench.router = Router::new("host", None, Registry::default());
     assert_eq!(bench.list(), "1:404");
     assert_eq!(bench.settings("list_ssl_certs", bad_args()), "2:404");
 }

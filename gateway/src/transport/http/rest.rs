@@ -29,7 +29,8 @@ pub(super) async fn answer(
     admitted: Admitted,
     number: u32,
 ) -> Answer {
-    let Some(row) = rest::row(request.uri().path()) else { return failure(StatusCode::NOT_FOUND) };
+    let Some(target) = rest::target(request.uri().path()) else { return failure(StatusCode::NOT_FOUND) };
+    let row = target.row();
     let headers = request.headers();
     let from_page = headers.contains_key(header::ORIGIN);
     let verb = match rest::verb(request.method()) {
@@ -69,18 +70,21 @@ pub(super) async fn answer(
         false => front.shared.limits.before_login,
     };
     let body = answer::read(request.into_body(), most, Instant::now() + front.shared.timers.body).await;
-    let reply = match body.and_then(|body| rest::decode(row, &body, front.shared.limits.depth)) {
+    let reply = match body.and_then(|body| rest::decode(target, &body, front.shared.limits.depth)) {
         Ok(request) if verb == Verb::Read && request.subject.is_some_and(|s| s.action.right.writes()) => {
             exchange.close().await;
             return only(rest::WRITING, failure(StatusCode::METHOD_NOT_ALLOWED));
         }
-        Ok(request) => exchange.ask(request.subject, always_answered(request.call)).await,
+        Ok(request) => exchange.ask(request.subject, as_asked(request.call, verb)).await,
         Err(error) => Reply::Error(error),
     };
     let penalty = exchange.penalty();
     exchange.close().await;
     let answer = told(&reply);
     match (penalty, reply) {
+        (None, Reply::Error(Error::ReadsOnly)) => {
+            only(rest::WRITING, failure(StatusCode::METHOD_NOT_ALLOWED))
+        }
         (Some(seconds), _) => penalised(answer, seconds),
         // What is left of the body is not waited for.
         (None, Reply::Error(Error::TooLarge | Error::TimedOut)) => last(answer),
@@ -88,10 +92,14 @@ pub(super) async fn answer(
     }
 }
 
-/// Here the answer is what ends a request.
-fn always_answered(call: Call) -> Call {
+/// Here the answer is what ends a request, and the method says whether it may write.
+fn as_asked(call: Call, verb: Verb) -> Call {
     match call {
         Call::AuthClear { .. } => Call::AuthClear { reply: true },
+        Call::Subsystem(mut request) => {
+            request.reads_only = verb == Verb::Read;
+            Call::Subsystem(request)
+        }
         other => other,
     }
 }

@@ -34,6 +34,14 @@ impl Connection {
         }
     }
 
+    /// Ends subscriptions to what the session may hear no more.
+    pub(super) fn hear_again(&mut self) {
+        let (session, router) = (&self.session, &self.shared.router);
+        if let Some((_, inbox)) = &mut self.inbox {
+            inbox.keep_only(|name| session.may_hear(router, name));
+        }
+    }
+
     /// Sends some of what waits. Who does not read is closed: what was lost could not be told.
     pub(super) fn deliver(&mut self) {
         let Some((_, inbox)) = &self.inbox else { return };

@@ -1,6 +1,6 @@
 //! One request and whoever makes it: the session machine's actions, done one after the other.
 
-use std::{io, sync::Arc};
+use std::{future::poll_fn, io, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -10,6 +10,7 @@ use crate::{
     call::{Answer, Call, Credentials, Error, Purpose, Reply, Token},
     namespace::{self, Row, Subject},
     session::{self, Action, Event, Login, Session, Settings, Ticket},
+    subsystem::{Asked, Step},
     transport::asking,
 };
 
@@ -177,6 +178,9 @@ impl Exchange {
                 let answer = backend.sessions(pass, request).await;
                 Event::Answered(ticket, answer.map_err(|failure| self.told_of(failure)))
             }
+            Action::Subsystem(ticket, asked) => Event::Answered(ticket, self.run(*asked).await),
+            // There is no other request on this connection now.
+            Action::Cancel(ticket, _) => Event::Cancel(ticket, Vec::new()),
             Action::Listen(ticket, ..) => {
                 let error = Error::BadRequest("events come over a WebSocket".into());
                 Event::Answered(ticket, Err(error))
@@ -195,6 +199,8 @@ impl Exchange {
             | Action::NoReply(_)
             | Action::Refused(_)
             | Action::Deliver
+            | Action::HearAgain
+            | Action::Stop(_)
             | Action::Used
             | Action::TellExpiring(_)
             | Action::TellEnded(_)
@@ -202,6 +208,30 @@ impl Exchange {
             | Action::SendAway(_)
             | Action::Penalty(_) => return None,
         })
+    }
+
+    /// The result of a subsystem, without its progress, as long as the session lives.
+    async fn run(&self, asked: Asked) -> Result<Answer, Error> {
+        let backend = Arc::clone(&self.front.shared.backend);
+        let pass = self.holding.as_ref().map(Holding::pass);
+        let request = format!("{}/{}", self.front.client.id, self.number);
+        let result = async {
+            let mut step = asked.begin(backend, pass, request).await;
+            loop {
+                match step {
+                    Step::Progress(_, rest) => step = rest.next().await,
+                    Step::Done(result) => return result,
+                }
+            }
+        };
+        let ended = poll_fn(|context| match &self.holding {
+            Some(holding) => holding.poll_ended(context).map(|_| ()),
+            None => std::task::Poll::Pending,
+        });
+        tokio::select! {
+            result = result => result.map(Answer::Result).map_err(|failure| self.told_of(failure)),
+            () = ended => Err(Error::Unauthorized),
+        }
     }
 
     async fn logged_in(&mut self, login: Login) -> Event {

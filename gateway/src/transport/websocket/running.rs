@@ -1,0 +1,113 @@
+//! Calls of subsystems that are under way: each can report progress, and can be dropped by itself.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{StreamExt, future::ready, stream::FuturesUnordered};
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::{Connection, Told};
+use crate::{
+    backend::Holding,
+    dialect::sysadm,
+    session::Ticket,
+    subsystem::{Asked, Progress, Step},
+};
+
+/// What a call brings next; nothing if it was stopped.
+type Next = Pin<Box<dyn Future<Output = Option<(Ticket, Step)>> + Send>>;
+
+/// All of a connection; the session has the bound.
+#[derive(Default)]
+pub(super) struct Running {
+    next: FuturesUnordered<Next>,
+    stops: Vec<(Ticket, CancellationToken)>,
+}
+
+impl Running {
+    pub(super) fn is_empty(&self) -> bool {
+        self.stops.is_empty()
+    }
+
+    fn begin(&mut self, ticket: Ticket, step: impl Future<Output = Step> + Send + 'static) {
+        let stop = CancellationToken::new();
+        self.stops.push((ticket, stop.clone()));
+        self.wait(ticket, stop, step);
+    }
+
+    /// Goes on with a call, unless it was stopped.
+    fn go_on(&mut self, ticket: Ticket, step: impl Future<Output = Step> + Send + 'static) {
+        if let Some((_, stop)) = self.stops.iter().find(|(running, _)| *running == ticket) {
+            let stop = stop.clone();
+            self.wait(ticket, stop, step);
+        }
+    }
+
+    fn wait(
+        &mut self,
+        ticket: Ticket,
+        stop: CancellationToken,
+        step: impl Future<Output = Step> + Send + 'static,
+    ) {
+        self.next.push(Box::pin(async move {
+            stop.run_until_cancelled_owned(step).await.map(|step| (ticket, step))
+        }));
+    }
+
+    /// Drops a call; what it brings from now on is not heard.
+    pub(super) fn stop(&mut self, ticket: Ticket) {
+        if let Some(stop) = self.over(ticket) {
+            stop.cancel();
+        }
+    }
+
+    /// A call is over.
+    pub(super) fn over(&mut self, ticket: Ticket) -> Option<CancellationToken> {
+        let place = self.stops.iter().position(|(running, _)| *running == ticket)?;
+        Some(self.stops.swap_remove(place).1)
+    }
+
+    /// Drops all of them.
+    pub(super) fn clear(&mut self) {
+        self.next.clear();
+        self.stops.clear();
+    }
+
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(Ticket, Step)> {
+        while !self.next.is_empty() {
+            match self.next.poll_next_unpin(context) {
+                Poll::Ready(Some(Some(told))) => return Poll::Ready(told),
+                Poll::Ready(Some(None)) => {}
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Connection {
+    pub(super) fn run_for(&mut self, ticket: Ticket, asked: Asked) {
+        let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
+        let request = format!("{}/{ticket}", self.client.id);
+        self.running.begin(ticket, asked.begin(backend, pass, request));
+    }
+
+    /// Reports progress of a request that has no reply yet, and waits for more.
+    pub(super) fn progress(&mut self, ticket: Ticket, args: &RawValue, rest: Box<Progress>) {
+        let Some((_, echo)) = self.echoes.iter().find(|(waiting, _)| *waiting == ticket) else { return };
+        let message = sysadm::encode_progress(echo, args);
+        self.send(message);
+        self.running.go_on(ticket, rest.next());
+    }
+
+    /// Finds the requests with an id. Those that cannot be cancelled are left out by the session.
+    pub(super) fn find(&mut self, ticket: Ticket, id: &str) {
+        let which =
+            self.echoes.iter().filter(|(_, echo)| echo.has_id(id)).map(|(ticket, _)| *ticket).collect();
+        self.calls.push(Box::pin(ready(Told::Found(ticket, which))));
+    }
+}

@@ -1,0 +1,75 @@
+//! What back ends said, as the session hears it.
+
+use std::time::Duration;
+
+use super::Connection;
+use crate::{
+    backend::{self, Failure, Moment},
+    call::{Answer, Challenge, Error, Identity},
+    session::{self, Event, Ticket},
+    subsystem::Step,
+    transport::asking,
+};
+
+/// What a back end said.
+pub(super) enum Told {
+    LoggedIn(Result<backend::Outcome, Failure>, Moment),
+    Checked(Result<Identity, Failure>, Moment),
+    Cleared(Result<(), Failure>),
+    Retired,
+    Challenged(Result<Challenge, Failure>),
+    /// What was asked for last was not done: there is a penalty.
+    Penalised(Duration),
+    Answered(Ticket, Result<Answer, Failure>),
+    /// These requests had the id that is to be cancelled.
+    Found(Ticket, Vec<Ticket>),
+    Stepped(Ticket, Step),
+}
+
+impl Connection {
+    pub(super) fn told(&mut self, told: Told) {
+        let event = match told {
+            Told::LoggedIn(Ok(backend::Outcome::Granted(identity, holding)), asked) => {
+                let watch = asked.watch.filter(|_| holding.complete());
+                // Kept until the step is over: a session that is taken up again is held all the time.
+                self.replaced = self.holding.replace(holding);
+                self.step(Event::LoggedIn(Ok(session::Outcome::Granted(identity)), watch), None);
+                self.replaced = None;
+                return;
+            }
+            Told::LoggedIn(Ok(backend::Outcome::Prompts(prompts)), asked) => {
+                Event::LoggedIn(Ok(session::Outcome::Prompts(prompts)), asked.watch)
+            }
+            Told::LoggedIn(Ok(backend::Outcome::Denied), asked) => {
+                Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
+            }
+            Told::LoggedIn(Ok(backend::Outcome::Penalised(left)), _) | Told::Penalised(left) => {
+                Event::Penalised(asking::whole_seconds(left))
+            }
+            Told::LoggedIn(Err(failure), asked) => {
+                Event::LoggedIn(Err(asking::of_login(self.shown(failure))), asked.watch)
+            }
+            Told::Checked(result, asked) => {
+                Event::Checked(result.map_err(|failure| self.shown(failure)), asked.watch)
+            }
+            Told::Challenged(result) => Event::Challenged(result.map_err(|failure| self.shown(failure))),
+            Told::Answered(ticket, result) => {
+                Event::Answered(ticket, result.map_err(|failure| self.shown(failure)))
+            }
+            Told::Stepped(ticket, Step::Progress(args, rest)) => return self.progress(ticket, &args, rest),
+            Told::Stepped(ticket, Step::Done(result)) => {
+                self.running.over(ticket);
+                let answer = result.map(Answer::Result).map_err(|failure| self.shown(failure));
+                Event::Answered(ticket, answer)
+            }
+            Told::Found(ticket, which) => Event::Cancel(ticket, which),
+            Told::Retired => Event::Retired,
+            Told::Cleared(result) => Event::Cleared(result.map_err(|failure| self.shown(failure))),
+        };
+        self.step(event, None);
+    }
+
+    fn shown(&self, failure: Failure) -> Error {
+        self.client.told_of(failure, self.ticket)
+    }
+}
