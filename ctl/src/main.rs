@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod key;
 mod login;
+mod logs;
 mod output;
 mod progress;
 mod prompt;
@@ -125,6 +126,8 @@ enum Command {
     /// Look at files, users, sockets, certificate and clock of this host, and say how to mend what is wrong
     #[command(after_help = "Exit codes: 0 nothing to mend, 1 warnings, 2 errors.")]
     Doctor(doctor::Options),
+    /// What the services recorded of you; with full access, of everybody
+    Logs(logs::Options),
     /// Print the script that completes this command's words in a shell
     Completion { shell: completion::For },
     /// Start everything in the foreground on loopback, until Ctrl-C
@@ -246,6 +249,7 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
         // It has something to do about Ctrl-C.
         Command::Call(call) => return call::call(call, &gateway.endpoint()?, output).await,
         Command::Events(events) => until_signal(events::events(events, &gateway.endpoint()?, output)).await,
+        Command::Logs(logs) => until_signal(logs::logs(logs, &gateway.endpoint()?, output)).await,
         Command::Completion { shell } => completion::completion::<Options>(shell),
         Command::Status => until_signal(status::status(&gateway.endpoint()?, output)).await,
         Command::Dev(dev) => dev::run(dev, output).await,

@@ -26,7 +26,13 @@ pub(crate) async fn query(endpoint: &Endpoint, output: Output) -> Result<(), Err
 /// What one of them can do.
 pub(crate) async fn describe(endpoint: &Endpoint, target: &Target, output: Output) -> Result<(), Error> {
     let name = format!("{}/{}", target.namespace, target.name);
-    let reply = ask(endpoint, "describe", &json!({ "name": name })).await?;
+    let reply = ask(endpoint, "describe", &json!({ "name": name })).await.map_err(|error| match error {
+        Error::Refused { code: Some(404), message } => Error::Refused {
+            code: Some(404),
+            message: format!("{message}: there is no {name}; `doorward query` says what there is"),
+        },
+        other => other,
+    })?;
     if output.json {
         return output.value(&reply);
     }

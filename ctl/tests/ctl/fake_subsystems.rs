@@ -6,6 +6,7 @@
 //! | `test/endless` | progress without end |
 //! | `test/huge` | 10 MiB of progress, then 10 MiB of result |
 //! | `test/others` | a progress and an answer of another id, an answer by another name, then its own |
+//! | `rpc/logs` | 25 records, three in a reply |
 //! | `events/subscribe` | `tick`: three at once; `hostile`: one; `revoked`, `expiring`: of the session; `quiet`: none; `unread`: the connection is closed |
 
 use serde_json::{Value, json};
@@ -102,6 +103,10 @@ pub(crate) fn answer(request: &Value, session: bool, calls: &mut Calls) -> Optio
         },
         ("rpc", "describe") if args["name"] == "test/steps" => vec![response(id, &description())],
         ("rpc", "describe") => vec![error(id, 404, "Not Found")],
+        ("rpc", "logs") => vec![match logs(args) {
+            Some(page) => response(id, &page),
+            None => error(id, 400, "Bad Request: from is no moment"),
+        }],
         ("events", "subscribe") => {
             let asked = args.as_array()?.iter().filter_map(Value::as_str);
             let known = ["tick", "hostile", "revoked", "expiring", "quiet", "unread"];
@@ -126,6 +131,26 @@ pub(crate) fn answer(request: &Value, session: bool, calls: &mut Calls) -> Optio
         }
         _ => return None,
     })
+}
+
+/// Three records for each request, 25 in all; before 1970-01-02 without end and without a record.
+fn logs(args: &Value) -> Option<Value> {
+    let record = |n: u64| {
+        json!({"time": "2026-11-25T23:10:59.123Z", "id": format!("9-{n}"), "event": "login",
+            "service": "doorward-authd", "user": HOSTILE, "uid": n})
+    };
+    let from = match &args["after"] {
+        Value::String(after) => after.parse().ok()?,
+        _ if args["from"].as_u64()? < 86_400 => {
+            return Some(json!({"records": [], "next": "0", "missing": [], "unread": []}));
+        }
+        _ => 0,
+    };
+    let records: Vec<_> =
+        (from..25).take(3).take(args["most"].as_u64()?.try_into().ok()?).map(record).collect();
+    let next = from + records.len() as u64;
+    let next = if next < 25 { json!(next.to_string()) } else { Value::Null };
+    Some(json!({"records": records, "next": next, "missing": ["certd"], "unread": ["gateway"]}))
 }
 
 fn description() -> Value {

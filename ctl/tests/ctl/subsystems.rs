@@ -337,3 +337,33 @@ fn events_end_when_nobody_reads_them() {
     drop(running.child.stdout.take());
     assert_eq!(running.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn records_are_a_line_each_however_many_replies_they_take() {
+    let world = World::new();
+    world.run(&["logs"], "").expect(1).says("log in first");
+    world.log_in();
+    let ran = world.run(&["logs", "--from", "-1h", "--until", "2026-11-25T23:10:59Z"], "").expect(0);
+    harmless(&ran.out);
+    harmless(&ran.err);
+    assert_eq!(ran.out.lines().count(), 25);
+    assert!(ran.out.starts_with("2026-11-25T23:10:59.123Z authd login \\u{1b}]0;gotcha"), "{:.200}", ran.out);
+    let ran = ran.says("certd does not answer").says("gateway has recorded more");
+    assert!(!ran.err.contains("--most") && ran.err.lines().count() == 2, "{}", ran.err);
+    let requests = world.gateway.take_requests();
+    let asked: Vec<_> = requests.iter().filter(|request| request["name"] == "logs").collect();
+    assert_eq!((asked.len(), &asked[0]["args"]["until"]), (9, &json!(1_795_648_259)));
+    assert_eq!(asked[1]["args"], json!({"action": "read_logs", "after": "3", "most": 997}));
+    let ran =
+        world.run(&["--json", "logs", "--from", "2026-11-25T23:10:59+01:00", "--most", "4"], "").expect(0);
+    harmless(&ran.out);
+    let ran = ran.says("there are more");
+    let records: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((records.len(), &records[3]["uid"], &records[0]["user"]), (4, &json!(3), &json!(HOSTILE)));
+    // A server that says without end that there is more.
+    world.run(&["logs", "--from", "5"], "").expect(0).says("there are more");
+    for wrong in [&["--from", "yesterday"][..], &["--until", "2026-11-25"], &["--most", "0"]] {
+        world.run(&[&["logs"][..], wrong].concat(), "").expect(2);
+    }
+    assert_eq!(world.run(&["--json", "logs"], "").expect(1).json()["error"]["code"], 400);
+}
