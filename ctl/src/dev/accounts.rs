@@ -25,22 +25,30 @@ pub(super) struct Accounts {
     pub(super) guard: Account,
     pub(super) certd: Account,
     pub(super) authd: Account,
+    pub(super) sysinfo: Account,
     pub(super) gateway: Account,
 }
 
 impl Accounts {
     /// Whether a break-in of one service stays with that service.
     pub(super) fn separated(&self) -> bool {
-        let uids = [self.guard.uid, self.certd.uid, self.authd.uid, self.gateway.uid];
+        let services = [&self.guard, &self.certd, &self.authd, &self.sysinfo, &self.gateway];
+        let uids = services.map(|account| account.uid);
         BTreeSet::from(uids).len() == uids.len()
+    }
+
+    /// One for all.
+    pub(super) fn all(one: &Account) -> Self {
+        let [guard, certd, authd, sysinfo, gateway] = [(); 5].map(|()| one.clone());
+        Self { guard, certd, authd, sysinfo, gateway }
     }
 
     /// For root: the packaged accounts, and unused numbers in place of those that are missing. For
     /// anybody else: oneself. `kept` are the uids that own what an earlier run left.
-    pub(super) fn choose(kept: [Option<u32>; 3]) -> Result<Self, Error> {
+    pub(super) fn choose(kept: [Option<u32>; 4]) -> Result<Self, Error> {
         let me = Account { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw(), name: None };
         if me.uid != 0 {
-            return Ok(Self { guard: me.clone(), certd: me.clone(), authd: me.clone(), gateway: me });
+            return Ok(Self::all(&me));
         }
         let busy = running_uids();
         let taken = |uid| {
@@ -57,15 +65,16 @@ impl Accounts {
             chosen.insert(account.uid);
             Ok::<_, Error>(account)
         };
-        let [certd, authd, gateway] = kept;
+        let [certd, authd, sysinfo, gateway] = kept;
         let certd = choose("doorward-certd", certd)?;
         let authd = choose("doorward-authd", authd)?;
+        let sysinfo = choose("doorward-sysinfo", sysinfo)?;
         let gateway = choose("doorward-gateway", gateway)?;
-        let accounts = Self { guard: me, certd, authd, gateway };
+        let accounts = Self { guard: me, certd, authd, sysinfo, gateway };
         if !accounts.separated() {
             return Err(Error::Failed(
-                "the accounts doorward-certd, doorward-authd and doorward-gateway must have uids of their \
-                 own, not root's"
+                "the accounts doorward-certd, doorward-authd, doorward-sysinfo and doorward-gateway must have \
+                 uids of their own, not root's"
                     .to_owned(),
             ));
         }
@@ -135,33 +144,37 @@ mod tests {
     #[test]
     fn services_with_one_uid_are_not_separated() {
         let account = |uid| Account { uid, gid: uid, name: None };
-        let accounts = |guard, certd, authd, gateway| Accounts {
+        let accounts = |[guard, certd, authd, sysinfo, gateway]: [u32; 5]| Accounts {
             guard: account(guard),
             certd: account(certd),
             authd: account(authd),
+            sysinfo: account(sysinfo),
             gateway: account(gateway),
         };
-        assert!(accounts(0, 1, 2, 3).separated());
+        assert!(accounts([0, 1, 2, 3, 4]).separated());
         for together in [
-            accounts(0, 0, 2, 3),
-            accounts(0, 1, 0, 3),
-            accounts(0, 1, 2, 0),
-            accounts(0, 1, 1, 2),
-            accounts(0, 2, 1, 2),
-            accounts(5, 5, 5, 5),
+            [0, 0, 2, 3, 4],
+            [0, 1, 0, 3, 4],
+            [0, 1, 2, 0, 4],
+            [0, 1, 2, 3, 0],
+            [0, 1, 1, 2, 3],
+            [0, 2, 1, 2, 3],
+            [0, 1, 2, 3, 3],
+            [5, 5, 5, 5, 5],
         ] {
-            assert!(!together.separated());
+            assert!(!accounts(together).separated());
         }
     }
 
     #[test]
     fn nothing_chosen_for_root_is_root() {
-        let accounts = Accounts::choose([Some(0); 3]).expect("accounts");
+        let accounts = Accounts::choose([Some(0); 4]).expect("accounts");
         if Uid::effective().is_root() {
             assert!(
                 accounts.separated()
                     && accounts.certd.uid != 0
                     && accounts.authd.uid != 0
+                    && accounts.sysinfo.uid != 0
                     && accounts.gateway.uid != 0
             );
         } else {

@@ -74,9 +74,9 @@ impl Place {
     }
 }
 
-/// Who owns the state that an earlier run left, of certd, of authd and of the gateway.
-pub(super) fn kept_owners(layout: &Layout) -> [Option<u32>; 3] {
-    [layout.certd_state(), layout.authd_state(), layout.gateway_state()]
+/// Who owns the state that an earlier run left, of certd, of authd, of sysinfo and of the gateway.
+pub(super) fn kept_owners(layout: &Layout) -> [Option<u32>; 4] {
+    [layout.certd_state(), layout.authd_state(), layout.sysinfo_state(), layout.gateway_state()]
         .map(|path| fs::symlink_metadata(path).ok().map(|metadata| metadata.uid()))
 }
 
@@ -92,21 +92,24 @@ pub(super) fn fill(plan: &Plan) -> Result<(), Error> {
         }
         make(&path, 0o755, ours)?;
     }
-    for path in ["authd", "certd", "pam"].map(|name| layout.run().join(name)) {
+    for path in ["authd", "certd", "pam", "sysinfo"].map(|name| layout.run().join(name)) {
         make(&path, 0o755, ours)?;
     }
     make(&layout.logs(), 0o700, ours)?;
     make(&layout.base.join("state"), 0o755, ours)?;
     make(&layout.certd_state(), 0o700, plan.account(Service::Certd))?;
     make(&layout.authd_state(), 0o700, plan.account(Service::Authd))?;
+    make(&layout.sysinfo_state(), 0o700, plan.account(Service::Sysinfo))?;
+    make(&layout.subsystems(), 0o755, ours)?;
     make(&layout.gateway_state(), 0o700, plan.account(Service::Gateway))?;
     let files = [
-        (Service::Certd, config::certd(plan)),
-        (Service::Authd, config::authd(plan)),
-        (Service::Gateway, config::gateway(plan)),
+        (layout.config(Service::Certd), config::certd(plan)),
+        (layout.config(Service::Authd), config::authd(plan)),
+        (layout.config(Service::Sysinfo), config::sysinfo(plan)),
+        (layout.subsystems().join("sysinfo.toml"), config::registration(plan)),
+        (layout.config(Service::Gateway), config::gateway(plan)),
     ];
-    for (service, text) in files {
-        let path = layout.config(service);
+    for (path, text) in files {
         fs::write(&path, text).map_err(|error| cannot("write", &path, &error))?;
         set_mode(&path, 0o644)?;
     }
@@ -176,7 +179,7 @@ mod tests {
             name: None,
         };
         let layout = Layout::new(base).expect("a short name");
-        let accounts = Accounts { guard: me.clone(), certd: me.clone(), authd: me.clone(), gateway: me };
+        let accounts = Accounts::all(&me);
         Plan { layout, accounts, ..plan() }
     }
 

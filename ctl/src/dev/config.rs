@@ -1,4 +1,4 @@
-//! The configuration files of certd, authd and the gateway.
+//! The configuration files of certd, authd, sysinfo and the gateway, and what registers sysinfo.
 
 use std::{fmt::Write, path::Path};
 
@@ -6,6 +6,8 @@ use crate::dev::plan::Plan;
 
 /// Groups with limited access where authd's file names none.
 const LIMITED_GROUPS: &str = "operator";
+
+const WRITTEN: &str = "# Written by `doorward dev`, and again at its next start.\n";
 
 /// certd.toml.
 pub(super) fn certd(plan: &Plan) -> String {
@@ -42,10 +44,39 @@ pub(super) fn authd(plan: &Plan) -> String {
     if let Some(delay) = plan.refusal_delay_ms {
         entry(&mut text, "refusal_delay_ms", &delay.to_string());
     }
+    text.push_str("\n[subsystems]\n");
+    path(&mut text, "directory", &layout.subsystems());
     if let Some(group) = &plan.access_group {
         text.push_str("\n[access]\n");
         entry(&mut text, "limited_groups", &format!("[{}, {}]", quoted(LIMITED_GROUPS), quoted(group)));
     }
+    text
+}
+
+/// sysinfo.toml.
+pub(super) fn sysinfo(plan: &Plan) -> String {
+    let layout = &plan.layout;
+    let mut text = head(plan, plan.accounts.sysinfo.uid, &layout.sysinfo_state());
+    text.push_str("\n[socket]\n");
+    path(&mut text, "path", &layout.sysinfo_socket());
+    text.push_str("\n[peers]\n");
+    entry(&mut text, "gateway", &quoted(&plan.accounts.gateway.uid.to_string()));
+    entry(&mut text, "authd", &quoted(&plan.accounts.authd.uid.to_string()));
+    text.push_str("\n[assertion]\n");
+    path(&mut text, "key", &layout.assertion_key());
+    text
+}
+
+/// subsystems.d/sysinfo.toml.
+pub(super) fn registration(plan: &Plan) -> String {
+    let mut text = WRITTEN.to_owned();
+    entry(&mut text, "namespace", &quoted("sysadm"));
+    entry(&mut text, "name", &quoted("systemmanager"));
+    path(&mut text, "socket", &plan.layout.sysinfo_socket());
+    entry(&mut text, "user", &quoted(&plan.accounts.sysinfo.uid.to_string()));
+    entry(&mut text, "events", &format!("[{}]", quoted("system-state")));
+    // It reads, and nothing else.
+    entry(&mut text, "limited_acl", &format!("[{}]", quoted("*")));
     text
 }
 
@@ -65,11 +96,13 @@ pub(super) fn gateway(plan: &Plan) -> String {
     text.push_str("\n[certd]\n");
     path(&mut text, "socket", &layout.certd_socket());
     entry(&mut text, "user", &quoted(&plan.accounts.certd.uid.to_string()));
+    text.push_str("\n[subsystems]\n");
+    path(&mut text, "directory", &layout.subsystems());
     text
 }
 
 fn head(plan: &Plan, uid: u32, state: &Path) -> String {
-    let mut text = "# Written by `doorward dev`, and again at its next start.\n".to_owned();
+    let mut text = WRITTEN.to_owned();
     // Without root a service stays who it is.
     if plan.accounts.separated() {
         entry(&mut text, "user", &quoted(&uid.to_string()));
@@ -161,6 +194,7 @@ mod tests {
             "socket.path",
             "socket.peer_path",
             "state_dir",
+            "subsystems.directory",
             "user",
         ];
         assert_eq!(keys(&authd(&plan)), always);
@@ -189,6 +223,7 @@ mod tests {
             "listen.token_plain",
             "listen.unix",
             "state_dir",
+            "subsystems.directory",
             "user",
         ];
         assert_eq!(keys(&text), expected);
@@ -199,13 +234,28 @@ mod tests {
     }
 
     #[test]
+    fn sysinfo_is_registered_where_it_listens_and_as_whom_it_runs() {
+        let plan = plan();
+        let own: toml::Table = sysinfo(&plan).parse().expect("TOML");
+        let registered: toml::Table = registration(&plan).parse().expect("TOML");
+        assert_eq!(registered["socket"], own["socket"]["path"]);
+        assert_eq!((&registered["user"], own["user"].as_str()), (&own["user"], Some("61400")));
+        assert_eq!(own["peers"]["gateway"].as_str(), Some("61300"));
+        assert_eq!(own["peers"]["authd"].as_str(), Some("61200"));
+        let expected = ["events", "limited_acl", "name", "namespace", "socket", "user"];
+        assert_eq!(keys(&registration(&plan)), expected);
+    }
+
+    #[test]
     fn without_separation_no_user_is_named() {
         let mut plan = plan();
-        let me = plan.accounts.authd.clone();
-        plan.accounts = Accounts { guard: me.clone(), certd: me.clone(), authd: me.clone(), gateway: me };
+        plan.accounts = Accounts::all(&plan.accounts.authd);
         assert!(!keys(&certd(&plan)).contains(&"user".to_owned()));
         assert!(!keys(&authd(&plan)).contains(&"user".to_owned()));
+        assert!(!keys(&sysinfo(&plan)).contains(&"user".to_owned()));
         assert!(!keys(&gateway(&plan)).contains(&"user".to_owned()));
+        // Whose socket it is, is said in any case.
+        assert!(keys(&registration(&plan)).contains(&"user".to_owned()));
     }
 
     #[test]

@@ -198,6 +198,7 @@ fn tell_program(plan: &Plan, processes: &[Process], listening: &Listening) -> Re
         "certd": plan.layout.certd_socket(),
         "fingerprint": listening.fingerprint,
         "directory": plan.layout.base,
+        "subsystems": plan.layout.subsystems(),
         "separated": plan.accounts.separated(),
         "services": services,
     });
@@ -240,7 +241,8 @@ fn tell_person(
     let commands = format!(
         "\nTry, in another terminal, as a member of wheel, sudo or operator:\n  \
          export DOORWARD_SOCKET={socket}\n  \
-         {own} login\n  {own} call rpc/query\n  {own} certs list\n  {own} logout\n  \
+         {own} login\n  {own} query\n  {own} call sysadm/systemmanager memorystats\n  \
+         {own} events system-state\n  {own} certs list\n  {own} logout\n  \
          {own} --url {url} --fingerprint {} login USER\n\nready; Ctrl-C ends everything\n",
         listening.fingerprint
     );

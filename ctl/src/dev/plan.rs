@@ -24,11 +24,12 @@ pub(super) enum Service {
     Guard,
     Certd,
     Authd,
+    Sysinfo,
     Gateway,
 }
 
 impl Service {
-    pub(super) const ALL: [Self; 4] = [Self::Guard, Self::Certd, Self::Authd, Self::Gateway];
+    pub(super) const ALL: [Self; 5] = [Self::Guard, Self::Certd, Self::Authd, Self::Sysinfo, Self::Gateway];
 
     /// The name of its program.
     pub(super) fn name(self) -> &'static str {
@@ -36,6 +37,7 @@ impl Service {
             Self::Guard => "doorward-pam-guard",
             Self::Certd => "doorward-certd",
             Self::Authd => "doorward-authd",
+            Self::Sysinfo => "doorward-sysinfo",
             Self::Gateway => "doorward-gateway",
         }
     }
@@ -62,7 +64,7 @@ impl Layout {
         Ok(layout)
     }
 
-    fn sockets(&self) -> [PathBuf; 6] {
+    fn sockets(&self) -> [PathBuf; 7] {
         [
             self.gateway_socket(),
             self.authd_socket(),
@@ -70,6 +72,7 @@ impl Layout {
             self.certd_socket(),
             self.certd_authd_socket(),
             self.pam_socket(),
+            self.sysinfo_socket(),
         ]
     }
 
@@ -101,6 +104,15 @@ impl Layout {
         self.run().join("pam/pam.sock")
     }
 
+    pub(super) fn sysinfo_socket(&self) -> PathBuf {
+        self.run().join("sysinfo/sysinfo.sock")
+    }
+
+    /// Where subsystems are registered.
+    pub(super) fn subsystems(&self) -> PathBuf {
+        self.base.join("subsystems.d")
+    }
+
     pub(super) fn certd_state(&self) -> PathBuf {
         self.base.join("state/certd")
     }
@@ -111,6 +123,10 @@ impl Layout {
 
     pub(super) fn gateway_state(&self) -> PathBuf {
         self.base.join("state/gateway")
+    }
+
+    pub(super) fn sysinfo_state(&self) -> PathBuf {
+        self.base.join("state/sysinfo")
     }
 
     pub(super) fn listening(&self) -> PathBuf {
@@ -149,6 +165,7 @@ pub(super) struct Programs {
     pub(super) worker: PathBuf,
     pub(super) certd: PathBuf,
     pub(super) authd: PathBuf,
+    pub(super) sysinfo: PathBuf,
     pub(super) gateway: PathBuf,
 }
 
@@ -170,6 +187,7 @@ impl Programs {
             worker: worker.map_or_else(|| find("doorward-pam-worker"), Ok)?,
             certd: find(Service::Certd.name())?,
             authd: find(Service::Authd.name())?,
+            sysinfo: find(Service::Sysinfo.name())?,
             gateway: find(Service::Gateway.name())?,
         })
     }
@@ -197,6 +215,7 @@ impl Plan {
             Service::Guard => &self.programs.guard,
             Service::Certd => &self.programs.certd,
             Service::Authd => &self.programs.authd,
+            Service::Sysinfo => &self.programs.sysinfo,
             Service::Gateway => &self.programs.gateway,
         }
     }
@@ -206,6 +225,7 @@ impl Plan {
             Service::Guard => &self.accounts.guard,
             Service::Certd => &self.accounts.certd,
             Service::Authd => &self.accounts.authd,
+            Service::Sysinfo => &self.accounts.sysinfo,
             Service::Gateway => &self.accounts.gateway,
         }
     }
@@ -220,7 +240,7 @@ impl Plan {
                 arguments.push(STOP_AT_EOF.into());
                 arguments
             }
-            Service::Certd | Service::Authd | Service::Gateway => {
+            Service::Certd | Service::Authd | Service::Sysinfo | Service::Gateway => {
                 vec![
                     "--foreground".into(),
                     STOP_AT_EOF.into(),
@@ -246,6 +266,7 @@ pub(super) mod tests {
                 guard: account(0),
                 certd: account(61_100),
                 authd: account(61_200),
+                sysinfo: account(61_400),
                 gateway: account(61_300),
             },
             programs: Programs {
@@ -253,6 +274,7 @@ pub(super) mod tests {
                 worker: program("worker"),
                 certd: program("certd"),
                 authd: program("authd"),
+                sysinfo: program("sysinfo"),
                 gateway: program("gateway"),
             },
             port: 0,
@@ -280,7 +302,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_name_that_leaves_no_room_for_sockets_is_refused() {
-        let longest = Path::new("/x/notify/pam-guard.sock").as_os_str().len();
+        let longest = Path::new("/x/run/sysinfo/sysinfo.sock").as_os_str().len();
         let fits = "x".repeat(1 + SOCKET_PATH_MAX - longest);
         assert!(Layout::new(&Path::new("/").join(&fits)).is_ok());
         assert!(matches!(Layout::new(&Path::new("/").join(fits + "x")), Err(Error::Usage(_))));
@@ -295,6 +317,7 @@ pub(super) mod tests {
             ("bin", "doorward-certd"),
             ("libexec/doorward", "doorward-authd"),
             ("sbin", "doorward-gateway"),
+            ("sbin", "doorward-sysinfo"),
             ("libexec/doorward", "doorward-pam-guard"),
         ] {
             let directory = root.path().join(directory);

@@ -25,7 +25,8 @@ use tempfile::TempDir;
 /// Somebody without an account, if the test runs as root.
 const NOBODY: u32 = 60_123;
 
-const SERVICES: [&str; 4] = ["doorward-pam-guard", "doorward-certd", "doorward-authd", "doorward-gateway"];
+const SERVICES: [&str; 5] =
+    ["doorward-pam-guard", "doorward-certd", "doorward-authd", "doorward-sysinfo", "doorward-gateway"];
 
 /// Programs beside `doorward`, and a place for what it makes.
 struct Stage {
@@ -169,6 +170,12 @@ fn fake_service() {
         let config: toml::Table = fs::read_to_string(file).unwrap().parse().unwrap();
         let state = Path::new(config["state_dir"].as_str().unwrap());
         assert_eq!(fs::metadata(state).unwrap().permissions().mode() & 0o7777, 0o700);
+        if name == "doorward-gateway" || name == "doorward-authd" {
+            let registered =
+                Path::new(config["subsystems"]["directory"].as_str().unwrap()).join("sysinfo.toml");
+            let registered: toml::Table = fs::read_to_string(registered).unwrap().parse().unwrap();
+            assert_eq!(registered["name"].as_str(), Some("systemmanager"));
+        }
         if name == "doorward-gateway" {
             let address: SocketAddr = config["listen"]["tls"][0].as_str().unwrap().parse().unwrap();
             let told = json!({"tls": [address.to_string()], "token": [], "token_plain": ["127.0.0.1:1"], "unix": config["listen"]["unix"].as_str(),
@@ -305,7 +312,19 @@ fn a_directory_that_was_named_keeps_what_is_worth_keeping() {
     let mut left: Vec<_> =
         fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
-    assert_eq!(left, [".doorward-dev", "authd.toml", "certd.toml", "gateway.toml", "log", "state"]);
+    assert_eq!(
+        left,
+        [
+            ".doorward-dev",
+            "authd.toml",
+            "certd.toml",
+            "gateway.toml",
+            "log",
+            "state",
+            "subsystems.d",
+            "sysinfo.toml",
+        ]
+    );
 }
 
 #[test]
