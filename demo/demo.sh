@@ -233,8 +233,8 @@ remote_user() { as_user --url "$url" --fingerprint "$fingerprint" "$@"; }
 say "As the local user $user, without a password, because the kernel says who that is: on the Unix socket, then over TLS on loopback:"
 echo "\$ doorward login"
 local_user login
-echo "\$ doorward call rpc/query"
-local_user call rpc/query
+echo "\$ doorward query"
+local_user query
 echo "\$ doorward logout"
 local_user logout
 echo "\$ doorward --url $url --fingerprint ... login"
@@ -243,6 +243,29 @@ echo "\$ doorward --url ... call rpc/query"
 remote_user call rpc/query
 echo "\$ doorward --url ... logout"
 remote_user logout
+
+# --- a subsystem ------------------------------------------------------------------------------------------
+
+say "Behind the gateway, under a uid of its own, a subsystem. What there is, and what it can do:"
+local_user login >/dev/null
+echo "\$ doorward query"
+local_user query | tee "$work/query"
+grep -q '^sysadm/systemmanager ' "$work/query" || fail "sysadm/systemmanager is not there"
+echo "\$ doorward describe sysadm/systemmanager"
+local_user describe sysadm/systemmanager
+echo "\$ doorward call sysadm/systemmanager memorystats"
+local_user call sysadm/systemmanager memorystats
+echo "\$ doorward events system-state --count 1  # the last one comes at once"
+local_user events system-state --count 1
+echo "\$ tail -n 1 sysinfo/audit.jsonl  # what the subsystem recorded of the call"
+record=$(grep '"action":"[^"]*memorystats"' "$dir/state/sysinfo/audit.jsonl" | tail -n 1)
+[ -n "$record" ] || fail "the call was not recorded"
+printf '%s\n' "$record"
+echo "\$ doorward logs --from -10m --most 5  # what the services recorded of $user"
+local_user logs --from -10m --most 5 | tee "$work/logs"
+grep -q "$user" "$work/logs" || fail "the services recorded nothing of $user"
+echo "\$ doorward logout"
+local_user logout
 
 # --- with a key -------------------------------------------------------------------------------------------
 
