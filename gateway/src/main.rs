@@ -1,5 +1,6 @@
 //! `doorward-gateway`: the program around the library.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use doorward_gateway::{
@@ -34,6 +35,10 @@ impl Daemon for Gateway {
 
     fn audit(config: &Config) -> Option<Place> {
         config.audit.place(&config.state_dir)
+    }
+
+    fn registrations(config: &Config) -> Option<&Path> {
+        Some(&config.subsystems.directory)
     }
 
     fn check(config: &Config) -> Result<(), Misconfigured> {
