@@ -17,13 +17,14 @@ struct Tree {
     built: PathBuf,
 }
 
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "doorward",
     "doorward-authd",
     "doorward-certd",
     "doorward-gateway",
     "doorward-pam-guard",
     "doorward-pam-worker",
+    "doorward-sysinfo",
 ];
 
 impl Tree {
@@ -101,6 +102,7 @@ fn everything_is_where_a_packager_expects_it_with_the_modes_it_needs() {
         ("/usr/sbin/doorward-authd", 0o755),
         ("/usr/sbin/doorward-certd", 0o755),
         ("/usr/sbin/doorward-gateway", 0o755),
+        ("/usr/sbin/doorward-sysinfo", 0o755),
         ("/usr/libexec/doorward/doorward-pam-guard", 0o755),
         ("/usr/libexec/doorward/doorward-pam-worker", 0o755),
         ("/usr/share/bash-completion/completions/doorward", 0o644),
@@ -111,6 +113,12 @@ fn everything_is_where_a_packager_expects_it_with_the_modes_it_needs() {
         ("/usr/share/man/man8/doorward-certd.8", 0o644),
         ("/usr/share/man/man8/doorward-gateway.8", 0o644),
         ("/usr/share/man/man8/doorward-pam-guard.8", 0o644),
+        ("/usr/share/man/man8/doorward-sysinfo.8", 0o644),
+        ("/usr/share/doc/doorward/subsystems.md", 0o644),
+        ("/usr/share/doc/doorward/examples/subsystem-python/notes.py", 0o644),
+        ("/usr/lib/systemd/system/doorward-sysinfo.socket", 0o644),
+        ("/etc/doorward/sysinfo.toml", 0o644),
+        ("/etc/doorward/subsystems.d/sysinfo.toml", 0o644),
         ("/usr/share/doc/doorward/packaging.md", 0o644),
         ("/usr/share/doc/doorward/examples/authd.toml", 0o644),
         ("/usr/lib/systemd/system/doorward.target", 0o644),
@@ -177,7 +185,8 @@ fn configuration_that_is_there_is_never_touched() {
     fs::remove_file(&pam).expect("removed");
     let mut left: Vec<String> = tree.files().into_keys().collect();
     left.retain(|name| name != "/etc/logrotate.d/doorward");
-    let expected = ["authd", "certd", "gateway"].map(|name| format!("/etc/doorward/{name}.toml"));
+    let expected = ["authd", "certd", "gateway", "subsystems.d/sysinfo", "sysinfo"]
+        .map(|name| format!("/etc/doorward/{name}.toml"));
     assert_eq!(left, expected);
 }
 
@@ -187,6 +196,8 @@ fn other_directories_reach_units_scripts_and_configuration() {
     let variables =
         ["PREFIX=/opt/dw", "SYSCONFDIR=/opt/etc", "RUNDIR=/var/run", "INIT=freebsd", "PAM=freebsd"];
     tree.package("install", &variables);
+    let registered = text(&tree.root().join("opt/etc/doorward/subsystems.d/sysinfo.toml"));
+    assert!(registered.contains("socket = \"/var/run/doorward/sysinfo/sysinfo.sock\""), "{registered}");
     let script = text(&tree.root().join("opt/dw/etc/rc.d/doorward_authd"));
     assert!(script.contains("procname=\"/opt/dw/sbin/doorward-authd\""), "{script}");
     assert!(script.contains("/opt/etc/doorward/authd.toml"), "{script}");
@@ -280,6 +291,8 @@ fn the_units_are_as_closed_as_promised() {
         ("doorward-authd.service", 1.0),
         ("doorward-certd.service", 0.6),
         ("doorward-gateway.service", 1.5),
+        // It tells of the host's processes and interfaces.
+        ("doorward-sysinfo.service", 1.5),
         ("doorward-pam@.service", 2.8),
     ] {
         let level = exposure(&units.join(unit));

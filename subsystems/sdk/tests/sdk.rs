@@ -12,5 +12,10 @@ mod ends;
 mod events;
 #[path = "sdk/fixture.rs"]
 mod fixture;
+#[path = "sdk/python.rs"]
+mod python;
 #[path = "sdk/records.rs"]
 mod records;
+#[expect(dead_code, reason = "launch's own tests use all of it")]
+#[path = "../../../launch/src/skip.rs"]
+mod skip;

@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doorward-authd", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
     ("doorward-assertion", &["doorward-launch", "doorward-proto"]),
     ("doorward-certd", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
+    ("doorward-fake-subsystem", &["doorward-proto"]),
     ("doorward-gateway", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
     ("doorward-launch", &[]),
     ("doorward-pam-guard", &["doorward-peercred"]),

@@ -2,13 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_launch::Identity;
 use doorward_proto::subsystem::v1::{DescribeRequest, subsystem_client::SubsystemClient};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::fixture::{Authd, connect, now, start, start_for};
+use crate::fixture::{connect, now, start, start_for};
 
 #[tokio::test]
 async fn the_caller_is_whom_authd_says() {
@@ -61,31 +59,7 @@ async fn what_was_signed_before_the_start_writes_nothing() {
 #[tokio::test]
 async fn nobody_else_is_believed() {
     let stage = start().await;
-    let (authd, other) = (&stage.authd, Authd::new());
-    let good = authd.fresh();
-    let mut parts = good.split('.');
-    let (_, body, signature) =
-        (parts.next(), parts.next().expect("a body"), parts.next().expect("a signature"));
-    let head = |alg: &str| URL_SAFE_NO_PAD.encode(json!({ "alg": alg, "typ": "JWT" }).to_string());
-    let hmac = EncodingKey::from_secret(&authd.public);
-    let confused = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &authd.claims(), &hmac);
-    for (what, assertion) in [
-        ("expired", authd.with(json!({ "iat": now() - 60, "exp": now() }))),
-        ("not yet valid", authd.with(json!({ "iat": now() + 30, "exp": now() + 60 }))),
-        ("valid for too long", authd.with(json!({ "exp": now() + 3_600 }))),
-        ("for certd", authd.with(json!({ "aud": "certd" }))),
-        ("for another subsystem", authd.with(json!({ "aud": "test/stages" }))),
-        ("in other letters", authd.with(json!({ "aud": "Test/Stage" }))),
-        ("of another issuer", authd.with(json!({ "iss": "doorward-gateway" }))),
-        ("without a name", authd.with(json!({ "jti": null }))),
-        ("with another key", other.fresh()),
-        ("with no algorithm", format!("{}.{body}.", head("none"))),
-        ("with the key as a secret", confused.expect("signed")),
-        ("with another header", format!("{}.{body}.{signature}", head("HS256"))),
-        ("cut", good[..good.len() - 2].to_owned()),
-        ("empty", String::new()),
-        ("too long", "x".repeat(20_000)),
-    ] {
+    for (what, assertion) in stage.authd.forgeries() {
         for action in ["echo", "add", "no-such-action"] {
             let refused = stage.call_as(assertion.clone(), action, json!({ "note": "x" })).await;
             assert_eq!(refused.expect_err(what).0, 401, "{what}: {action}");

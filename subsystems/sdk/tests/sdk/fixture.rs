@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use doorward_launch::audit::Place;
 use doorward_launch::{Audit, Identity};
 use doorward_proto::subsystem::v1::{self as wire, subsystem_client::SubsystemClient};
@@ -34,12 +37,14 @@ pub fn now() -> i64 {
 pub struct Authd {
     pub key: EncodingKey,
     pub public: Vec<u8>,
-    pem: String,
+    pub pem: String,
+    audience: String,
     signed: AtomicUsize,
 }
 
 impl Authd {
-    pub fn new() -> Self {
+    /// One that signs for this subsystem.
+    pub fn new(audience: &str) -> Self {
         let pair = Ed25519KeyPair::generate().expect("a key");
         let public = pair.public_key().as_ref().to_vec();
         let spki = [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", public.as_slice()].concat();
@@ -48,6 +53,7 @@ impl Authd {
             key: EncodingKey::from_ed_der(pair.to_pkcs8().expect("encoded").as_ref()),
             public,
             pem: format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"),
+            audience: audience.to_owned(),
             signed: AtomicUsize::new(0),
         }
     }
@@ -60,8 +66,8 @@ impl Authd {
     pub fn claims(&self) -> Value {
         let number = self.signed.fetch_add(1, Ordering::SeqCst);
         json!({
-            "iss": "doorward-authd", "aud": "test/stage", "sub": "alice", "uid": 1000, "auth_id": "1000",
-            "access": "limited", "acl": ["sysadm.test.stage.#"], "sid": "session-alice", "method": "password",
+            "iss": "doorward-authd", "aud": self.audience, "sub": "alice", "uid": 1000, "auth_id": "1000",
+            "access": "limited", "acl": [format!("sysadm.{}.#", self.audience.replace('/', "."))], "sid": "session-alice", "method": "password",
             "auth_time": now(), "iat": now(), "exp": now() + 60, "jti": format!("jti-{number}"),
         })
     }
@@ -76,6 +82,40 @@ impl Authd {
 
     pub fn fresh(&self) -> String {
         self.sign(&self.claims())
+    }
+
+    /// Assertions that nobody may believe, and what is wrong with each.
+    pub fn forgeries(&self) -> Vec<(&'static str, String)> {
+        let other = Authd::new(&self.audience);
+        let good = self.fresh();
+        let mut parts = good.split('.').skip(1);
+        let (body, signature) = (parts.next().expect("a body"), parts.next().expect("a signature"));
+        let head = |alg: &str| URL_SAFE_NO_PAD.encode(json!({ "alg": alg, "typ": "JWT" }).to_string());
+        let by_secret = |secret: &[u8]| {
+            let key = EncodingKey::from_secret(secret);
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &self.claims(), &key).expect("signed")
+        };
+        vec![
+            ("expired", self.with(json!({ "iat": now() - 60, "exp": now() }))),
+            ("not yet valid", self.with(json!({ "iat": now() + 30, "exp": now() + 60 }))),
+            ("valid for too long", self.with(json!({ "exp": now() + 3_600 }))),
+            ("for certd", self.with(json!({ "aud": "certd" }))),
+            ("for another subsystem", self.with(json!({ "aud": format!("{}s", self.audience) }))),
+            ("in other letters", self.with(json!({ "aud": self.audience.to_uppercase() }))),
+            ("of another issuer", self.with(json!({ "iss": "doorward-gateway" }))),
+            ("without a name", self.with(json!({ "jti": null }))),
+            ("without an end", self.with(json!({ "exp": null }))),
+            ("without an audience", self.with(json!({ "aud": null }))),
+            ("of a user with a slash", self.with(json!({ "sub": "../root" }))),
+            ("with another key", other.fresh()),
+            ("with no algorithm", format!("{}.{body}.", head("none"))),
+            ("with the key as a secret", by_secret(&self.public)),
+            ("with the key's file as a secret", by_secret(self.pem.as_bytes())),
+            ("with another header", format!("{}.{body}.{signature}", head("HS256"))),
+            ("cut", good[..good.len() - 2].to_owned()),
+            ("empty", String::new()),
+            ("too long", "x".repeat(20_000)),
+        ]
     }
 }
 
@@ -198,7 +238,7 @@ pub async fn start() -> Stage {
 /// One whose gateway is this uid.
 pub async fn start_for(gateway: u32) -> Stage {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let authd = Authd::new();
+    let authd = Authd::new("test/stage");
     let key = directory.path().join("assertion.pub");
     fs::write(&key, &authd.pem).expect("written");
     let listener = UnixListener::bind(directory.path().join("socket")).expect("bound");

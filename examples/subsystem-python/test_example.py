@@ -1,0 +1,63 @@
+"""What of the example needs no socket: the ACL language, and assertions that are used."""
+
+import json
+import os
+import unittest
+
+import acl
+import assertion
+
+
+class Acl(unittest.TestCase):
+    def test_entries_match_as_in_doorward_itself(self):
+        cases = os.environ.get("DOORWARD_ACL_CASES", os.path.join(os.path.dirname(__file__), "../../proto/src/acl/cases.json"))
+        with open(cases, encoding="utf-8") as file:
+            cases = json.load(file)
+        self.assertGreater(len(cases), 30)
+        for pattern, subject, expected in cases:
+            with self.subTest(pattern=pattern, subject=subject):
+                self.assertEqual(acl.matches(pattern, subject, "123", "s-1"), expected)
+
+    def test_a_denial_beats_every_grant(self):
+        self.assertTrue(acl.granted(["a", "#"], "x.y"))
+        self.assertFalse(acl.granted(["#", "!x.*"], "x.y"))
+        self.assertFalse(acl.granted(["!#", "x.y"], "x.y"))
+        self.assertFalse(acl.granted([], "x.y"))
+
+    def test_a_holders_id_is_text(self):
+        for auth_id, subject, expected in [
+            (".*", "a.b", False), (".*", "a..*", True), ("#", "a.b", False), ("#", "a.#", True), ("", "a.", False),
+            ("", "a.me", True), ("1.2", "a.1.2", True),
+        ]:
+            self.assertEqual(acl.matches("a.me", subject, auth_id), expected, (auth_id, subject))
+
+
+class Named:
+    def __init__(self, jti, user, issued):
+        self.jti, self.user, self.issued, self.expires = jti, user, issued, issued + 60
+
+
+class Used(unittest.TestCase):
+    def test_one_is_good_once_also_when_the_clock_steps_back(self):
+        used = assertion.Used(started=1_000)
+        used.take(Named("a", "u", 1_000), 1_000)
+        used.take(Named("b", "u", 1_100), 1_100)
+        for now in (1_000, 1_010, 1_100):
+            with self.assertRaises(assertion.NotBelieved):
+                used.take(Named("a", "u", 1_000), now)
+        with self.assertRaises(assertion.NotBelieved):
+            used.take(Named("c", "u", 999), 1_100)
+
+    def test_the_table_has_a_bound(self):
+        used = assertion.Used(started=0)
+        for number in range(assertion.USED_MAX):
+            used.take(Named(str(number), f"u{number % 5}", 0), 0)
+        with self.assertRaises(assertion.Full):
+            used.take(Named("more", "v", 0), 0)
+        for number in range(2_000):
+            used.take(Named(f"later{number}", f"u{number % 5}", 60), 60)
+        self.assertLessEqual(len(used.entries), assertion.USED_MAX)
+
+
+if __name__ == "__main__":
+    unittest.main()
