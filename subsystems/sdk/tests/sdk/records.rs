@@ -58,3 +58,15 @@ async fn each_call_has_one_record_that_says_whose_it_was_and_how_it_ended() {
     assert!(!text.contains("secret args") && !text.contains("jti-"), "{text}");
     stage.stop().await;
 }
+
+#[test]
+fn the_page_for_authors_shows_the_example_that_is_compiled() {
+    let page = include_str!("../../../../docs/subsystems.md");
+    let example = include_str!("../../examples/notes.rs");
+    let shown: Vec<&str> = page.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
+    let (_, program) = example.split_once("\n\n").expect("a line that says what it is for");
+    assert!(
+        shown.join("\n").contains(program.trim_end()),
+        "docs/subsystems.md differs from examples/notes.rs"
+    );
+}
