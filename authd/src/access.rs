@@ -18,6 +18,7 @@ pub const ROWS: &[(&str, &[Peer])] = &[
     // Whose sessions these are is said by the token, never by the gateway.
     ("/doorward.authd.v1.Sessions/List", &[Peer::Gateway]),
     ("/doorward.authd.v1.Sessions/EndOther", &[Peer::Gateway]),
+    ("/doorward.authd.v1.Sessions/Logs", &[Peer::Gateway]),
     ("/doorward.authd.v1.Sessions/Assert", &[Peer::Gateway]),
     // What anybody may do, without their session: no business of a gateway's.
     ("/doorward.authd.v1.Rights/Explain", &[Peer::Root]),

@@ -289,7 +289,7 @@ pub async fn serve(
         policy: Current::new(policy(&config, own_uids.clone())),
         token_rules: Current::new(config.token_api.rules()),
         refusal_delay: Current::new(config.refusal_delay()),
-        audit,
+        audit: audit.clone(),
         penalties: penalties.clone(),
     };
     let logins = Arc::new(Logins::new(parts, tasks.clone(), stop.clone()));
@@ -303,7 +303,7 @@ pub async fn serve(
         gateway: (gateway, config.peers.clone()),
         registered,
     };
-    let shared = Shared { logins, holders, signer: Arc::new(signer), stop: stop.clone() };
+    let shared = Shared { logins, holders, signer: Arc::new(signer), audit, stop: stop.clone() };
 
     let path = config.socket.path.clone();
     let listener = socket.listen_unix(128)?;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use doorward_launch::audit::Unread;
 use doorward_proto::Reason;
 use tonic::Status;
 use tracing::{error, warn};
@@ -72,6 +73,9 @@ pub enum AuthError {
     /// What must be recorded could not be.
     #[error(transparent)]
     Unrecorded(#[from] doorward_launch::audit::Unwritten),
+    /// The audit records cannot be read.
+    #[error(transparent)]
+    Unread(#[from] doorward_launch::audit::Unread),
     /// An assertion could not be signed.
     #[error("signing failed: {0}")]
     Signing(String),
@@ -88,16 +92,22 @@ impl AuthError {
             Self::NoConversation | Self::KeyRevoked | Self::NoSession => Reason::Unauthenticated,
             Self::NoSuchToken | Self::NoSuchSession | Self::NoSuchUser => Reason::NotFound,
             Self::Forbidden => Reason::Forbidden,
-            Self::TooManyLogins(_) | Self::TooManySessions(_) | Self::TooManyWatchers => Reason::TooMany,
-            Self::PamTimedOut(_) | Self::CertdTimedOut => Reason::TimedOut,
+            Self::TooManyLogins(_)
+            | Self::TooManySessions(_)
+            | Self::TooManyWatchers
+            | Self::Unread(Unread::Busy) => Reason::TooMany,
+            Self::PamTimedOut(_) | Self::CertdTimedOut | Self::Unread(Unread::Late) => Reason::TimedOut,
             Self::PamUnreachable(_)
             | Self::PamServiceRefused
             | Self::NoCertd
             | Self::Certd(_)
             | Self::Directory(_)
             | Self::Unrecorded(_)
+            | Self::Unread(Unread::File(_) | Unread::Io(_))
             | Self::Gone(_) => Reason::Unavailable,
-            Self::Store(_) | Self::Random(_) | Self::Signing(_) => Reason::Fault,
+            Self::Unread(Unread::Broken) | Self::Store(_) | Self::Random(_) | Self::Signing(_) => {
+                Reason::Fault
+            }
         }
     }
 }
@@ -146,6 +156,7 @@ impl AuthError {
             Self::Store(_) => "store",
             Self::Random(_) => "random",
             Self::Unrecorded(_) => "unrecorded",
+            Self::Unread(_) => "unread",
             Self::Signing(_) => "signing",
             Self::Gone(_) => "stopping",
         }

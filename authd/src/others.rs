@@ -33,6 +33,8 @@ pub enum Action {
     End,
     /// End all of the same account but the caller's own.
     EndOthers,
+    /// Read what is recorded about them.
+    ReadLogs,
 }
 
 impl Action {
@@ -41,6 +43,7 @@ impl Action {
             Self::List => "sysadm.rpc.sessions.list",
             Self::End => "sysadm.rpc.sessions.end",
             Self::EndOthers => "sysadm.rpc.sessions.end_others",
+            Self::ReadLogs => "sysadm.rpc.logs.read_logs",
         }
     }
 }
@@ -242,6 +245,8 @@ mod tests {
             (Access::Limited, &["sysadm.rpc.sessions.end"], Action::EndOthers, None),
             (Access::Full, &["#", "!sysadm.rpc.sessions.end"], Action::End, None),
             (Access::Limited, &[], Action::List, None),
+            (Access::Limited, &["sysadm.rpc.sessions.#"], Action::ReadLogs, None),
+            (Access::Full, &["#", "!sysadm.rpc.logs.#"], Action::ReadLogs, None),
         ] {
             assert_eq!(
                 scope(&caller(access, acl, Dialect::Sysadm), action).ok(),
@@ -253,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_session_of_another_dialect_reaches_nobody() {
-        for action in [Action::List, Action::End, Action::EndOthers] {
+        for action in [Action::List, Action::End, Action::EndOthers, Action::ReadLogs] {
             let refused = scope(&caller(Access::Full, &["#"], Dialect::Token), action);
             assert!(matches!(refused, Err(AuthError::Forbidden)));
         }

@@ -1,6 +1,7 @@
 //! Why a call failed: a sentence for the client, the chain for the log.
 
 use doorward_assertion as assertion;
+use doorward_launch::audit::Unread;
 use doorward_proto::Reason;
 
 use crate::{
@@ -48,6 +49,9 @@ pub enum CertError {
     /// The deadline.
     #[error("certd did not finish in time")]
     Late,
+    /// The audit records cannot be read.
+    #[error("the audit records cannot be read now")]
+    Unread(#[from] Unread),
     /// No random bytes.
     #[error("no random bytes")]
     Random(#[from] getrandom::Error),
@@ -94,14 +98,19 @@ impl CertError {
                 Reason::Forbidden
             }
             Self::NoSuchKey => Reason::NotFound,
-            Self::Refused(Refusal::UserFull(_) | Refusal::Full) | Self::Busy => Reason::TooMany,
-            Self::Late | Self::Store(Failed::Late) => Reason::TimedOut,
+            Self::Refused(Refusal::UserFull(_) | Refusal::Full) | Self::Busy | Self::Unread(Unread::Busy) => {
+                Reason::TooMany
+            }
+            Self::Unread(Unread::Late) | Self::Late | Self::Store(Failed::Late) => Reason::TimedOut,
             Self::FellBehind
             | Self::Stopping
+            | Self::Unread(Unread::File(_) | Unread::Io(_))
             | Self::Store(Failed::NoSpace | Failed::ReadOnly | Failed::Io(_) | Failed::Closed) => {
                 Reason::Unavailable
             }
-            Self::Random(_) | Self::Store(Failed::Fault(_)) | Self::Fault => Reason::Fault,
+            Self::Unread(Unread::Broken) | Self::Random(_) | Self::Store(Failed::Fault(_)) | Self::Fault => {
+                Reason::Fault
+            }
         }
     }
 
@@ -155,6 +164,7 @@ impl CertError {
             Self::Busy => "busy",
             Self::FellBehind => "fell-behind",
             Self::Late | Self::Store(Failed::Late) => "late",
+            Self::Unread(_) => "unread",
             Self::Stopping | Self::Store(Failed::Closed) => "stopping",
             Self::Store(Failed::NoSpace) => "no-space",
             Self::Store(Failed::ReadOnly) => "read-only",

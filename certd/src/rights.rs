@@ -1,6 +1,7 @@
 //! Who may list, register and revoke what. Pure; the caller is what authd's assertion says.
 
 use doorward_assertion::Caller;
+use doorward_launch::audit;
 
 /// How long after the login a session may register and revoke.
 const RECENT_SECONDS: i64 = 600;
@@ -20,6 +21,8 @@ pub enum Action {
     Register,
     /// Withdraw one.
     Revoke,
+    /// Read what is recorded about them.
+    ReadLogs,
 }
 
 impl Action {
@@ -29,6 +32,7 @@ impl Action {
             Self::List => "sysadm.rpc.settings.list_ssl_certs",
             Self::Register => "sysadm.rpc.settings.register_ssl_cert",
             Self::Revoke => "sysadm.rpc.settings.revoke_ssl_cert",
+            Self::ReadLogs => "sysadm.rpc.logs.read_logs",
         }
     }
 }
@@ -72,6 +76,19 @@ pub enum Whose {
 pub fn list(caller: &Caller) -> Result<Whose, Denied> {
     allowed(caller, Action::List)?;
     Ok(if caller.full { Whose::All } else { Whose::One(caller.user.clone()) })
+}
+
+/// Whose audit records `caller` sees.
+///
+/// # Errors
+/// [`Denied`] says why nobody's.
+pub fn records(caller: &Caller) -> Result<audit::Whose, Denied> {
+    allowed(caller, Action::ReadLogs)?;
+    Ok(if caller.full {
+        audit::Whose::All
+    } else {
+        audit::Whose::One { user: caller.user.clone(), uid: caller.uid }
+    })
 }
 
 /// What the configuration says of registrations.
@@ -165,6 +182,15 @@ mod tests {
         assert_eq!(list(&Caller { acl: vec![], ..caller() }), Err(Denied::Acl));
         let old = Caller { method: "certificate_challenge".into(), login_time: 0, ..caller() };
         assert_eq!(list(&old), Ok(Whose::One("alice".into())));
+    }
+
+    #[test]
+    fn everybody_reads_his_own_records_and_full_access_all() {
+        let reader = Caller { acl: vec!["sysadm.rpc.logs.#".into()], ..caller() };
+        let own = audit::Whose::One { user: "alice".into(), uid: Some(1000) };
+        assert_eq!(records(&reader), Ok(own));
+        assert_eq!(records(&Caller { full: true, ..reader }), Ok(audit::Whose::All));
+        assert_eq!(records(&caller()), Err(Denied::Acl));
     }
 
     #[test]

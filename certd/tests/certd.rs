@@ -15,6 +15,8 @@ mod http2;
 mod intake;
 #[path = "certd/login.rs"]
 mod login;
+#[path = "certd/logs.rs"]
+mod logs;
 #[path = "certd/openssl.rs"]
 mod openssl;
 #[path = "certd/registration.rs"]

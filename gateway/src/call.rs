@@ -5,6 +5,7 @@
 mod error;
 mod event;
 mod key;
+mod logs;
 mod session;
 mod subsystem;
 mod token;
@@ -24,6 +25,7 @@ pub use self::event::{EVENTS_MAX, EventName, EventNames, Listen};
 pub use self::key::{
     AuthSsl, Challenge, ClientCertificate, Key, KeyCertificate, KeyProof, KeyRequest, Registration, ServerKey,
 };
+pub use self::logs::{Cursor, LogsRequest, Place, RECORDS, Records, Service, When};
 pub use self::session::{ListedSession, SessionsRequest};
 pub use self::subsystem::{Described, DescribedAction, SubsystemName, SubsystemRequest};
 pub use self::token::{Purpose, SCOPES_MAX, TokenAsked, TokenWish};
@@ -59,6 +61,8 @@ pub enum Call {
     Settings(KeyRequest),
     /// Sessions, seen or ended.
     Sessions(SessionsRequest),
+    /// Audit records.
+    Logs(LogsRequest),
     /// Subscriptions to events.
     Listen(Listen, EventNames),
     /// An action of a subsystem.
@@ -86,6 +90,7 @@ impl Call {
             | Self::Query
             | Self::Settings(_)
             | Self::Sessions(_)
+            | Self::Logs(_)
             | Self::Listen(..)
             | Self::Subsystem(_)
             | Self::Describe(_)
@@ -290,6 +295,8 @@ pub enum Answer {
     Sessions(Vec<ListedSession>),
     /// So many sessions were ended.
     Ended(u32),
+    /// Audit records.
+    Records(Records),
     /// Subscriptions that there are now, or are no longer.
     Listening(Listen, EventNames),
     /// To `rpc/query`: canonical names of rows, and what this session may do there.

@@ -88,6 +88,8 @@ pub enum Handler {
     Settings,
     /// `rpc/sessions`: authd's.
     Sessions,
+    /// `rpc/logs`: the audit records of all services.
+    Logs,
     /// `rpc/describe`
     Describe,
     /// `rpc/cancel`
@@ -115,6 +117,7 @@ pub static ROWS: &[Row] = &[
         ..row("rpc", "settings", Needs::Session, SETTINGS, Handler::Settings)
     },
     row("rpc", "sessions", Needs::Session, SESSIONS, Handler::Sessions),
+    Row { listed: true, ..row("rpc", "logs", Needs::Session, LOGS, Handler::Logs) },
     row("rpc", "describe", Needs::AnySession, READ, Handler::Describe),
     row("rpc", "cancel", Needs::AnySession, WRITE, Handler::Cancel),
     row("events", "subscribe", Needs::Session, READ, Handler::Subscribe),
@@ -137,6 +140,8 @@ const SESSIONS: &[Action] = &[
     action("end", None, Right::Write),
     action("end_others", None, Right::Write),
 ];
+
+const LOGS: &[Action] = &[action("read_logs", None, Right::Read)];
 
 const fn row(
     namespace: &'static str,

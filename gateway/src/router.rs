@@ -56,6 +56,7 @@ impl Router {
             | Handler::Sessions
             | Handler::Describe
             | Handler::Cancel
+            | Handler::Logs
             | Handler::Subscribe
             | Handler::Unsubscribe => true,
         }
@@ -73,6 +74,7 @@ impl Router {
             | Call::Query
             | Call::Settings(_)
             | Call::Sessions(_)
+            | Call::Logs(_)
             | Call::Listen(..)
             | Call::Subsystem(_)
             | Call::Describe(_)
@@ -252,12 +254,16 @@ mod tests {
         let router = Router::new("host", Some(Up::standing()), Registry::default());
         let read = ("rpc/settings".to_owned(), Right::Read);
         let write = ("rpc/settings".to_owned(), Right::Write);
-        assert_eq!(query(&router, &["#"]), std::slice::from_ref(&write));
+        let logs = ("rpc/logs".to_owned(), Right::Read);
+        assert_eq!(query(&router, &["#"]), [write.clone(), logs.clone()]);
         assert_eq!(query(&router, &["sysadm.rpc.settings.list_*"]), [read]);
         assert_eq!(query(&router, &["sysadm.rpc.settings.revoke_ssl_cert"]), [write]);
         assert_eq!(query(&router, &["sysadm.rpc.query.#"]), []);
         for certd in [Some(Up::default()), None] {
-            assert_eq!(query(&Router::new("host", certd, Registry::default()), &["#"]), []);
+            assert_eq!(
+                query(&Router::new("host", certd, Registry::default()), &["#"]),
+                std::slice::from_ref(&logs)
+            );
         }
     }
 

@@ -291,6 +291,7 @@ impl Session {
             | Call::Query
             | Call::Settings(_)
             | Call::Sessions(_)
+            | Call::Logs(_)
             | Call::Listen(..)
             | Call::Subsystem(_)
             | Call::Describe(_)

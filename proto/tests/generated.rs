@@ -47,7 +47,7 @@ fn generated_code_is_current() {
 }
 
 /// Messages that carry secrets: Debug shows their name and nothing else.
-const REDACTED: [&str; 25] = [
+const REDACTED: [&str; 27] = [
     "authd.v1.Activity",
     "authd.v1.ActivityReport",
     "authd.v1.AssertRequest",
@@ -60,12 +60,14 @@ const REDACTED: [&str; 25] = [
     "authd.v1.Granted",
     "authd.v1.ListRequest",
     "authd.v1.LocalPeer",
+    "authd.v1.LogsRequest",
     "authd.v1.Password",
     "authd.v1.PeerAnswer",
     "authd.v1.PeerAnswer.kind",
     "authd.v1.RespondRequest",
     "authd.v1.Token",
     "certd.v1.ListRequest",
+    "certd.v1.LogsRequest",
     "certd.v1.RegisterChallengeRequest",
     "certd.v1.ChallengeReply",
     "certd.v1.RegisterRequest",

@@ -39,6 +39,8 @@ mod load;
 mod local_login;
 #[path = "stack/local_tcp.rs"]
 mod local_tcp;
+#[path = "stack/logs.rs"]
+mod logs;
 #[path = "stack/misconfigured.rs"]
 mod misconfigured;
 #[path = "stack/modules.rs"]

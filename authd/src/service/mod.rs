@@ -1,6 +1,7 @@
 //! The gRPC services: decode, call, encode.
 
 mod login;
+mod logs;
 mod others;
 mod rights;
 mod sessions;
@@ -105,6 +106,8 @@ pub struct Shared {
     pub holders: Arc<crate::rights::Holders>,
     /// Signs assertions.
     pub signer: Arc<crate::assertion::Signer>,
+    /// What was recorded.
+    pub audit: doorward_launch::Audit,
     /// Ends streams.
     pub stop: tokio_util::sync::CancellationToken,
 }

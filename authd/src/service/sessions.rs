@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use super::{Shared, end_reason, others, session};
+use super::{Shared, end_reason, logs, others, session};
 use crate::{
     account::Access,
     assertion::{Audience, Subject},
@@ -78,6 +78,12 @@ impl Sessions for SessionsService {
     ) -> Result<Response<wire::EndOtherReply>, Status> {
         let ended = others::end(&self.0, request.into_inner()).await?;
         Ok(Response::new(wire::EndOtherReply { ended: u32::try_from(ended).unwrap_or(u32::MAX) }))
+    }
+
+    type LogsStream = logs::Parts;
+
+    async fn logs(&self, request: Request<wire::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        Ok(Response::new(logs::read(&self.0, request.into_inner()).await?))
     }
 
     async fn assert(

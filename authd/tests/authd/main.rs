@@ -17,6 +17,7 @@ mod fakes {
 mod http2;
 mod keys;
 mod logins;
+mod logs;
 mod others;
 mod peers;
 mod penalties;

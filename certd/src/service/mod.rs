@@ -1,5 +1,6 @@
 //! Decode, call, encode: the three gRPC services over one shared state.
 
+mod logs;
 mod proofs;
 mod registry;
 mod searches;

@@ -5,14 +5,14 @@ use std::{pin::Pin, sync::Arc, time::Instant};
 use doorward_assertion::Caller;
 use doorward_launch::audit::{Event, Record};
 use doorward_proto::certd::v1::{
-    ChallengeReply, Entry, ListRequest, RegisterChallengeRequest, RegisterReply, RegisterRequest,
-    RevokeReply, RevokeRequest, registry_server,
+    ChallengeReply, Entry, ListRequest, LogsRequest, RegisterChallengeRequest, RegisterReply,
+    RegisterRequest, RevokeReply, RevokeRequest, registry_server,
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::{Core, check_connection, check_texts, now, to_wire};
+use super::{Core, check_connection, check_texts, logs, now, to_wire};
 use crate::{
     challenge::Purpose,
     error::CertError,
@@ -44,6 +44,13 @@ impl registry_server::Registry for RegistryService {
             async move { core.registry.list(whose, after).await }
         };
         entries(&self.0, &self.0.listings, page).map(Response::new)
+    }
+
+    type LogsStream = logs::Parts;
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<logs::Parts>, Status> {
+        let parts = logs::read(&self.0, request.into_inner()).await;
+        parts.map(Response::new).map_err(|error| self.0.refused("logs", &error))
     }
 
     async fn register_challenge(

@@ -9,7 +9,7 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use doorward_certd::{Certd, Parts, config::Config, registry::Watch, serve};
-use doorward_launch::{Control, Daemon as _, Identity, StartError, socket::Sockets};
+use doorward_launch::{Audit, Control, Daemon as _, Identity, StartError, socket::Sockets};
 use doorward_proto::certd::v1::{
     ChallengeReply, ChallengeRequest, Entry, ListRequest, RegisterChallengeRequest, RegisterRequest,
     RevokeRequest, Verified, VerifyRequest, proofs_client::ProofsClient, registry_client::RegistryClient,
@@ -122,7 +122,8 @@ pub async fn serve_in(directory: &Path, tables: &str, watch: Watch) -> (Control<
             bound => break bound.expect("the sockets are bound"),
         }
     };
-    let control = Control::new();
+    let place = config.audit.place(&config.state_dir).expect("somewhere");
+    let control = Control::new().with_audit(Audit::open("doorward-certd", &place).expect("opened"));
     let served = serve(config, parts, watch, control.clone());
     let serving = tokio::spawn(async move { served.await.expect("certd stops when it is asked to") });
     while !control.is_ready() {

@@ -25,15 +25,25 @@ impl Backend {
     ) -> Result<Answer, Failure> {
         let pass = pass.ok_or_else(Failure::unheld)?;
         let certd = self.certd.as_ref().ok_or_else(|| Failure::new(Error::NotFound, "there is no certd"))?;
+        let (connection, request) = (&connection, &request);
+        self.as_holder(&pass, |assertion| async move { certd.answer(connection, &assertion, request).await })
+            .await
+    }
+
+    /// Asks certd with the assertion that is kept, and with a new one if certd refuses that.
+    pub(super) async fn as_holder<T, F>(&self, pass: &Pass, ask: impl Fn(Secret) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         if let Some(assertion) = pass.kept_assertion(CERTD) {
-            match certd.answer(&connection, &assertion, &request).await {
+            match ask(assertion).await {
                 // authd's key may have changed since; nothing was done.
                 Err(Failure { error: Error::Unauthorized, .. }) => {}
                 result => return result,
             }
         }
-        let assertion = self.assertion_to_keep(&pass, CERTD).await?;
-        certd.answer(&connection, &assertion, &request).await.map_err(|failure| match failure.error {
+        let assertion = self.assertion_to_keep(pass, CERTD).await?;
+        ask(assertion).await.map_err(|failure| match failure.error {
             // The session is good, as authd has just said: the client cannot mend this by a login.
             Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
             _ => failure,

@@ -14,6 +14,7 @@ use super::{
     kept::Keeper,
     line::Line,
     link::Link,
+    logs::{Part, Span},
     wire::{challenge_of_certd, key_of},
 };
 use crate::call::{Answer, ConnectionId, Error, Key, KeyRequest, Secret, ServerKey};
@@ -153,6 +154,29 @@ impl Certd {
             call.await
         };
         Ok(self.keeper.keep(GIVE_UP, call, drop).await?.into_inner())
+    }
+
+    /// Records of certd's own.
+    pub(super) async fn logs(&self, assertion: &Secret, span: Span) -> Result<Part, Failure> {
+        let [_, skip, _] = span.known;
+        let Span { from, until, most, .. } = span;
+        let assertion = assertion.expose().to_owned();
+        let request = proto::LogsRequest { assertion, from, until, skip, most };
+        let late = |_| Failure::late("logs");
+        let reading = async {
+            let mut client = self.client().await?;
+            let mut stream = client.logs(request).await?.into_inner();
+            let (mut part, mut bytes) = (Part::default(), 0);
+            while let Some(proto::LogsPart { lines, end }) = stream.message().await? {
+                part.take(lines, &mut bytes)?;
+                if let Some(end) = end {
+                    (part.more, part.unread) = (end.more, end.unread);
+                    return Ok(part);
+                }
+            }
+            Err(Failure::contract("records without an end"))
+        };
+        timeout(self.deadline, reading).await.map_err(late)?
     }
 
     /// The keys that are registered now; those that were revoked are history.

@@ -13,6 +13,7 @@ pub(crate) mod kept;
 mod known;
 pub(crate) mod line;
 pub(crate) mod link;
+mod logs;
 mod peer;
 mod penalties;
 mod sessions;

@@ -2,6 +2,7 @@
 
 mod events;
 mod keys;
+mod logs;
 mod sessions;
 mod settings;
 mod subsystem;
@@ -84,6 +85,10 @@ pub(super) fn request_of(target: Target, args: &str) -> Result<Request, Error> {
         }
         Handler::Sessions => {
             let (subject, call) = sessions::decode(row, args);
+            return Ok(Request { subject, call });
+        }
+        Handler::Logs => {
+            let (subject, call) = logs::decode(row, args);
             return Ok(Request { subject, call });
         }
         Handler::Describe => subsystem::decode_describe(args),
@@ -280,6 +285,7 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer) {
         Answer::Checksums(keys) => keys::write_checksums(out, keys),
         Answer::Sessions(sessions) => sessions::write_list(out, sessions),
         Answer::Ended(count) => put(out, format_args!(r#"{{"ended":{count}}}"#)),
+        Answer::Records(records) => logs::write_records(out, records),
         Answer::Listening(listen, names) => events::write_names(out, *listen, names),
         Answer::Rows(rows) => {
             out.push(b'{');

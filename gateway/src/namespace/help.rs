@@ -8,6 +8,7 @@ pub(super) fn of_row(handler: Handler) -> &'static str {
         Handler::Query => "Which subsystems are up and may be used",
         Handler::Settings => "Registered keys",
         Handler::Sessions => "Sessions that live now",
+        Handler::Logs => "Audit records",
         Handler::Describe => "What there is to call of a subsystem",
         Handler::Cancel => "Ends calls to subsystems that are under way on this connection",
         Handler::Subscribe => "Events, from now on",
@@ -34,6 +35,7 @@ pub(super) fn of(handler: Handler, action: &str) -> &'static str {
         (Handler::Sessions, "list") => "Own sessions; everybody's with full access",
         (Handler::Sessions, "end") => "Ends a session",
         (Handler::Sessions, "end_others") => "Ends all other sessions of the same user",
+        (Handler::Logs, "read_logs") => "Own records by time, the oldest first; everybody's with full access",
         (_, "_") => of_row(handler),
         _ => "",
     }

@@ -40,6 +40,7 @@ impl Session {
                 return;
             }
             (Some(_), Call::Sessions(sessions)) => Ok(Action::Sessions(ticket, sessions)),
+            (Some(_), Call::Logs(logs)) => Ok(Action::Logs(ticket, logs)),
             (Some(_), Call::Listen(Listen::Subscribe, names)) => {
                 held.listens(router);
                 let heard = names.only(|name| router.may_hear(&held.identity, name));

@@ -6,7 +6,7 @@ use super::Timers;
 use crate::{
     call::{
         Answer, Answers, Call, Challenge, Credentials, EndReason, Error, EventNames, Identity, KeyProof,
-        KeyRequest, Listen, Prompts, Reply, SessionsRequest, Token,
+        KeyRequest, Listen, LogsRequest, Prompts, Reply, SessionsRequest, Token,
     },
     namespace::Subject,
     subsystem::Asked,
@@ -113,6 +113,8 @@ pub enum Action {
     Settings(Ticket, KeyRequest),
     /// Have this answered with the session held now; answer with [`Event::Answered`].
     Sessions(Ticket, SessionsRequest),
+    /// Have this answered with the session held now; answer with [`Event::Answered`].
+    Logs(Ticket, LogsRequest),
     /// Do this for the session held now; answer with [`Event::Answered`].
     Listen(Ticket, Listen, EventNames),
     /// Call this with the session held now; answer with [`Event::Answered`].

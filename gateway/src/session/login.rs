@@ -63,6 +63,7 @@ impl Session {
             | Call::Describe(_)
             | Call::Cancel(_)
             | Call::Malformed(_)
+            | Call::Logs(_)
             | Call::Absent => Err(None),
         };
         match login {

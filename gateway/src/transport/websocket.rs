@@ -351,6 +351,7 @@ impl Connection {
             }
             Action::Settings(ticket, request) => self.settings(ticket, request),
             Action::Sessions(ticket, request) => self.sessions(ticket, request),
+            Action::Logs(ticket, request) => self.logs(ticket, request),
             Action::Listen(ticket, listen, names) => self.listen(ticket, listen, names),
             Action::Subsystem(ticket, asked) => self.run_for(ticket, *asked),
             Action::Stop(ticket) => self.running.stop(ticket),

@@ -22,6 +22,7 @@ use crate::{fake_authd::failure, support::until};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Received {
     List(proto::ListRequest),
+    Logs(proto::LogsRequest),
     Challenge(proto::RegisterChallengeRequest),
     Register(proto::RegisterRequest),
     Revoke(proto::RevokeRequest),
@@ -157,6 +158,17 @@ impl registry_server::Registry for Service {
         self.0.take(&request.assertion.clone(), Received::List(request))?;
         let entries = self.0.entries.lock().expect("not poisoned").clone();
         Ok(Response::new(Box::pin(tokio_stream::iter(entries.into_iter().map(Ok)))))
+    }
+
+    type LogsStream = Pin<Box<dyn Stream<Item = Result<proto::LogsPart, Status>> + Send>>;
+
+    async fn logs(&self, request: Request<proto::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let request = request.into_inner();
+        self.0.take(&request.assertion.clone(), Received::Logs(request))?;
+        let lines =
+            vec![r#"{"time":"2026-11-23T10:11:12.001Z","id":"c-1","event":"key_revoked"}"#.to_owned()];
+        let end = Some(proto::LogsEnd { more: false, unread: true });
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(proto::LogsPart { lines, end })]))))
     }
 
     async fn register_challenge(

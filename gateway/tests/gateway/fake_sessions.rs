@@ -115,6 +115,23 @@ impl sessions_server::Sessions for Service {
         Ok(Response::new(proto::EndOtherReply { ended: u32::try_from(due.len()).expect("few") }))
     }
 
+    type LogsStream = std::pin::Pin<Box<dyn Stream<Item = Result<proto::LogsPart, Status>> + Send>>;
+
+    /// One record of the caller's, in the moment that is asked for.
+    async fn logs(&self, request: Request<proto::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let proto::LogsRequest { token, from, until, skip, most } = request.into_inner();
+        self.0.note("logs", &format!("{from}-{until}-{skip}-{most}"), token.as_str());
+        let user = self.0.session(&token).ok_or_else(|| failure("Unauthenticated"))?.user;
+        let line =
+            format!(r#"{{"time":"2026-11-23T10:11:12.002Z","id":"a-1","event":"login","user":"{user}"}}"#);
+        let end = proto::LogsEnd { more: true, user, uid: 1000, ..Default::default() };
+        let parts = [
+            proto::LogsPart { lines: vec![line], end: None },
+            proto::LogsPart { lines: Vec::new(), end: Some(end) },
+        ];
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts.map(Ok)))))
+    }
+
     async fn assert(
         &self,
         request: Request<proto::AssertRequest>,

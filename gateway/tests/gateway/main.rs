@@ -16,6 +16,7 @@ mod flow;
 mod http;
 mod key_login;
 mod limits;
+mod logs;
 mod penalties;
 mod rest;
 mod rows;

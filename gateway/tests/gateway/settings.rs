@@ -42,13 +42,13 @@ async fn certd_is_listed_while_it_is_up() {
     let (gateway, mut certd) = Gateway::start_with_certd().await;
     let (mut client, _) = gateway.alice().await;
     let query = r#"{"namespace":"rpc","name":"query"}"#;
-    assert_eq!(client.call(query).await["args"], json!({"rpc/settings": "read/write"}));
+    assert_eq!(client.call(query).await["args"], json!({"rpc/settings": "read/write", "rpc/logs": "read"}));
     let mut bob = gateway.tls().await;
     bob.log_in("bob", "builder").await;
     assert_eq!(bob.query().await, 403, "bob may not even ask");
     certd.kill().await;
     gateway.certd_is(false).await;
-    assert_eq!(client.call(query).await["args"], json!({}));
+    assert_eq!(client.call(query).await["args"], json!({"rpc/logs": "read"}));
     certd.resume();
     gateway.certd_is(true).await;
 }
@@ -291,7 +291,7 @@ async fn somebody_else_on_certds_socket_is_told_nothing() {
     let (mut client, _) = gateway.alice().await;
     assert_eq!(settings_code(&mut client, json!({"action": "list_ssl_certs"})).await, 503);
     let reply = client.call(r#"{"namespace":"rpc","name":"query"}"#).await;
-    assert_eq!(reply["args"], json!({}));
+    assert_eq!(reply["args"], json!({"rpc/logs": "read"}));
     assert!(certd.received().is_empty());
 }
 

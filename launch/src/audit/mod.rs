@@ -9,23 +9,32 @@
 mod file;
 mod flood;
 mod json;
+mod read;
 mod record;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::spawn_blocking;
 
 use crate::file::FileError;
 use crate::log::Sparingly;
+pub use crate::log::time::parse as parse_time;
 use crate::{Misconfigured, StartError};
 use file::{Lines, Out};
 use flood::Flood;
+pub use read::{BYTES_MAX, Found, Moment, RECORDS_MAX, Unread, Wanted, Whose};
 use record::Stamp;
 pub use record::{Event, FIELDS, LINE_MAX, Record};
+
+/// Who reads records at the same time: each looks at tens of megabytes.
+const READERS: usize = 2;
+/// How long one may take.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// The `[audit]` table of a daemon's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -84,6 +93,9 @@ struct Inner {
     required: bool,
     state: Mutex<State>,
     owing: Notify,
+    /// None: in a test, which has no file.
+    file: Option<PathBuf>,
+    readers: Arc<Semaphore>,
 }
 
 struct State {
@@ -109,16 +121,22 @@ impl Audit {
     /// When it cannot be had; says which and how to mend it.
     pub fn open(service: &'static str, place: &Place) -> Result<Audit, StartError> {
         let lines = Lines::open(&place.file)?;
-        Audit::to(service, place.required, Box::new(lines))
+        Audit::to(service, place.required, Box::new(lines), Some(place.file.clone()))
     }
 
-    fn to(service: &'static str, required: bool, out: Box<dyn Out>) -> Result<Audit, StartError> {
+    fn to(
+        service: &'static str,
+        required: bool,
+        out: Box<dyn Out>,
+        file: Option<PathBuf>,
+    ) -> Result<Audit, StartError> {
         let mut run = [0; 8];
         getrandom::fill(&mut run).map_err(|error| StartError::failed("no random bytes", error))?;
         let run = u64::from_ne_bytes(run);
         let state = State { out, number: 0, flood: Flood::default(), lost: None, told: Sparingly::default() };
         let state = Mutex::new(state);
-        Ok(Audit(Some(Arc::new(Inner { service, run, required, state, owing: Notify::new() }))))
+        let (owing, readers) = (Notify::new(), Arc::new(Semaphore::new(READERS)));
+        Ok(Audit(Some(Arc::new(Inner { service, run, required, state, owing, file, readers }))))
     }
 
     /// Records it. If that cannot be done it is counted, and how many were lost is recorded later.
@@ -156,6 +174,23 @@ impl Audit {
         let Some(inner) = &self.0 else { return Ok(()) };
         let mut state = inner.state();
         if inner.gets_its_own(&mut state, &record) { inner.demand(&mut state, &record) } else { Ok(()) }
+    }
+
+    /// The records of a time, from the file that is written now and the one that was rotated away last. Nothing
+    /// where nothing is recorded.
+    ///
+    /// # Errors
+    /// [`Unread`] says why not; at once when others read.
+    pub async fn read(&self, wanted: Wanted) -> Result<Found, Unread> {
+        let Some(inner) = &self.0 else { return Ok(Found::default()) };
+        let Some(file) = inner.file.clone() else { return Ok(Found::default()) };
+        let place = inner.readers.clone().try_acquire_owned().map_err(|_| Unread::Busy)?;
+        let reading = spawn_blocking(move || {
+            // Given back when the work is over, whoever has left meanwhile.
+            let _place = place;
+            read::read(&file, &wanted, Instant::now() + READ_WITHIN)
+        });
+        reading.await.map_err(|_| Unread::Broken)?
     }
 
     /// Goes on in the file that has the name now: after the old one was moved away.
@@ -260,5 +295,7 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+mod read_tests;
 #[cfg(test)]
 mod tests;

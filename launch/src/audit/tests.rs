@@ -197,7 +197,7 @@ impl Out for Disk {
 
 impl Disk {
     fn audit(&self, required: bool) -> Audit {
-        Audit::to("doorward-test", required, Box::new(self.clone())).expect("random bytes")
+        Audit::to("doorward-test", required, Box::new(self.clone()), None).expect("random bytes")
     }
 
     fn full(&self, full: bool) {

@@ -271,6 +271,19 @@ pub(crate) fn open_audit(path: &Path) -> Result<File, FileError> {
     }
 }
 
+/// Opens audit records to be read; None: there are none. A file that others may read or write is none of ours.
+pub(crate) fn open_records(path: &Path) -> Result<Option<File>, FileError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP | Errno::MLINK) => return Err(FileError::Symlink(path.to_owned())),
+        Err(error) => return Err(failed(path, "cannot open")(error)),
+    };
+    examine(&file, path, Secrecy::Secret, None)?;
+    Ok(Some(file.into()))
+}
+
 fn open_appended(path: &Path, access: OFlags) -> Result<File, FileError> {
     let flags =
         access | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;

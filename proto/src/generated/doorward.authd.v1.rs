@@ -396,6 +396,48 @@ pub struct SessionEntry {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
+pub struct LogsRequest {
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// Milliseconds of UTC: from this moment on, until before that.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+    /// So many of the records at `from` are known already.
+    #[prost(uint32, tag = "4")]
+    pub skip: u32,
+    /// At most so many; 10,000 and a little more than 1 MiB in any case.
+    #[prost(uint32, tag = "5")]
+    pub most: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogsPart {
+    /// Each a JSON object as docs/audit.md has it.
+    #[prost(string, repeated, tag = "1")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// With the last part.
+    #[prost(message, optional, tag = "2")]
+    pub end: ::core::option::Option<LogsEnd>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogsEnd {
+    /// There are more in that time.
+    #[prost(bool, tag = "1")]
+    pub more: bool,
+    /// The file is longer than what is looked at: older records may be missing.
+    #[prost(bool, tag = "2")]
+    pub unread: bool,
+    /// Whose records these are, so that the gateway shows of its own the same: everybody's, or this user's.
+    #[prost(bool, tag = "3")]
+    pub everybody: bool,
+    #[prost(string, tag = "4")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "5")]
+    pub uid: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct EndOtherRequest {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
@@ -1509,6 +1551,32 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "EndOther"));
             self.inner.unary(req, path, codec).await
         }
+        /// authd's audit records of a time that the bearer of a token may see, the oldest first, in parts: those
+        /// about its own user; all with full access. UNAUTHENTICATED for a token that opens nothing.
+        pub async fn logs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LogsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::LogsPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/doorward.authd.v1.Sessions/Logs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "Logs"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// An identity assertion for one audience.
         pub async fn assert(
             &mut self,
@@ -1591,6 +1659,18 @@ pub mod sessions_server {
             &self,
             request: tonic::Request<super::EndOtherRequest>,
         ) -> std::result::Result<tonic::Response<super::EndOtherReply>, tonic::Status>;
+        /// Server streaming response type for the Logs method.
+        type LogsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::LogsPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// authd's audit records of a time that the bearer of a token may see, the oldest first, in parts: those
+        /// about its own user; all with full access. UNAUTHENTICATED for a token that opens nothing.
+        async fn logs(
+            &self,
+            request: tonic::Request<super::LogsRequest>,
+        ) -> std::result::Result<tonic::Response<Self::LogsStream>, tonic::Status>;
         /// An identity assertion for one audience.
         async fn assert(
             &self,
@@ -1933,6 +2013,52 @@ pub mod sessions_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/doorward.authd.v1.Sessions/Logs" => {
+                    #[allow(non_camel_case_types)]
+                    struct LogsSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::ServerStreamingService<super::LogsRequest>
+                    for LogsSvc<T> {
+                        type Response = super::LogsPart;
+                        type ResponseStream = T::LogsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LogsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::logs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LogsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use doorward_proto::authd::v1::{
     AbandonRequest, Activity, ActivityReport, AssertRequest, BackendsRequest, BeginRequest, CertificateProof,
     ChallengeRequest, CheckRequest, Dialect, EndOtherRequest, EndRequest, ExplainRequest, ListRequest,
-    LocalPeer, Others, Outcome, Password, RespondRequest, Source, TlsCertificate, Token, TokenWish,
-    WatchEndedRequest, WatchPenaltiesRequest, begin_request::Method, end_other_request::Which, outcome::Kind,
+    LocalPeer, LogsRequest, Others, Outcome, Password, RespondRequest, Source, TlsCertificate, Token,
+    TokenWish, WatchEndedRequest, WatchPenaltiesRequest, begin_request::Method, end_other_request::Which,
+    outcome::Kind,
 };
 use doorward_tests::grpc::{Authd, ask_peer};
 use doorward_tests::{CODE, Client, Options, Pam, Person, Role, Stack, secrets, skip};
@@ -37,6 +38,9 @@ enum Call {
     ListSessionName,
     ListEnded,
     ListForged,
+    LogsSessionName,
+    LogsEnded,
+    LogsForged,
     EndOtherSessionName,
     EndOtherEnded,
     EndOthersSessionName,
@@ -86,6 +90,9 @@ const QUICK: &[Call] = &[
     ReportSessionName,
     ListSessionName,
     ListEnded,
+    LogsSessionName,
+    LogsEnded,
+    LogsForged,
     EndOtherSessionName,
     BeginTokenSessionName,
     BeginTokenEnded,
@@ -140,6 +147,7 @@ fn method(call: Call) -> &'static str {
         AssertSessionName | AssertEnded => "Sessions/Assert",
         ReportSessionName => "Sessions/ReportActivity",
         ListSessionName | ListEnded | ListForged => "Sessions/List",
+        LogsSessionName | LogsEnded | LogsForged => "Sessions/Logs",
         EndOtherSessionName | EndOtherEnded | EndOthersSessionName => "Sessions/EndOther",
         WatchEnded => "Sessions/WatchEnded",
         RespondForAnother | RespondWrong | RespondAgain | RespondNowhere => "Login/Respond",
@@ -235,6 +243,9 @@ impl Sequence<'_> {
             ListSessionName => self.list(session).await,
             ListEnded => self.list(ended).await,
             ListForged => self.list("f81d4fae-7dec-41d0-a765-00a0c91e6bf6").await,
+            LogsSessionName => self.logs(session).await,
+            LogsEnded => self.logs(ended).await,
+            LogsForged => self.logs("f81d4fae-7dec-41d0-a765-00a0c91e6bf6").await,
             EndOtherSessionName => self.end_other(session, Which::Session(session.clone())).await,
             EndOtherEnded => self.end_other(ended, Which::Session(session.clone())).await,
             EndOthersSessionName => self.end_other(session, Which::Others(Others {})).await,
@@ -346,6 +357,16 @@ impl Sequence<'_> {
         let Ok(list) = self.authd.sessions.list(request).await else { return Ok(()) };
         match list.into_inner().message().await {
             Ok(part) => Err(format!("a list: {part:?}")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn logs(&mut self, token: &str) -> Result<(), String> {
+        let request =
+            LogsRequest { token: token.to_owned(), until: u64::MAX, most: 10, ..Default::default() };
+        let Ok(read) = self.authd.sessions.logs(request).await else { return Ok(()) };
+        match read.into_inner().message().await {
+            Ok(part) => Err(format!("records: {part:?}")),
             Err(_) => Ok(()),
         }
     }

@@ -18,8 +18,8 @@ use doorward_proto::authd::v1::{
     TlsCertificate, begin_request::Method, outcome::Kind,
 };
 use doorward_proto::certd::v1::{
-    ChallengeRequest, Entry, ExportRequest, ListRequest, LoadedRequest, RegisterChallengeRequest,
-    RegisterRequest, RevokeRequest, VerifyRequest, WatchRevokedRequest,
+    ChallengeRequest, Entry, ExportRequest, ListRequest, LoadedRequest, LogsRequest,
+    RegisterChallengeRequest, RegisterRequest, RevokeRequest, VerifyRequest, WatchRevokedRequest,
 };
 use doorward_tests::grpc::{Authd, Certd};
 use doorward_tests::keys::{Form, Key, Kind as KeyKind, Quick, der};
@@ -38,6 +38,10 @@ enum Call {
     ListUnsigned,
     ListSwapped,
     ListOtherAudience,
+    LogsNone,
+    LogsForged,
+    LogsSwapped,
+    LogsOtherAudience,
     ChallengeForged,
     ChallengeByKey,
     ChallengeBob,
@@ -90,6 +94,10 @@ const STATELESS: &[Call] = &[
     ListUnsigned,
     ListSwapped,
     ListOtherAudience,
+    LogsNone,
+    LogsForged,
+    LogsSwapped,
+    LogsOtherAudience,
     ChallengeForged,
     RegisterForged,
     RegisterByKey,
@@ -112,6 +120,7 @@ const STATELESS: &[Call] = &[
 fn method(call: Call) -> Option<&'static str> {
     Some(match call {
         ListNone | ListForged | ListUnsigned | ListSwapped | ListOtherAudience => "Registry/List",
+        LogsNone | LogsForged | LogsSwapped | LogsOtherAudience => "Registry/Logs",
         ChallengeForged | ChallengeByKey | ChallengeBob | ChallengeAlice => "Registry/RegisterChallenge",
         RegisterForged | RegisterByKey | RegisterUnproven | RegisterLoaded | RegisterReplayed
         | RegisterLoginProof | RegisterOtherSession => "Registry/Register",
@@ -191,6 +200,10 @@ impl Sequence<'_> {
             ListUnsigned => self.list(&assertions.unsigned).await,
             ListSwapped => self.list(&assertions.swapped).await,
             ListOtherAudience => self.list(&assertions.other_audience).await,
+            LogsNone => self.logs("").await,
+            LogsForged => self.logs(&assertions.forged).await,
+            LogsSwapped => self.logs(&assertions.swapped).await,
+            LogsOtherAudience => self.logs(&assertions.other_audience).await,
             ChallengeForged => got(self.challenge(&assertions.forged).await),
             ChallengeByKey => got(self.challenge(&assertions.by_key).await),
             ChallengeBob => {
@@ -260,6 +273,12 @@ impl Sequence<'_> {
 
     async fn list(&mut self, assertion: &str) -> Result<(), String> {
         got(self.certd.registry.list(ListRequest { assertion: assertion.to_owned() }).await)
+    }
+
+    async fn logs(&mut self, assertion: &str) -> Result<(), String> {
+        let assertion = assertion.to_owned();
+        let request = LogsRequest { assertion, until: u64::MAX, most: 10, ..Default::default() };
+        got(self.certd.registry.logs(request).await)
     }
 
     async fn challenge(&mut self, assertion: &str) -> Result<(String, String), Status> {

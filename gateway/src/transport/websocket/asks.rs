@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Connection, Told};
 use crate::{
     backend::Holding,
-    call::{KeyRequest, SessionsRequest},
+    call::{KeyRequest, LogsRequest, SessionsRequest},
     session::{Login, Ticket},
     transport::asking,
 };
@@ -30,6 +30,13 @@ impl Connection {
         self.calls.push(Box::pin(async move {
             Told::Answered(ticket, backend.settings(connection, pass, request).await)
         }));
+    }
+
+    pub(super) fn logs(&mut self, ticket: Ticket, request: LogsRequest) {
+        let (backend, pass) = (Arc::clone(&self.shared.backend), self.holding.as_ref().map(Holding::pass));
+        let audit = self.shared.audit.clone();
+        self.calls
+            .push(Box::pin(async move { Told::Answered(ticket, backend.logs(audit, pass, request).await) }));
     }
 
     pub(super) fn sessions(&mut self, ticket: Ticket, request: SessionsRequest) {

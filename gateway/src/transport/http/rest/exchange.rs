@@ -178,6 +178,11 @@ impl Exchange {
                 let answer = backend.sessions(pass, request).await;
                 Event::Answered(ticket, answer.map_err(|failure| self.told_of(failure)))
             }
+            Action::Logs(ticket, request) => {
+                let pass = self.holding.as_ref().map(Holding::pass);
+                let answer = backend.logs(self.front.shared.audit.clone(), pass, request).await;
+                Event::Answered(ticket, answer.map_err(|failure| self.told_of(failure)))
+            }
             Action::Subsystem(ticket, asked) => Event::Answered(ticket, self.run(*asked).await),
             // There is no other request on this connection now.
             Action::Cancel(ticket, _) => Event::Cancel(ticket, Vec::new()),
