@@ -23,7 +23,11 @@ async fn a_token_is_asked_for_used_and_given_back() {
         let token = token.as_str().expect("a token").to_owned();
         for request in ["GET /rpc/query", "POST /RPC/Query", "PUT /rpc/query"] {
             let answer = web.ask(request, &bearer(&token), "").await;
-            assert_eq!((answer.status, answer.json()), (200, json!({"args": {}})), "{request}");
+            assert_eq!(
+                (answer.status, answer.json()),
+                (200, json!({"args": {"rpc/logs": "read"}})),
+                "{request}"
+            );
             assert_eq!(answer.header("cache-control"), Some("no-store"));
         }
         let head = web.ask("HEAD /rpc/query", &bearer(&token), "").await;

@@ -58,7 +58,7 @@ async fn rows_with_a_session() {
     both(&gateway, async |mut client: Client| {
         let token = client.log_in("alice", "wonderland").await;
         let reply = client.call(r#"{"namespace":"rpc","name":"query","id":{"a":[1, 2]}}"#).await;
-        assert_eq!(reply["args"], serde_json::json!({}));
+        assert_eq!(reply["args"], serde_json::json!({"rpc/logs": "read"}));
         assert_eq!(reply["id"], serde_json::json!({"a": [1, 2]}));
         for (namespace, name, args, expected) in [
             ("rpc", "identify", "{}", 0),

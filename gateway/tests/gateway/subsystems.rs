@@ -68,8 +68,11 @@ impl World {
     }
 }
 
+/// What there is beside the gateway's own `rpc/logs`.
 pub(crate) async fn listed(client: &mut Client) -> Value {
-    client.call(r#"{"namespace":"rpc","name":"query"}"#).await["args"].clone()
+    let mut rows = client.call(r#"{"namespace":"rpc","name":"query"}"#).await["args"].clone();
+    rows.as_object_mut().expect("an object").remove("rpc/logs");
+    rows
 }
 
 pub(crate) fn request(name: &str, id: &str, args: &Value) -> String {
