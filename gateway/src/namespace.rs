@@ -1,4 +1,5 @@
-//! The table of what clients may call: one line for each namespace/name, and one for each action.
+//! The table of what the gateway answers itself: one line for each namespace/name, and one for each action. What else
+//! a new one takes is in CONTRIBUTING.md. A name that is not here may be a subsystem's.
 
 mod help;
 

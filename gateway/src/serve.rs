@@ -54,7 +54,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Where those who offer events register them.
+    /// Where events are registered: for tests, which publish some of their own. Those of subsystems are registered by
+    /// `subsystem/events.rs`.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }

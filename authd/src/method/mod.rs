@@ -1,4 +1,4 @@
-//! The ways to log in: one file and one line of the table each.
+//! The ways to log in: one file, one line of the table and one [`Claim`] each (CONTRIBUTING.md says where else).
 //!
 //! A method says what a login begins with and which accounts it lets in; the course of a login is the
 //! same for all of them.

@@ -97,7 +97,7 @@ fn end_reason(reason: EndReason) -> wire::EndReason {
     }
 }
 
-/// What both services need.
+/// What all these services need.
 #[derive(Debug, Clone)]
 pub struct Shared {
     /// Logins.

@@ -2,8 +2,8 @@
 //!
 //! An event is published once and its text made once; every subscriber gets the same bytes. Publishing never
 //! waits: each connection has an inbox with a bound, and one that is full is closed to everything, which
-//! its connection finds out when it looks. Services that offer events register their names
-//! ([`Hub::register`]) and hold the [`Publisher`] as long as they are there.
+//! its connection finds out when it looks. The events of subsystems are registered ([`Hub::register`]) by
+//! `subsystem/events.rs`, which holds each [`Publisher`] as long as its subsystem is up.
 
 mod inbox;
 mod topic;

@@ -20,10 +20,8 @@ const LINES: u32 = 20;
 pub enum Peer {
     /// The gateway.
     Gateway,
-    /// The authority.
+    /// authd.
     Authd,
-    /// A subsystem.
-    Subsystem,
     /// root: an operator on this host.
     Root,
 }

@@ -264,7 +264,7 @@ pub struct Session {
     pub auth_id: ::prost::alloc::string::String,
     #[prost(enumeration = "Access", tag = "5")]
     pub access: i32,
-    /// ACL entries, most general first.
+    /// ACL entries. Their order means nothing.
     #[prost(string, repeated, tag = "6")]
     pub acl: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The authentication method's name, as in the log.
