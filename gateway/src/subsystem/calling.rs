@@ -7,13 +7,10 @@ use doorward_proto::subsystem::v1::{
     self as proto, call_part, call_reply, subsystem_client::SubsystemClient,
 };
 use serde_json::value::RawValue;
-use tokio::{
-    sync::{OwnedSemaphorePermit, TryAcquireError},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 
-use super::{Standing, Subsystem, described::DEPTH_MAX};
+use super::{Standing, Subsystem, described::DEPTH_MAX, places::Place};
 use crate::{
     backend::{Backend, Failure, Pass, failure::shown},
     call::{DescribedAction, Error, Secret},
@@ -37,6 +34,8 @@ pub struct Asked {
     pub(super) standing: Arc<Standing>,
     pub(super) action: DescribedAction,
     pub(super) args: String,
+    /// The number of the user who asks.
+    pub(super) user: String,
 }
 
 /// What came of it so far.
@@ -55,7 +54,7 @@ pub struct Progress {
     standing: Arc<Standing>,
     stream: tonic::Streaming<proto::CallPart>,
     due: Instant,
-    _place: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
 }
 
 impl Asked {
@@ -65,12 +64,14 @@ impl Asked {
         standing: &Arc<Standing>,
         action: &DescribedAction,
         args: String,
+        user: &str,
     ) -> Self {
         Self {
             subsystem: Arc::clone(subsystem),
             standing: Arc::clone(standing),
             action: action.clone(),
             args,
+            user: user.to_owned(),
         }
     }
 
@@ -97,10 +98,8 @@ impl Asked {
         due: Instant,
     ) -> Result<Step, Failure> {
         let pass = pass.ok_or_else(Failure::unheld)?;
-        let place = Arc::clone(&self.subsystem.places).try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::NoPermits => Failure::new(Error::TooMany, "too many calls under way"),
-            TryAcquireError::Closed => Failure::fault(error),
-        })?;
+        let place = self.subsystem.places.take(&self.user);
+        let place = place.ok_or_else(|| Failure::new(Error::TooMany, "too many calls under way"))?;
         let place = Arc::new(place);
         let audience = self.subsystem.name.as_str();
         // Each is good for one write only.
@@ -135,7 +134,7 @@ impl Asked {
         assertion: Secret,
         request_id: String,
         due: Instant,
-        place: &Arc<OwnedSemaphorePermit>,
+        place: &Arc<Place>,
     ) -> Result<Step, Failure> {
         let channel = self.subsystem.calls.channel().await?;
         let mut client = SubsystemClient::new(channel)
@@ -180,7 +179,7 @@ impl Asked {
 async fn open(
     mut client: SubsystemClient<Channel>,
     request: proto::CallRequest,
-    place: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
 ) -> Result<tonic::Streaming<proto::CallPart>, Failure> {
     let _place = place;
     Ok(client.call_stream(request).await?.into_inner())

@@ -8,6 +8,7 @@ mod calling;
 mod described;
 mod events;
 mod keep;
+mod places;
 mod registry;
 
 pub use self::{

@@ -3,17 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_launch::{Current, registrations::Registration};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Description;
+use super::{Description, places::Places};
 use crate::{
     backend::{line::Line, link::Link},
     call::{EventName, SubsystemName},
 };
-
-/// The most calls of one subsystem under way.
-const CALLS: usize = 256;
 
 /// All of them. Clones are the same registry.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +65,7 @@ pub struct Subsystem {
     pub(super) watch: Line,
     /// For calls.
     pub(super) calls: Line,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
 }
 
 impl Subsystem {
@@ -80,7 +76,7 @@ impl Subsystem {
         Some(Arc::new(Self {
             watch: Line::shared(name.as_str(), link.clone()),
             calls: Line::shared(name.as_str(), link),
-            places: Arc::new(Semaphore::new(CALLS)),
+            places: Arc::default(),
             name,
             registration,
         }))

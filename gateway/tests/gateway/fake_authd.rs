@@ -304,8 +304,8 @@ impl State {
         let life = granted.token.map_or(life, Duration::from_secs);
         Some(proto::Session {
             session: granted.session.to_string(),
+            auth_id: if granted.user == "dora" { "1001" } else { "1000" }.to_owned(),
             user: granted.user,
-            auth_id: "1000".to_owned(),
             acl: granted.acl,
             method: "fake".to_owned(),
             idle_seconds: if granted.token.is_some() { 0 } else { 300 },

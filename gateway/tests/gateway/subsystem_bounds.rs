@@ -54,19 +54,33 @@ async fn a_session_that_has_ended_gets_no_assertion() {
 }
 
 #[tokio::test]
-async fn one_more_than_a_subsystem_is_given_at_once_is_429() {
+async fn one_more_than_a_user_is_given_at_once_is_429_and_others_are_answered() {
     let (world, fake) = World::with("a", "").await;
     let (mut client, _) = world.gateway.alice().await;
-    for _ in 0..256 {
+    for _ in 0..64 {
         client.send(request("a", "h", &json!({"action": "hang"}))).await;
     }
+    fake.hang(64).await;
+    // Another session makes no other user of her.
     let (mut other, _) = world.gateway.alice().await;
-    fake.hang(256).await;
     assert_eq!(ask_code(&mut other, "a", json!({"action": "echo"})).await, 429);
+    let mut dora = world.gateway.unix().await;
+    dora.log_in("dora", "explorer").await;
+    assert_eq!(ask_code(&mut dora, "a", json!({"action": "echo"})).await, 0);
     // It is asked on another connection whether it is well.
     assert_eq!(listed(&mut other).await, json!({"example/a": "read/write"}));
-    drop(client);
+    let cancel = r#"{"namespace":"rpc","name":"cancel","id":"h"}"#;
+    client.send(cancel).await;
     until_async(async || ask_code(&mut other, "a", json!({"action": "echo"})).await == 0).await;
+    other.send(request("a", "h", &json!({"action": "hang"}))).await;
+    fake.hang(1).await;
+    drop((client, other));
+    fake.hang(0).await;
+    let (mut other, _) = world.gateway.alice().await;
+    for _ in 0..64 {
+        other.send(request("a", "h", &json!({"action": "hang"}))).await;
+    }
+    fake.hang(64).await;
 }
 
 #[tokio::test]

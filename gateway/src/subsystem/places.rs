@@ -1,0 +1,83 @@
+//! The calls of one subsystem under way: so many in all, and so many of one user, that no user takes all.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The most calls under way.
+const CALLS: usize = 256;
+/// The most of them of one user, however many sessions he has.
+const OF_ONE: usize = 64;
+
+/// Who has how many.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    /// By the user's number; whoever has none is not there.
+    of: HashMap<Box<str>, usize>,
+}
+
+/// One place. It is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    user: Box<str>,
+}
+
+impl Places {
+    /// A place for a call of this user, unless he has too many, or all have.
+    pub(super) fn take(self: &Arc<Self>, user: &str) -> Option<Place> {
+        let mut taken = self.lock();
+        let his = taken.of.get(user).copied().unwrap_or(0);
+        if taken.all >= CALLS || his >= OF_ONE {
+            return None;
+        }
+        taken.all += 1;
+        taken.of.insert(user.into(), his + 1);
+        Some(Place { places: Arc::clone(self), user: user.into() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.all -= 1;
+        match taken.of.get_mut(&self.user) {
+            Some(his) if *his > 1 => *his -= 1,
+            _ => drop(taken.of.remove(&self.user)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_has_a_quarter_and_all_have_the_whole() {
+        let places = Arc::new(Places::default());
+        let mut held = Vec::new();
+        for user in ["1", "2", "3", "4"] {
+            for _ in 0..OF_ONE {
+                held.push(places.take(user).expect("a place"));
+            }
+            assert!(places.take(user).is_none(), "{user} has his");
+        }
+        assert!(places.take("5").is_none(), "there are no more");
+        held.remove(0);
+        assert!(places.take("2").is_none(), "it was not his");
+        let fifth = places.take("5").expect("the free one");
+        assert!(places.take("1").is_none(), "it is taken");
+        drop((held, fifth));
+        let left = places.lock();
+        assert_eq!((left.all, left.of.len()), (0, 0), "nothing is kept of who has none");
+    }
+}
