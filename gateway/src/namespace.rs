@@ -275,6 +275,8 @@ mod tests {
             |row: &'static Row| std::iter::once((row.namespace, row.name)).chain(row.aliases.iter().copied());
         let mut seen = std::collections::BTreeSet::new();
         for name in ROWS.iter().flat_map(names) {
+            // Else a registration could stand in its place where authd reads it.
+            assert!(doorward_launch::registrations::is_reserved(name.0, name.1), "{name:?} is not reserved");
             assert!(canonical(name.0) && canonical(name.1), "{name:?}");
             assert!(seen.insert(name), "{name:?} stands twice");
         }

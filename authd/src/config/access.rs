@@ -35,8 +35,6 @@ impl Default for Access {
                 "sysadm.rpc.settings.#",
                 "sysadm.rpc.sessions.#",
                 "sysadm.rpc.logs.read_logs",
-                "sysadm.rpc.describe.#",
-                "sysadm.rpc.cancel.#",
                 "sysadm.events.#",
             ]),
             group_acl: BTreeMap::new(),

@@ -180,7 +180,7 @@ async fn an_assertion_is_verified_by_the_published_key() {
     let signed = sessions.assert(request(&bob.token, "certd")).await.expect("signed").into_inner();
     let claims = jsonwebtoken::decode::<Claims>(&signed.jwt, &key, &rules).expect("verified").claims;
     assert_eq!((claims.sub.as_str(), claims.uid, claims.auth_id.as_str()), ("bob", 1001, "1001"));
-    assert_eq!((claims.access.as_str(), claims.acl.len()), ("limited", 7));
+    assert_eq!((claims.access.as_str(), claims.acl.len()), ("limited", 5));
     assert_eq!((claims.sid, claims.method.as_str()), (bob.session.expect("a session").session, "password"));
     assert_eq!((claims.exp - claims.iat, signed.valid_ms), (60, 60_000));
 

@@ -25,6 +25,8 @@ const FILES: usize = 64;
 const RESERVED: [&str; 3] = ["events", "rpc", "settings"];
 /// Rows of other namespaces that are the gateway's own.
 const RESERVED_ROWS: [(&str, &str); 1] = [("sysadm", "settings")];
+/// Clients tell messages apart by their name, some by that alone.
+const OWN_MESSAGES: [&str; 4] = ["auth", "error", "progress", "response"];
 /// The longest word of a name, in bytes.
 const WORD_MAX: usize = 64;
 /// The most events that one subsystem may publish, and the most entries of its list for limited access.
@@ -189,7 +191,7 @@ fn check(file: File, path: &Path) -> Result<Registration, Misconfigured> {
     word("namespace", &file.namespace)?;
     word("name", &file.name)?;
     let row = (file.namespace.as_str(), file.name.as_str());
-    if RESERVED.contains(&row.0) || RESERVED_ROWS.contains(&row) {
+    if is_reserved(row.0, row.1) {
         return Err(Misconfigured::at("namespace", format!("{}/{} is the gateway's own", row.0, row.1)));
     }
     if !file.socket.is_absolute() {
@@ -197,13 +199,17 @@ fn check(file: File, path: &Path) -> Result<Registration, Misconfigured> {
     }
     let uid =
         account::resolve(&file.user).map_err(|failure| Misconfigured::at("user", failure.to_string()))?.uid;
+    // No service that clients reach is root's. Who is root all the same, as tests are, calls only itself.
+    if uid == 0 && !rustix::process::geteuid().is_root() {
+        return Err(Misconfigured::at("user", "must not be root: a subsystem has an account of its own"));
+    }
     if file.events.len() > LIST_MAX {
         return Err(Misconfigured::at("events", format!("at most {LIST_MAX}")));
     }
     for event in &file.events {
         word("events", event)?;
-        if event == "auth" {
-            return Err(Misconfigured::at("events", "auth is the gateway's own"));
+        if OWN_MESSAGES.contains(&event.as_str()) {
+            return Err(Misconfigured::at("events", format!("{event} is a message of the gateway's own")));
         }
     }
     if file.limited_acl.len() > LIST_MAX {
@@ -235,6 +241,11 @@ fn check(file: File, path: &Path) -> Result<Registration, Misconfigured> {
         events: file.events,
         limited_acl,
     })
+}
+
+/// Whether the gateway answers this itself, so that no subsystem can.
+pub fn is_reserved(namespace: &str, name: &str) -> bool {
+    RESERVED.contains(&namespace) || RESERVED_ROWS.contains(&(namespace, name))
 }
 
 /// The grammar of namespaces, names, actions and events: 1 to 64 of `a-z 0-9 _ -`. Two words mean the

@@ -10,7 +10,12 @@ fn write(directory: &Path, file: &str, text: &str) {
 }
 
 fn text(name: &str, more: &str) -> String {
-    format!("namespace = \"example\"\nname = \"{name}\"\nsocket = \"/run/x.sock\"\nuser = \"0\"\n{more}")
+    let user = own();
+    format!("namespace = \"example\"\nname = \"{name}\"\nsocket = \"/run/x.sock\"\nuser = \"{user}\"\n{more}")
+}
+
+fn own() -> u32 {
+    crate::Identity::current().uid
 }
 
 /// The only complaint about a file of this text.
@@ -38,7 +43,7 @@ fn a_file_is_a_subsystem() {
     let names: Vec<_> = found.iter().map(Registration::audience).collect();
     assert_eq!(names, ["example/a", "example/b"]);
     let [a, b] = found.as_slice() else { panic!("two") };
-    assert_eq!((a.uid, a.call, a.stream.as_secs()), (0, Duration::from_secs(5), 3_600));
+    assert_eq!((a.uid, a.call, a.stream.as_secs()), (own(), Duration::from_secs(5), 3_600));
     assert_eq!(b.limited_acl, ["sysadm.example.b.list_*", "sysadm.example.b.*"]);
     assert_eq!(b.events, ["ticked"]);
 }
@@ -69,7 +74,10 @@ fn what_is_wrong_is_named_with_its_line() {
     assert!(complaint(&text("Aa", "")).starts_with(":2: name: \"Aa\" must be"));
     assert!(complaint(&text("me", "")).starts_with(":2: name: "));
     assert!(complaint(&text("a", "").replace("/run", "run")).starts_with(":3: socket: "));
-    assert!(complaint(&text("a", "").replace("\"0\"", "\"no-such-user\"")).starts_with(":4: user: "));
+    assert!(
+        complaint(&text("a", "").replace(&format!("\"{}\"", own()), "\"no-such-user\""))
+            .starts_with(":4: user: ")
+    );
     assert!(complaint(&text("a", "events = [\"A\"]")).starts_with(":5: events: "));
     assert!(complaint(&text("a", "events = [\"auth\"]")).starts_with(":5: events: "));
     for pattern in ["", "#", "a.b", "!a", "A"] {
