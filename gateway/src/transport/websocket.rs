@@ -145,6 +145,10 @@ impl Connection {
                     None => break,
                 }
             }
+            if self.close.is_some() {
+                // Nobody will hear what they bring, and a goodbye takes as long as the client likes, in its bound.
+                self.running.clear();
+            }
             let flushed = timeout(self.shared.timers.write, self.flush()).await;
             match (flushed, self.close.take()) {
                 (Ok(Ok(())), None) => {}
