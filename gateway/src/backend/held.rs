@@ -73,6 +73,8 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) token: Token,
+    /// Whose it is.
+    pub(super) auth_id: Box<str>,
     /// Its idle clock's length.
     idle: Option<Duration>,
     /// The last use, in milliseconds since the table's start.
@@ -268,6 +270,7 @@ impl Table {
         let entry = inner.held.entry(session).or_insert_with(|| Entry {
             held: Arc::new(Held {
                 token: identity.token.clone(),
+                auth_id: identity.auth_id.as_str().into(),
                 idle: identity.idle.map(|idle| idle.after),
                 used: AtomicU64::new(0),
                 unreported: AtomicBool::new(false),

@@ -1,15 +1,26 @@
 //! Audit records of all services, merged by time. Whose a session sees each service decides by itself: authd by
 //! the token, certd by authd's word; of its own the gateway shows what authd says that the session may see.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use doorward_launch::audit::{Audit, Found, Moment, Unread, Wanted, Whose};
+use doorward_launch::audit::{Audit, Found, LINE_MAX, Moment, Unread, Wanted, Whose};
 use doorward_proto::authd::v1 as proto;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Backend, Failure, Pass};
-use crate::call::{Answer, Cursor, Error, LogsRequest, Place, Records, Secret, Service, Token};
+use crate::{
+    call::{Answer, Cursor, Error, LogsRequest, Place, Records, Secret, Service, Token},
+    depth::deeper_than,
+};
 
+/// The most readings at once: as many as each service does at once.
+pub(super) const AT_ONCE: usize = 2;
+/// How deeply a record is nested: not at all, and a little more for what is added some day.
+const DEPTH: usize = 4;
 /// For all of it.
 const WHOLE: Duration = Duration::from_secs(20);
 /// Without a beginning: as the original has it.
@@ -50,17 +61,38 @@ impl Span {
 }
 
 impl Backend {
-    /// The records that the session of `pass` may see; `audit` is the gateway's own.
+    /// The records that the session of `pass` may see; `audit` is the gateway's own. One reading of a user's at
+    /// a time: each is tens of megabytes of work for three services.
     pub async fn logs(
-        &self,
+        self: &Arc<Self>,
         audit: Audit,
         pass: Option<Pass>,
         request: LogsRequest,
     ) -> Result<Answer, Failure> {
         let pass = pass.ok_or_else(Failure::unheld)?;
+        let turn = Turn::of(&self.reading, &pass.0.auth_id);
+        let turn = turn.ok_or_else(|| Failure::new(Error::TooMany, "the same user reads records already"))?;
         let whole = Instant::now() + WHOLE;
         let late = |_| Failure::late("logs");
-        let _place = timeout_at(whole, self.listings.acquire()).await.map_err(late)?;
+        let place = timeout_at(whole, Arc::clone(&self.log_readers).acquire_owned()).await.map_err(late)?;
+        let place = place.map_err(|_| Failure::late("logs"))?;
+        let backend = Arc::clone(self);
+        // Whoever hangs up has nobody read less, and takes no stream away that others share.
+        let reading = async move {
+            let _held = (turn, place);
+            backend.read_logs(audit, pass, request, whole).await
+        };
+        self.keeper.keep(WHOLE, reading, drop).await
+    }
+
+    async fn read_logs(
+        &self,
+        audit: Audit,
+        pass: Pass,
+        request: LogsRequest,
+        whole: Instant,
+    ) -> Result<Answer, Failure> {
+        let late = |_| Failure::late("logs");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let span = Span::of(&request, u64::try_from(now).unwrap_or(u64::MAX));
         let all = async {
@@ -122,6 +154,29 @@ impl Backend {
     }
 }
 
+/// The users who read records now.
+#[derive(Debug, Default)]
+pub(super) struct Reading(Mutex<BTreeSet<Box<str>>>);
+
+/// Somebody's turn, until it is dropped.
+struct Turn {
+    reading: Arc<Reading>,
+    who: Box<str>,
+}
+
+impl Turn {
+    fn of(reading: &Arc<Reading>, who: &str) -> Option<Self> {
+        let mut now = reading.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.insert(who.into()).then(|| Self { reading: Arc::clone(reading), who: who.into() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.reading.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.who);
+    }
+}
+
 impl Part {
     pub(super) fn take(&mut self, lines: Vec<String>, bytes: &mut usize) -> Result<(), Failure> {
         *bytes += lines.iter().map(String::len).sum::<usize>();
@@ -157,9 +212,14 @@ fn merged(parts: [Part; 3], span: Span) -> Result<Records, Failure> {
     let unread = Service::ALL.iter().zip(&parts).filter(|(_, part)| part.unread);
     let unread = unread.map(|(service, _)| service.name()).collect();
     let mut all = Vec::new();
-    for (place, part) in parts.into_iter().enumerate() {
+    for ((place, part), service) in parts.into_iter().enumerate().zip(Service::ALL) {
         for line in part.lines {
-            let moment = Moment::of(&line).ok_or_else(|| Failure::contract("a record that is none"))?;
+            // Nobody speaks for another service, or of another time.
+            let moment = (line.len() < LINE_MAX && !deeper_than(&line, DEPTH))
+                .then(|| Moment::of(&line, service.program()))
+                .flatten()
+                .filter(|moment| (span.from..span.until).contains(&moment.time))
+                .ok_or_else(|| Failure::contract("a record that is none"))?;
             all.push((moment.time, place, moment, line));
         }
     }
@@ -187,16 +247,21 @@ fn merged(parts: [Part; 3], span: Span) -> Result<Records, Failure> {
 mod tests {
     use super::*;
 
-    fn line(millis: u64, number: u64) -> String {
+    fn line_of(service: &str, millis: u64, number: u64) -> String {
         let time = format!("2026-11-23T10:11:12.{millis:03}Z");
-        format!(r#"{{"time":"{time}","id":"0-{number}","event":"login"}}"#)
+        format!(r#"{{"time":"{time}","id":"0-{number}","event":"login","service":"doorward-{service}"}}"#)
     }
 
     const BEGIN: u64 = 1_795_428_672_000;
 
-    fn part(lines: &[(u64, u64)]) -> Part {
-        let lines = lines.iter().map(|(millis, number)| line(*millis, *number)).collect();
-        Part { lines, ..Part::default() }
+    /// Of each service, by milliseconds and number.
+    fn parts(of: [&[(u64, u64)]; 3]) -> [Part; 3] {
+        let mut parts: [Part; 3] = Default::default();
+        for ((part, service), lines) in parts.iter_mut().zip(Service::ALL).zip(of) {
+            part.lines =
+                lines.iter().map(|(millis, number)| line_of(service.name(), *millis, *number)).collect();
+        }
+        parts
     }
 
     fn span(most: u32) -> Span {
@@ -205,33 +270,55 @@ mod tests {
 
     #[test]
     fn records_of_all_are_in_order_and_the_cursor_counts_those_of_its_moment() {
-        let parts =
-            || [part(&[(1, 1), (3, 2), (3, 3)]), part(&[(2, 4), (3, 5)]), part(&[(0, 6), (3, 7), (9, 8)])];
-        let all = merged(parts(), span(100)).expect("merged");
-        let order = [(0, 6), (1, 1), (2, 4), (3, 2), (3, 3), (3, 5), (3, 7), (9, 8)];
-        assert_eq!(all.lines, order.map(|(millis, number)| line(millis, number)));
+        let given = || parts([&[(1, 1), (3, 2), (3, 3)], &[(2, 4), (3, 5)], &[(0, 6), (3, 7), (9, 8)]]);
+        let all = merged(given(), span(100)).expect("merged");
+        let (a, c, g) = ("authd", "certd", "gateway");
+        let order = [(g, 0, 6), (a, 1, 1), (c, 2, 4), (a, 3, 2), (a, 3, 3), (c, 3, 5), (g, 3, 7), (g, 9, 8)];
+        assert_eq!(all.lines, order.map(|(of, millis, number)| line_of(of, millis, number)));
         assert_eq!(all.next, None);
-        let some = merged(parts(), span(6)).expect("merged");
+        let some = merged(given(), span(6)).expect("merged");
         assert_eq!((some.lines.len(), some.next.map(|next| next.known)), (6, Some([2, 1, 0])));
         assert_eq!(some.next.map(|next| (next.from, next.until)), Some((BEGIN + 3, BEGIN + 1_000)));
         // Going on: two of authd's and one of certd's are left out by them.
         let on = Span { from: BEGIN + 3, known: [2, 1, 0], ..span(1) };
-        let rest = [part(&[]), part(&[]), part(&[(3, 7), (9, 8)])];
-        let rest = merged(rest, on).expect("merged");
-        assert_eq!((rest.lines, rest.next.map(|next| next.known)), (vec![line(3, 7)], Some([2, 1, 1])));
+        let rest = merged(parts([&[], &[], &[(3, 7), (9, 8)]]), on).expect("merged");
+        assert_eq!((rest.lines, rest.next.map(|next| next.known)), (vec![line_of(g, 3, 7)], Some([2, 1, 1])));
     }
 
     #[test]
     fn a_reply_has_a_bound_and_what_is_no_record_is_a_fault() {
         let heavy = |number: u64| {
-            line(1, number).replace("login\"", &format!("login\",\"user\":\"{}\"", "x".repeat(1_000)))
+            line_of("authd", 1, number)
+                .replace("login\"", &format!("login\",\"user\":\"{}\"", "x".repeat(1_000)))
         };
         let heavy = Part { lines: (0..2_000).map(heavy).collect(), ..Part::default() };
-        let some = merged([heavy, part(&[]), part(&[])], span(10_000)).expect("merged");
+        let some = merged([heavy, Part::default(), Part::default()], span(10_000)).expect("merged");
         let bytes: usize = some.lines.iter().map(|line| line.len() + 1).sum();
         assert!(some.next.is_some() && bytes <= REPLY_MAX && bytes > REPLY_MAX - 2_048, "{bytes}");
-        let wrong = Part { lines: vec!["{}".to_owned()], ..Part::default() };
-        assert!(merged([wrong, part(&[]), part(&[])], span(1)).is_err());
+        let good = line_of("authd", 1, 1);
+        let later = line_of("authd", 999, 1).replace("11:12", "11:13");
+        for wrong in [
+            "{}".to_owned(),
+            line_of("certd", 1, 1),
+            line_of("authd", 1, 1).replace("11:12", "11:11"),
+            later,
+            format!("[{good}]"),
+            good.replace("{", &format!("{{\"x\":{}{},", "[".repeat(4), "]".repeat(4))),
+            good.replace("{", &format!("{{\"x\":\"{}\",", "x".repeat(2_000))),
+        ] {
+            let wrong_part = Part { lines: vec![wrong.clone()], ..Part::default() };
+            let merged = merged([wrong_part, Part::default(), Part::default()], span(1));
+            assert!(merged.is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_user_reads_once_at_a_time() {
+        let reading = Arc::new(Reading::default());
+        let turn = Turn::of(&reading, "1000").expect("nobody reads");
+        assert!(Turn::of(&reading, "1000").is_none() && Turn::of(&reading, "1001").is_some());
+        drop(turn);
+        assert!(Turn::of(&reading, "1000").is_some());
     }
 
     #[test]

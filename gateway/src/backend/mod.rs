@@ -91,6 +91,9 @@ pub struct Backend {
     logins: Gate,
     session_calls: Arc<Semaphore>,
     listings: Arc<Semaphore>,
+    log_readers: Arc<Semaphore>,
+    /// Who reads records now.
+    reading: Arc<logs::Reading>,
     whose: Semaphore,
     whose_waiting: Semaphore,
     certd: Option<Certd>,
@@ -175,6 +178,8 @@ impl Backend {
             logins: Gate::new(LOGINS, LOGINS_OF_ONE),
             session_calls: Arc::new(Semaphore::new(SESSION_CALLS)),
             listings: Arc::new(Semaphore::new(LISTINGS)),
+            log_readers: Arc::new(Semaphore::new(logs::AT_ONCE)),
+            reading: Arc::default(),
             whose: Semaphore::new(WHOSE_AT_ONCE),
             whose_waiting: Semaphore::new(WHOSE_WAITING),
             certd,

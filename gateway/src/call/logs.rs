@@ -57,6 +57,15 @@ impl Service {
     /// In the order in which a cursor counts them.
     pub const ALL: [Service; 3] = [Service::Authd, Service::Certd, Service::Gateway];
 
+    /// Its program, as records name it.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Authd => "doorward-authd",
+            Self::Certd => "doorward-certd",
+            Self::Gateway => "doorward-gateway",
+        }
+    }
+
     /// Its name in requests and replies.
     pub fn name(self) -> &'static str {
         match self {

@@ -180,11 +180,12 @@ impl Audit {
     /// where nothing is recorded.
     ///
     /// # Errors
-    /// [`Unread`] says why not; at once when others read.
+    /// [`Unread`] says why not.
     pub async fn read(&self, wanted: Wanted) -> Result<Found, Unread> {
         let Some(inner) = &self.0 else { return Ok(Found::default()) };
         let Some(file) = inner.file.clone() else { return Ok(Found::default()) };
-        let place = inner.readers.clone().try_acquire_owned().map_err(|_| Unread::Busy)?;
+        let place = tokio::time::timeout(READ_WITHIN, inner.readers.clone().acquire_owned()).await;
+        let place = place.map_err(|_| Unread::Busy)?.map_err(|_| Unread::Broken)?;
         let reading = spawn_blocking(move || {
             // Given back when the work is over, whoever has left meanwhile.
             let _place = place;

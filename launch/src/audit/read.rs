@@ -104,6 +104,7 @@ struct Fields<'a> {
     #[serde(borrow)]
     user: Option<std::borrow::Cow<'a, str>>,
     uid: Option<u32>,
+    service: Option<&'a str>,
 }
 
 fn fields(line: &str) -> Option<(Moment, Fields<'_>)> {
@@ -115,9 +116,10 @@ fn fields(line: &str) -> Option<(Moment, Fields<'_>)> {
 }
 
 impl Moment {
-    /// When a line says that it was written; None: it is no whole record.
-    pub fn of(line: &str) -> Option<Moment> {
-        fields(line).map(|(moment, _)| moment)
+    /// When a line says that this service wrote it; None: it is no whole record of its.
+    pub fn of(line: &str, service: &str) -> Option<Moment> {
+        let whole = line.starts_with('{').then(|| fields(line)).flatten();
+        whole.filter(|(_, fields)| fields.service == Some(service)).map(|(moment, _)| moment)
     }
 }
 

@@ -77,8 +77,9 @@ fn the_oldest_come_first_and_a_reader_goes_on_where_they_end() {
     loop {
         let found = found(&text, None, &ask);
         seen.extend(numbers(&found));
-        let last = Moment::of(found.lines.last().expect("one")).expect("a record").time;
-        let of_last = |line: &&String| Moment::of(line).is_some_and(|moment| moment.time == last);
+        let last = Moment::of(found.lines.last().expect("one"), "doorward-test").expect("a record").time;
+        let of_last =
+            |line: &&String| Moment::of(line, "doorward-test").is_some_and(|moment| moment.time == last);
         let known = found.lines.iter().filter(of_last).count();
         ask.skip = if ask.from == last { ask.skip + known } else { known };
         ask.from = last;
@@ -214,8 +215,13 @@ async fn few_read_at_once_and_a_file_of_others_is_not_read() {
     let all = || Wanted { from: 0, until: u64::MAX, skip: 0, most: 10, whose: Whose::All };
     let readers = audit.0.as_ref().expect("on").readers.clone();
     let places = readers.clone().acquire_many_owned(2).await.expect("both");
-    assert!(matches!(audit.read(all()).await, Err(Unread::Busy)));
+    tokio::time::pause();
+    assert!(matches!(audit.read(all()).await, Err(Unread::Busy)), "whoever waits too long");
+    tokio::time::resume();
+    let mut waits = std::pin::pin!(audit.read(all()));
+    assert!(futures_util::poll!(&mut waits).is_pending());
     drop(places);
+    assert_eq!(numbers(&waits.await.expect("read")), [1]);
     // What is beside it and can be read by others is not ours.
     let rotated = directory.path().join("audit.jsonl.1");
     fs::write(&rotated, line(0, 99, None)).expect("written");
