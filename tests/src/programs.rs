@@ -19,6 +19,8 @@ pub(crate) struct Programs {
     /// Guard and worker for libpam-wrapper (their feature `pam-wrapper`).
     pub(crate) wrapped_guard: PathBuf,
     pub(crate) wrapped_worker: PathBuf,
+    pub(crate) sysinfo: PathBuf,
+    pub(crate) fake: PathBuf,
     /// The command.
     pub(crate) doorward: PathBuf,
     /// Connects to a socket under its uid and hands the connection over.
@@ -65,55 +67,47 @@ pub(crate) fn programs() -> &'static Programs {
 }
 
 fn find_or_build() -> Result<Programs, String> {
-    let (target, profile) = cargo_target();
-    let built = target.join(&profile);
-    let (plain, wrapped) = match env::var_os("DOORWARD_BIN_DIR") {
-        Some(dir) => (PathBuf::from(&dir), Path::new(&dir).join("pam-wrapper")),
-        None => {
-            // One call for each set of features: built together, the worker would get the gateway's.
-            build(
-                &target,
-                &profile,
-                &["doorward-authd", "doorward-certd", "doorward-gateway", "doorward"],
-                None,
-            )?;
-            build(&target, &profile, &["doorward-pam-guard", "doorward-pam-worker"], None)?;
-            let wrapped = target.join("pam-wrapper");
-            let features = "doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper";
-            build(&wrapped, &profile, &["doorward-pam-guard", "doorward-pam-worker"], Some(features))?;
-            (built.clone(), wrapped.join(&profile))
-        }
-    };
-    let found = Programs {
-        authd: plain.join("doorward-authd"),
-        certd: plain.join("doorward-certd"),
-        gateway: plain.join("doorward-gateway"),
-        guard: plain.join("doorward-pam-guard"),
-        worker: plain.join("doorward-pam-worker"),
-        wrapped_guard: wrapped.join("doorward-pam-guard"),
-        wrapped_worker: wrapped.join("doorward-pam-worker"),
-        doorward: plain.join("doorward"),
-        connect_as: built.join("connect-as"),
-    };
-    let Programs {
-        authd,
-        certd,
-        gateway,
-        guard,
-        worker,
-        wrapped_guard,
-        wrapped_worker,
-        doorward,
-        connect_as,
-    } = &found;
-    for path in [authd, certd, gateway, guard, worker, wrapped_guard, wrapped_worker, doorward, connect_as] {
-        if !path.is_file() {
-            return Err(format!("{} is missing", path.display()));
-        }
+    if let Some(dir) = env::var_os("DOORWARD_BIN_DIR") {
+        let plain = PathBuf::from(dir);
+        // Whoever brings programs along may have none for libpam-wrapper, and misses them when one is started.
+        return found(&plain, &plain.join("pam-wrapper"));
     }
-    Ok(found)
+    let (target, profile) = cargo_target();
+    // As they are installed, and as `make test` has built them already: with all features that any has.
+    build(&target, &profile, &[], None)?;
+    let of_root = ["doorward-pam-guard", "doorward-pam-worker"];
+    let wrapped = target.join("pam-wrapper");
+    let features = "doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper";
+    build(&wrapped, &profile, &of_root, Some(features))?;
+    let built = target.join(&profile);
+    let wrapped = wrapped.join(&profile);
+    present(&wrapped.join("doorward-pam-guard"))?;
+    present(&wrapped.join("doorward-pam-worker"))?;
+    found(&built, &wrapped)
 }
 
+fn found(plain: &Path, wrapped: &Path) -> Result<Programs, String> {
+    let at = |name: &str| present(&plain.join(name));
+    Ok(Programs {
+        authd: at("doorward-authd")?,
+        certd: at("doorward-certd")?,
+        gateway: at("doorward-gateway")?,
+        guard: at("doorward-pam-guard")?,
+        worker: at("doorward-pam-worker")?,
+        wrapped_guard: wrapped.join("doorward-pam-guard"),
+        wrapped_worker: wrapped.join("doorward-pam-worker"),
+        sysinfo: at("doorward-sysinfo")?,
+        fake: at("doorward-fake-subsystem")?,
+        doorward: at("doorward")?,
+        connect_as: at("connect-as")?,
+    })
+}
+
+fn present(path: &Path) -> Result<PathBuf, String> {
+    if path.is_file() { Ok(path.to_owned()) } else { Err(format!("{} is missing", path.display())) }
+}
+
+/// Builds the programs of these packages, or of all.
 fn build(target: &Path, profile: &str, packages: &[&str], features: Option<&str>) -> Result<(), String> {
     // The cargo that runs the tests, when there is one.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -123,8 +117,9 @@ fn build(target: &Path, profile: &str, packages: &[&str], features: Option<&str>
     if profile != "debug" {
         command.args(["--profile", profile]);
     }
-    for package in packages {
-        command.args(["-p", package]);
+    match packages {
+        [] => _ = command.arg("--workspace"),
+        some => _ = command.args(some.iter().flat_map(|package| ["-p", package])),
     }
     if let Some(features) = features {
         command.args(["--features", features]);

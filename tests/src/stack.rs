@@ -2,6 +2,9 @@
 
 mod activation;
 mod start;
+mod subsystem;
+
+pub use self::subsystem::Fake;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,6 +46,7 @@ pub struct Stack {
     uids: Uids,
     /// Guard, certd, authd, gateway, in the order of their start.
     daemons: Vec<Daemon>,
+    sysinfo: Option<Daemon>,
     accounts: Option<(Service, Arc<Accounts>)>,
     listening: Listening,
 }
@@ -158,9 +162,7 @@ impl Stack {
     /// # Panics
     /// When one is no JSON.
     pub fn records(&self, program: Program, fields: &[(&str, &str)]) -> Vec<Value> {
-        let text = self.audit_text(program);
-        let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
-        records.filter(|record: &Value| fields.iter().all(|(field, value)| record[field] == *value)).collect()
+        matching(&self.audit_text(program), fields)
     }
 
     /// Waits until there is a record with all of these fields.
@@ -361,7 +363,7 @@ impl Stack {
 
     /// Stops everything and looks at what is left: processes, sockets, secrets in logs.
     fn finish(&mut self) -> Result<(), String> {
-        let mut wrong: Vec<String> = Vec::new();
+        let mut wrong = self.finish_sysinfo();
         for daemon in self.daemons.iter_mut().rev() {
             wrong.extend(daemon.stop().err());
             daemon.close_sockets();
@@ -388,10 +390,16 @@ impl Stack {
     }
 }
 
+/// The records of a file that match all of these fields.
+fn matching(text: &str, fields: &[(&str, &str)]) -> Vec<Value> {
+    let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
+    records.filter(|record: &Value| fields.iter().all(|(field, value)| record[field] == *value)).collect()
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for daemon in &self.daemons {
+            for daemon in self.daemons.iter().chain(&self.sysinfo) {
                 eprintln!("--- the end of {} ---\n{}", daemon.log_path().display(), daemon.log_end());
             }
         }

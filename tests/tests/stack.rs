@@ -63,6 +63,8 @@ mod stop;
 mod stranger;
 #[path = "stack/strict_keys.rs"]
 mod strict_keys;
+#[path = "stack/subsystems.rs"]
+mod subsystems;
 #[path = "stack/timers.rs"]
 mod timers;
 #[path = "stack/timing.rs"]

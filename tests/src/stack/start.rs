@@ -215,6 +215,7 @@ impl Stack {
         set_default(&mut gateway, "listen.tls", vec!["127.0.0.1:0".to_owned()]);
         set_default(&mut gateway, "listen.token", vec!["127.0.0.1:0".to_owned()]);
         set_default(&mut gateway, "listen.token_plain", vec!["127.0.0.1:0".to_owned()]);
+        set_default(&mut gateway, "subsystems.directory", layout.text("subsystems.d"));
         set_default(&mut gateway, "listen.unix", layout.text("run/gateway.sock"));
         set_default(&mut gateway, "authd.socket", layout.text("run/authd/authd.sock"));
         set_default(&mut gateway, "authd.peer_socket", layout.text("run/authd/peer.sock"));
@@ -264,7 +265,7 @@ impl Stack {
         }
         let daemons: Vec<Daemon> = plans.into_iter().map(Daemon::start).collect();
         let listening = read_listening(dir.path());
-        Self { dir, pam, service, cast, uids, daemons, accounts, listening }
+        Self { dir, pam, service, cast, uids, daemons, sysinfo: None, accounts, listening }
     }
 }
 
@@ -291,6 +292,6 @@ pub(super) fn read_listening(dir: &Path) -> Listening {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}: {text}", file.display()))
 }
 
-fn path_text(path: &Path) -> String {
+pub(super) fn path_text(path: &Path) -> String {
     path.to_str().expect("paths of programs are UTF-8").to_owned()
 }

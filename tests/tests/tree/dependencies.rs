@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doorward", &["doorward-proto"]),
     ("doorward-authd", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
     ("doorward-assertion", &["doorward-launch", "doorward-proto"]),
+    ("doorward-bench", &["doorward-proto", "doorward-tests"]),
     ("doorward-certd", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
     ("doorward-fake-subsystem", &["doorward-proto"]),
     ("doorward-gateway", &["doorward-launch", "doorward-peercred", "doorward-proto"]),

@@ -1,0 +1,99 @@
+//! The table.
+
+use crate::{
+    rounds::{Rounds, Turn, median},
+    rows::Row,
+};
+
+/// What a row brought.
+pub(crate) enum Figure {
+    /// Product and floor, turn by turn.
+    Pair {
+        /// The turns.
+        turns: Vec<(Turn, Turn)>,
+        /// The most CPU for each operation, as a ratio.
+        most: f64,
+        /// The most of the 99th percentile, as a ratio.
+        most_p99: Option<f64>,
+    },
+    /// A figure with a bound of its own.
+    Absolute {
+        /// What it is.
+        unit: &'static str,
+        /// How much.
+        value: f64,
+        /// The most that it may be.
+        most: f64,
+        /// What it is of.
+        note: String,
+    },
+}
+
+impl Figure {
+    pub(crate) fn pair(turns: Vec<(Turn, Turn)>, most: f64, most_p99: Option<f64>) -> Self {
+        Self::Pair { turns, most, most_p99 }
+    }
+
+    pub(crate) fn absolute(unit: &'static str, value: f64, most: f64, note: String) -> Self {
+        Self::Absolute { unit, value, most, note }
+    }
+}
+
+pub(crate) fn list(rows: &[Row]) {
+    for row in rows {
+        println!("{:10} {}: {}", row.name, row.what, row.target);
+    }
+}
+
+pub(crate) fn header(rounds: Rounds) {
+    println!(
+        "{} turns of {} s of each side, {} connections; ratios are product/floor of the same turn, medians",
+        rounds.rounds, rounds.seconds, rounds.connections
+    );
+}
+
+/// Prints a figure; whether it is within its target.
+pub(crate) fn show(row: &Row, figure: &Figure) -> bool {
+    match figure {
+        Figure::Absolute { unit, value, most, note } => {
+            let within = value <= most;
+            println!("{:10} {value:9.2} {unit} (at most {most}) {note}: {}", row.name, verdict(within));
+            within
+        }
+        Figure::Pair { turns, most, most_p99 } => {
+            let of = |pick: &dyn Fn(&Turn) -> f64| {
+                let [ours, theirs]: [Vec<f64>; 2] = [
+                    turns.iter().map(|(ours, _)| pick(ours)).collect(),
+                    turns.iter().map(|(_, theirs)| pick(theirs)).collect(),
+                ];
+                let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a / b).collect();
+                let spread =
+                    ratios.iter().copied().fold((f64::MAX, 0.0), |(low, high): (f64, f64), ratio| {
+                        (low.min(ratio), high.max(ratio))
+                    });
+                (median(ours), median(theirs), median(ratios), spread)
+            };
+            let line = |what: &str,
+                        (ours, theirs, ratio, (low, high)): (f64, f64, f64, (f64, f64)),
+                        most: Option<f64>| {
+                let within = most.is_none_or(|most| ratio <= most);
+                let judged =
+                    most.map_or(String::new(), |most| format!(" (at most {most}): {}", verdict(within)));
+                println!(
+                    "{:10} {what:14} product {ours:11.2}  floor {theirs:11.2}  ratio {ratio:5.2} [{low:.2} to {high:.2}]{judged}",
+                    row.name
+                );
+                within
+            };
+            let cpu = line("CPU us each", of(&Turn::cpu_each), Some(*most));
+            line("each second", of(&Turn::each_second), None);
+            line("p50 us", of(&|turn| turn.percentile(50)), None);
+            let p99 = line("p99 us", of(&|turn| turn.percentile(99)), *most_p99);
+            cpu && p99
+        }
+    }
+}
+
+fn verdict(within: bool) -> &'static str {
+    if within { "reached" } else { "MISSED" }
+}
