@@ -88,6 +88,31 @@ impl Tree {
     }
 }
 
+#[test]
+fn a_step_that_fails_ends_the_installation_and_leaves_no_half_file() {
+    let tree = Tree::new();
+    let tools = tree.directory.path().join("tools");
+    fs::create_dir(&tools).expect("a directory in ours");
+    fs::write(tools.join("sed"), "#!/bin/sh\necho half\nexit 1\n").expect("a file in our directory");
+    fs::set_permissions(tools.join("sed"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").expect("a path"));
+    let mut command = Command::new("make");
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(["-s", "install", "PREFIX=/usr", "INIT=systemd", "PAM=debian"]);
+    command.arg(format!("BUILT={}", tree.built.display())).arg(format!("DESTDIR={}", tree.root().display()));
+    let output = command.env_remove("MAKEFLAGS").env("PATH", path).output().expect("make runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("cannot make"), "{said}");
+    for name in tree.files().into_keys() {
+        assert!(!name.ends_with(".new"), "{name}");
+        assert_ne!(
+            fs::read(tree.root().join(name.trim_start_matches('/'))).expect("read"),
+            b"half\n",
+            "{name}"
+        );
+    }
+}
+
 fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
