@@ -1,5 +1,8 @@
 //! What the crate sysinfo does not tell on FreeBSD, from the kernel's variables.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+
 use sysctl::{Ctl, Sysctl as _};
 
 use crate::facts::{Battery, Pages, Power, Scheduling};
@@ -31,6 +34,11 @@ pub(crate) fn pages() -> Option<Pages> {
 /// It is told by libkvm alone, which only the crate may call.
 pub(crate) fn scheduling(_: u32) -> Option<Scheduling> {
     None
+}
+
+/// What statfs says is true: nothing narrows the mounts of this program alone.
+pub(crate) fn read_only() -> HashMap<PathBuf, bool> {
+    HashMap::new()
 }
 
 pub(crate) fn kernel_ident() -> Option<String> {

@@ -22,6 +22,8 @@ mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
 
+mod shared;
+
 mod facts;
 
 pub use program::Sysinfo;

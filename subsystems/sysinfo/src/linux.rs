@@ -1,14 +1,19 @@
 //! What the crate sysinfo does not tell on Linux: how the kernel divides its memory, how a process is scheduled,
 //! batteries. Small files below /proc and /sys.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::facts::{Battery, Pages, Power, Scheduling};
 
 /// A file of the kernel's is short.
 const FILE_MAX: u64 = 64 << 10;
+/// The list of mounts may be longer.
+const MOUNTS_MAX: u64 = 4 << 20;
 
 fn read(path: impl AsRef<Path>) -> Option<String> {
     let mut text = String::new();
@@ -31,6 +36,49 @@ fn pages_of(meminfo: &str) -> Option<Pages> {
     let cache = bytes("SReclaimable").unwrap_or(0);
     let wired = total.saturating_sub(free).saturating_sub(active + inactive + cache);
     Some(Pages { active, cache, free, inactive, wired })
+}
+
+/// Which file systems nobody can write to, by where they are mounted.
+///
+/// systemd makes every mount of a service's read-only (`ProtectSystem=strict`), which statvfs then says of each; the
+/// options of the file system itself stay what they are.
+pub(crate) fn read_only() -> HashMap<PathBuf, bool> {
+    let mut text = Vec::new();
+    match File::open("/proc/self/mountinfo").map(|file| file.take(MOUNTS_MAX).read_to_end(&mut text)) {
+        Ok(Ok(_)) => read_only_of(&text),
+        Ok(Err(_)) | Err(_) => HashMap::new(),
+    }
+}
+
+/// proc_pid_mountinfo(5). Of several at one place the last is what is seen there.
+fn read_only_of(mountinfo: &[u8]) -> HashMap<PathBuf, bool> {
+    let mount = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let place = unescaped(fields.nth(4)?);
+        let options = fields.skip_while(|field| *field != b"-").nth(3)?;
+        Some((place, options.split(|byte| *byte == b',').any(|option| option == b"ro")))
+    };
+    mountinfo.split(|byte| *byte == b'\n').filter_map(mount).collect()
+}
+
+/// Spaces and the like are written as a backslash and three octal digits.
+fn unescaped(mut field: &[u8]) -> PathBuf {
+    let mut path = Vec::new();
+    while let Some((first, rest)) = field.split_first() {
+        let octal =
+            rest.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                path.push(byte);
+                field = rest.get(3..).unwrap_or_default();
+            }
+            None => {
+                path.push(*first);
+                field = rest;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(path))
 }
 
 pub(crate) fn scheduling(pid: u32) -> Option<Scheduling> {
@@ -91,6 +139,20 @@ mod tests {
         assert_eq!(pages, expected);
         assert_eq!(pages_of("MemTotal: x kB"), None);
         assert!(super::pages().is_some(), "this host's");
+    }
+
+    #[test]
+    fn what_is_read_only_for_this_program_alone_can_be_written_to() {
+        let mountinfo = "36 35 8:1 / / ro,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n\
+            37 36 8:2 / /home/a\\040b ro,nosuid shared:2 master:3 - xfs /dev/sda2 rw,attr2\n\
+            38 36 7:0 / /snap/x ro,nodev - squashfs /dev/loop0 ro,errors=continue\n\
+            39 36 8:3 / /over rw - ext4 /dev/sda3 rw\n\
+            40 36 8:4 / /over ro - ext4 /dev/sda4 ro\n\
+            41 36 8:5 / /cut ro\nnonsense\n";
+        let read_only = read_only_of(mountinfo.as_bytes());
+        let expected = [("/", false), ("/home/a b", false), ("/snap/x", true), ("/over", true)];
+        assert_eq!(read_only, expected.map(|(place, read_only)| (PathBuf::from(place), read_only)).into());
+        assert!(super::read_only().contains_key(Path::new("/")), "this host's");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Looking at the host, through the crate sysinfo. Blocking: some of it waits 200 ms, a broken disk waits longer.
 //!
-//! One look of a kind at a time. A file system that does not answer holds up one thread, and whoever asks for
-//! disks hears that they cannot be had; it does not take a thread for each who asks.
+//! One look of a kind at a time, of what takes long: who asks meanwhile has the same.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::unistd::{Uid, User};
@@ -19,6 +19,7 @@ use crate::facts::{Disk, Host, Interface, Load, Memory, Process, name};
 use crate::freebsd as kernel;
 #[cfg(target_os = "linux")]
 use crate::linux as kernel;
+use crate::shared::{Busy, Shared};
 
 pub(crate) use kernel::{battery, pages};
 
@@ -27,25 +28,15 @@ const PROCESSES_MAX: usize = 10_000;
 /// Disks and interfaces.
 const OTHERS_MAX: usize = 1_000;
 
-/// Somebody else is looking, and has been for long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Busy;
-
 /// What a look compares with the one before.
+type Before = Option<(System, Instant)>;
+
+/// The looks that take long.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
-    cpus: Mutex<Option<(System, Instant)>>,
-    processes: Mutex<Option<(System, Instant)>>,
-    disks: Mutex<()>,
-}
-
-/// One that panicked left nothing half done that a refresh would not mend.
-fn alone<T>(lock: &Mutex<T>) -> Result<MutexGuard<'_, T>, Busy> {
-    match lock.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(Busy),
-    }
+    cpus: Shared<Before, Vec<f32>>,
+    processes: Shared<Before, (Vec<Process>, usize)>,
+    disks: Shared<(), Vec<Disk>>,
 }
 
 /// Waits out what two looks need between them, and says when the second is.
@@ -57,46 +48,56 @@ fn second_look(first: Instant) -> Instant {
 
 impl Looks {
     /// How busy each processor was since the last look, in percent; of the first look, in its own 200 ms.
-    pub(crate) fn busy(&self) -> Result<Vec<f32>, Busy> {
-        let mut last = alone(&self.cpus)?;
-        let (system, at) = last.get_or_insert_with(|| {
-            let what = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing().with_cpu_usage());
-            (System::new_with_specifics(what), Instant::now())
-        });
-        *at = second_look(*at);
-        system.refresh_cpu_usage();
-        Ok(system.cpus().iter().map(sysinfo::Cpu::cpu_usage).collect())
+    pub(crate) fn busy(&self) -> Result<Arc<Vec<f32>>, Busy> {
+        self.cpus.see(busy)
     }
 
     /// The processes that there are, and how many; at most 10,000 of them.
-    pub(crate) fn processes(&self) -> Result<(Vec<Process>, usize), Busy> {
-        let mut last = alone(&self.processes)?;
-        let (system, at) = last.get_or_insert_with(|| {
-            let mut system = System::new();
-            refresh_processes(&mut system);
-            (system, Instant::now())
-        });
-        *at = second_look(*at);
-        refresh_processes(system);
-        let mut found: Vec<&sysinfo::Process> = system.processes().values().collect();
-        let all = found.len();
-        found.sort_by(|one, other| {
-            other.cpu_usage().total_cmp(&one.cpu_usage()).then_with(|| one.pid().cmp(&other.pid()))
-        });
-        found.truncate(PROCESSES_MAX);
-        let mut users = HashMap::new();
-        let processes = found.into_iter().map(|process| process_of(process, &mut users)).collect();
-        Ok((processes, all))
+    pub(crate) fn processes(&self) -> Result<Arc<(Vec<Process>, usize)>, Busy> {
+        self.processes.see(processes)
     }
 
     /// File systems on devices of this host. Those of other hosts are left out: they may not answer.
-    pub(crate) fn disks(&self) -> Result<Vec<Disk>, Busy> {
-        let _alone = alone(&self.disks)?;
-        let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
-        let mut found: Vec<Disk> = disks.list().iter().take(OTHERS_MAX).map(disk_of).collect();
-        found.sort_by(|one, other| one.mount.cmp(&other.mount));
-        Ok(found)
+    pub(crate) fn disks(&self) -> Result<Arc<Vec<Disk>>, Busy> {
+        self.disks.see(|()| disks())
     }
+}
+
+fn busy(last: &mut Before) -> Vec<f32> {
+    let (system, at) = last.get_or_insert_with(|| {
+        let what = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing().with_cpu_usage());
+        (System::new_with_specifics(what), Instant::now())
+    });
+    *at = second_look(*at);
+    system.refresh_cpu_usage();
+    system.cpus().iter().map(sysinfo::Cpu::cpu_usage).collect()
+}
+
+fn processes(last: &mut Before) -> (Vec<Process>, usize) {
+    let (system, at) = last.get_or_insert_with(|| {
+        let mut system = System::new();
+        refresh_processes(&mut system);
+        (system, Instant::now())
+    });
+    *at = second_look(*at);
+    refresh_processes(system);
+    let mut found: Vec<&sysinfo::Process> = system.processes().values().collect();
+    let all = found.len();
+    found.sort_by(|one, other| {
+        other.cpu_usage().total_cmp(&one.cpu_usage()).then_with(|| one.pid().cmp(&other.pid()))
+    });
+    found.truncate(PROCESSES_MAX);
+    let mut users = HashMap::new();
+    (found.into_iter().map(|process| process_of(process, &mut users)).collect(), all)
+}
+
+fn disks() -> Vec<Disk> {
+    let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
+    let read_only = kernel::read_only();
+    let mut found: Vec<Disk> =
+        disks.list().iter().take(OTHERS_MAX).map(|disk| disk_of(disk, &read_only)).collect();
+    found.sort_by(|one, other| one.mount.cmp(&other.mount));
+    found
 }
 
 fn refresh_processes(system: &mut System) {
@@ -139,7 +140,8 @@ fn state_of(status: ProcessStatus) -> &'static str {
     }
 }
 
-fn disk_of(disk: &sysinfo::Disk) -> Disk {
+/// A mount may be read-only for this program alone; `read_only` says what file systems are for everybody.
+fn disk_of(disk: &sysinfo::Disk, read_only: &HashMap<PathBuf, bool>) -> Disk {
     Disk {
         device: text(disk.name()),
         mount: text(disk.mount_point().as_os_str()),
@@ -147,7 +149,7 @@ fn disk_of(disk: &sysinfo::Disk) -> Disk {
         total: disk.total_space(),
         available: disk.available_space(),
         removable: disk.is_removable(),
-        read_only: disk.is_read_only(),
+        read_only: read_only.get(disk.mount_point()).copied().unwrap_or_else(|| disk.is_read_only()),
     }
 }
 

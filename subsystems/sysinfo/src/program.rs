@@ -8,8 +8,9 @@ use doorward_subsystem::{
 };
 use serde_json::{Value, json};
 
-use crate::look::{self, Busy, Looks};
+use crate::look::{self, Looks};
 use crate::settings::Settings;
+use crate::shared::Busy;
 use crate::state::{event, judge};
 use crate::watch::{EVENT, see, watch};
 use crate::{own, sysadm};
@@ -66,7 +67,7 @@ fn looks_at(
 }
 
 fn busy(Busy: Busy) -> Failure {
-    Failure::busy("somebody else is looking at the same right now")
+    Failure::busy("a look at the same has not come to its end for 5 seconds")
 }
 
 fn actions(subsystem: Subsystem, looks: &Arc<Looks>) -> Subsystem {
@@ -116,8 +117,8 @@ fn processes(looks: &Arc<Looks>) -> Action {
         let looks = Arc::clone(&looks);
         async move {
             let look = move || looks.processes().map_err(busy);
-            let (found, all) = call.blocking(move |_| look()).await?;
-            Ok(own::processes(found, all, wanted.unwrap_or_default()))
+            let found = call.blocking(move |_| look()).await?;
+            Ok(own::processes(found.0.clone(), found.1, wanted.unwrap_or_default()))
         }
     });
     action.args(own::Wanted::schema())
@@ -168,8 +169,11 @@ mod tests {
         let host = look::host();
         assert!(!host.name.is_empty() && host.cpus > 0 && host.memory > 0, "{host:?}");
         assert!(look::memory().total > 0);
-        let (processes, all) = looks.processes().expect("nobody else looks");
-        assert!(processes.len() == all.min(10_000) && processes.iter().any(|p| p.pid == std::process::id()));
+        let found = looks.processes().expect("nobody else looks");
+        let (processes, all) = found.as_ref();
+        assert!(
+            processes.len() == (*all).min(10_000) && processes.iter().any(|p| p.pid == std::process::id())
+        );
         assert_eq!(looks.busy().expect("nobody else looks").len(), host.cpus);
         assert!(looks.disks().is_ok());
         assert!(!look::interfaces().is_empty(), "there is lo");

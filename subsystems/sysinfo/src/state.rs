@@ -3,6 +3,8 @@
 //! Priorities are those of the original server: 0 to 2 information, 3 to 5 warning, 6 to 8 critical, 9 and 10
 //! urgent; clients read the number in front.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use crate::facts::{Disk, Load, Memory, percent};
@@ -19,7 +21,7 @@ pub(crate) struct Seen {
     pub(crate) load: Load,
     pub(crate) cpus: usize,
     /// None: the disks do not answer.
-    pub(crate) disks: Option<Vec<Disk>>,
+    pub(crate) disks: Option<Arc<Vec<Disk>>>,
 }
 
 /// How bad it is, and why.
@@ -136,7 +138,7 @@ pub(crate) fn event(seen: &Seen, state: &State, renamed: bool) -> Value {
     args.insert("load".into(), json!([one, five, fifteen]));
     let used = percent(seen.memory.total.saturating_sub(seen.memory.available), seen.memory.total);
     args.insert("memory".into(), json!({ "capacity": used.to_string() }));
-    let disks = seen.disks.iter().flatten().filter(|disk| disk.total > 0).take(64);
+    let disks = seen.disks.iter().flat_map(|disks| disks.iter()).filter(|disk| disk.total > 0).take(64);
     let disks: Map<String, Value> =
         disks.map(|disk| (disk.mount.clone(), json!({ "capacity": disk.full().to_string() }))).collect();
     args.insert("disks".into(), Value::Object(disks));
@@ -153,12 +155,12 @@ mod tests {
             memory: Memory { total: 100, available: 100 - memory, ..Memory::default() },
             load: Load { five: load, ..Load::default() },
             cpus: 2,
-            disks: Some(vec![Disk {
+            disks: Some(Arc::new(vec![Disk {
                 mount: "/".into(),
                 total: 100,
                 available: 100 - disk,
                 ..Disk::default()
-            }]),
+            }])),
         }
     }
 
@@ -187,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_mounted_to_be_read_may_be_full() {
         let mut full = seen(100, 10, 0.1);
-        for disk in full.disks.iter_mut().flatten() {
+        for disk in Arc::make_mut(full.disks.as_mut().expect("there are some")) {
             disk.read_only = true;
         }
         assert_eq!(judge(&full, &Settings::default()).priority, 0);
