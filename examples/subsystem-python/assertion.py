@@ -135,19 +135,23 @@ class Used:
     """An assertion is good for one call that writes. Which were used, until they are over."""
 
     def __init__(self, started=None):
-        # Whoever remembers nothing of the time before must not believe what was signed in it.
+        # Whoever remembers nothing of the time before must not believe what was signed in it, nor in this second.
         self.started = int(time.time()) if started is None else started
         self.forgotten = 0
         self.entries = {}
         self.of_user = {}
         self.lock = threading.Lock()
 
+    def await_first(self):
+        """Waits until the second of the start is over: whatever is signed for an answering subsystem is good."""
+        time.sleep(min(1.0, max(0.0, self.started + 1.005 - time.time())))
+
     def take(self, caller, now=None):
         now = int(time.time()) if now is None else now
         with self.lock:
             self._forget(now)
             # What is over by a time that was seen stays over, also when the clock steps back.
-            if caller.issued < self.started or caller.expires <= self.forgotten or caller.jti in self.entries:
+            if caller.issued <= self.started or caller.expires <= self.forgotten or caller.jti in self.entries:
                 raise NotBelieved("used")
             if len(self.entries) >= USED_MAX or self.of_user.get(caller.user, 0) >= USED_BY_ONE:
                 raise Full()

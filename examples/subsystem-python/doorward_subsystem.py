@@ -22,6 +22,8 @@ ARGS_MAX = 128 << 10
 RESULT_MAX = 1 << 20
 PROGRESS_MAX = EVENT_MAX = 64 << 10
 CALLS_MAX = 32
+CALLS_BY_ONE = CALLS_MAX // 4
+DESCRIPTION_MAX = 128 << 10
 EVENTS_QUEUE = 1_000
 log = logging.getLogger("subsystem")
 
@@ -55,6 +57,27 @@ class Call:
         return self.ended()
 
 
+class Seats:
+    """The places of calls that are under way: so many of all, and a part of them of one user."""
+
+    def __init__(self):
+        self.all, self.of_user, self.lock = 0, {}, threading.Lock()
+
+    def take(self, user):
+        with self.lock:
+            if self.all >= CALLS_MAX or self.of_user.get(user, 0) >= CALLS_BY_ONE:
+                raise Failure(429, "too many calls are under way")
+            self.all += 1
+            self.of_user[user] = self.of_user.get(user, 0) + 1
+
+    def release(self, user):
+        with self.lock:
+            self.all -= 1
+            self.of_user[user] -= 1
+            if self.of_user[user] == 0:
+                del self.of_user[user]
+
+
 class Subsystem:
     """The service. Actions are added by read() and write(), events by event()."""
 
@@ -62,7 +85,7 @@ class Subsystem:
         self.description = pb.Description(namespace=namespace, name=name, version=version, help=help)
         self.handlers, self.last, self.listener = {}, {}, None
         self.lock = threading.Lock()
-        self.seats = threading.BoundedSemaphore(CALLS_MAX)
+        self.seats = Seats()
         self.verifier, self.used = None, assertion.Used()
 
     def read(self, name, help, streams=False, schema=""):
@@ -109,7 +132,7 @@ class Subsystem:
             try:
                 return pb.CallReply(result=_json(handler(call, args), RESULT_MAX))
             finally:
-                self.seats.release()
+                self.seats.release(call.caller.user)
         except Exception as error:
             return pb.CallReply(failure=_failure(request, error))
 
@@ -127,7 +150,7 @@ class Subsystem:
                         break
                 yield pb.CallPart(result=_json(result, RESULT_MAX))
             finally:
-                self.seats.release()
+                self.seats.release(call.caller.user)
         except Exception as error:
             yield pb.CallPart(failure=_failure(request, error))
 
@@ -159,21 +182,27 @@ class Subsystem:
         if len(request.args) > ARGS_MAX:
             raise Failure(400, "the args are longer than 128 KiB")
         try:
-            args = json.loads(request.args.decode("utf-8"))
+            args = _args(request.args)
         except (ValueError, RecursionError) as error:
             raise Failure(400, "the args are no JSON") from error
         if isinstance(args, dict):
             args.pop("action", None)
-        if not self.seats.acquire(blocking=False):
-            raise Failure(429, "too many calls are under way")
+        self.seats.take(caller.user)
         try:
             if right == pb.RIGHT_WRITE:
                 self.used.take(caller)
-            log.info("%s: %s by %s", request.request_id, request.action, caller.user)
+            log.info("%.100r: %s by %r", request.request_id, request.action, caller.user)
             return handler, Call(caller, request, context), args
         except BaseException:
-            self.seats.release()
+            self.seats.release(caller.user)
             raise
+
+
+def _args(text):
+    args = json.loads(text.decode("utf-8"))
+    # Half a surrogate pair, written as an escape, is no text: whatever is done with it later would fail.
+    json.dumps(args, ensure_ascii=False).encode()
+    return args
 
 
 def _json(value, most):
@@ -194,7 +223,7 @@ def _failure(request, error):
     if isinstance(error, assertion.Full):
         return pb.Failure(code=429, message="too many calls that change something")
     # The words of a fault are for the log.
-    log.error("%r failed", request.action, exc_info=error)
+    log.error("%.100r failed", request.action, exc_info=error)
     return pb.Failure(code=500, message="a fault")
 
 
@@ -204,6 +233,8 @@ def serve(subsystem, socket, key, authd_uid):
     if stat.S_IMODE(directory.st_mode) & 0o027 or directory.st_uid not in (0, os.geteuid()):
         raise SystemExit(f"the directory of {socket} must be this user's, its group the gateway's, its mode 0710")
     of = subsystem.description
+    if of.ByteSize() > DESCRIPTION_MAX:
+        raise SystemExit("the description is longer than 128 KiB as a whole")
     subsystem.verifier = assertion.Verifier(key, authd_uid, f"{of.namespace}/{of.name}")
     # Calls, and some more, so that Describe and Events always have a thread.
     pool = futures.ThreadPoolExecutor(max_workers=CALLS_MAX + 8)
@@ -235,5 +266,7 @@ def serve(subsystem, socket, key, authd_uid):
             raise SystemExit(f"cannot listen on {socket}")
     finally:
         os.umask(before)
+    # What is signed in the second of the start may have been used by one that ran before.
+    subsystem.used.await_first()
     server.start()
     return server

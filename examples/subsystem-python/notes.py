@@ -2,6 +2,7 @@
 """The subsystem example/notes: everybody who may keeps notes in its memory. docs/subsystems.md goes through it."""
 
 import argparse
+import json
 import logging
 import pwd
 import signal
@@ -11,9 +12,12 @@ import threading
 from doorward_subsystem import Failure, Subsystem, serve
 
 NOTES_MAX = 1_000
+# As JSON: the list of all is an answer, which is at most 1 MiB.
+NOTES_BYTES_MAX = 900 << 10
 subsystem = Subsystem("example", "notes", "1.0", "Keeps notes")
 subsystem.event("note-added", "Somebody added a note: who, and how many there are")
 notes, lock = [], threading.Lock()
+notes_bytes = 0
 
 
 @subsystem.read("list", "All notes")
@@ -24,13 +28,17 @@ def list_notes(_call, _args):
 
 @subsystem.write("add", "Adds a note: args {\"note\": TEXT}")
 def add(call, args):
+    global notes_bytes
     note = args.get("note") if isinstance(args, dict) else None
     if not isinstance(note, str) or not 1 <= len(note) <= 200:
         raise Failure(400, "args/note must be a text of 1 to 200 characters")
+    added = {"by": call.caller.user, "note": note}
+    length = len(json.dumps(added)) + len(", ")
     with lock:
-        if len(notes) >= NOTES_MAX:
+        if len(notes) >= NOTES_MAX or notes_bytes + length > NOTES_BYTES_MAX:
             raise Failure(429, "there are enough notes")
-        notes.append({"by": call.caller.user, "note": note})
+        notes.append(added)
+        notes_bytes += length
         count = len(notes)
     subsystem.publish("note-added", {"by": call.caller.user, "count": count})
     return {"count": count}

@@ -6,6 +6,7 @@ import unittest
 
 import acl
 import assertion
+import doorward_subsystem
 
 
 class Acl(unittest.TestCase):
@@ -39,17 +40,18 @@ class Named:
 
 class Used(unittest.TestCase):
     def test_one_is_good_once_also_when_the_clock_steps_back(self):
-        used = assertion.Used(started=1_000)
+        used = assertion.Used(started=999)
         used.take(Named("a", "u", 1_000), 1_000)
         used.take(Named("b", "u", 1_100), 1_100)
         for now in (1_000, 1_010, 1_100):
             with self.assertRaises(assertion.NotBelieved):
                 used.take(Named("a", "u", 1_000), now)
-        with self.assertRaises(assertion.NotBelieved):
-            used.take(Named("c", "u", 999), 1_100)
+        for issued in (998, 999):
+            with self.assertRaises(assertion.NotBelieved):
+                used.take(Named("c", "u", issued), 1_100)
 
     def test_the_table_has_a_bound(self):
-        used = assertion.Used(started=0)
+        used = assertion.Used(started=-1)
         for number in range(assertion.USED_MAX):
             used.take(Named(str(number), f"u{number % 5}", 0), 0)
         with self.assertRaises(assertion.Full):
@@ -57,6 +59,21 @@ class Used(unittest.TestCase):
         for number in range(2_000):
             used.take(Named(f"later{number}", f"u{number % 5}", 60), 60)
         self.assertLessEqual(len(used.entries), assertion.USED_MAX)
+
+
+class Seats(unittest.TestCase):
+    def test_one_user_leaves_places_for_others_and_all_come_back(self):
+        seats, taken = doorward_subsystem.Seats(), []
+        for user in ["u"] * 100 + [f"v{number}" for number in range(100)]:
+            try:
+                seats.take(user)
+                taken.append(user)
+            except doorward_subsystem.Failure as failure:
+                self.assertEqual(failure.code, 429)
+        self.assertEqual((taken.count("u"), len(taken)), (8, 32))
+        for user in taken:
+            seats.release(user)
+        self.assertEqual((seats.all, seats.of_user), (0, {}))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ pub const EVENT_MAX: usize = 64 << 10;
 pub const SCHEMA_MAX: usize = 16 << 10;
 /// Actions of one subsystem, and events.
 pub const ACTIONS_MAX: usize = 256;
+/// A whole description, in bytes: the gateway reads no longer one.
+pub const DESCRIPTION_MAX: usize = 128 << 10;
 /// A text for people, in characters.
 pub const TEXT_MAX: usize = 200;
 /// The largest request: args, an assertion, and some air.
@@ -23,6 +25,8 @@ pub const DEPTH_MAX: usize = 64;
 
 /// Calls under way at a time.
 pub const CALLS_MAX: usize = 256;
+/// Those of one user.
+pub const CALLS_BY_ONE: usize = CALLS_MAX / 4;
 /// However long a caller is ready to wait.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Progress that the gateway has not taken yet.

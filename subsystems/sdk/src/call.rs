@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use doorward_assertion::Caller;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::bounds::PROGRESS_MAX;
 use crate::failure::{Failure, Kind};
+use crate::seats::Seat;
 
 /// One call: who calls, what, and until when. Clones are the same call.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ struct Inner {
     deadline: Instant,
     ended: Ended,
     /// Work that goes on after its call ended still has its place.
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 /// Tells that nobody waits for the answer any more: it was cancelled, the client left, the deadline passed.
@@ -35,7 +36,7 @@ impl Call {
         action: String,
         request_id: String,
         deadline: Instant,
-        seat: OwnedSemaphorePermit,
+        seat: Seat,
     ) -> Call {
         let ended = Ended::new();
         Call(Arc::new(Inner { caller, action, request_id, deadline, ended, _seat: seat }))

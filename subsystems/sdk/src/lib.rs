@@ -56,6 +56,8 @@ mod schema;
 
 mod call;
 
+mod seats;
+
 mod events;
 
 mod replay;

@@ -7,7 +7,7 @@ use crate::bounds::{USED_BY_ONE, USED_MAX};
 /// Why an assertion is not good for a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// It was used, or may have been: it is from before the start, or from a time that is forgotten.
+    /// It was used, or may have been: it is from the second of the start or before, or from a time that is forgotten.
     Used,
     /// Too many are remembered; some are forgotten within a minute.
     Full,
@@ -35,7 +35,7 @@ pub(crate) struct Used {
 }
 
 impl Used {
-    /// Nothing is used yet; it is this time, in seconds of UTC.
+    /// Nothing is used yet; it is this second of UTC, in which one before may have used something.
     pub(crate) fn since(started: i64) -> Used {
         Used {
             started,
@@ -50,7 +50,7 @@ impl Used {
     pub(crate) fn take(&mut self, named: Named<'_>, now: i64) -> Result<(), Unusable> {
         self.forget(now);
         let Named { jti, user, issued, expires } = named;
-        if issued < self.started || expires <= self.forgotten || self.names.contains(jti) {
+        if issued <= self.started || expires <= self.forgotten || self.names.contains(jti) {
             return Err(Unusable::Used);
         }
         let of_user = self.of_user.get(user).copied().unwrap_or(0);
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn one_assertion_is_good_once_until_it_is_over() {
-        let mut used = Used::since(START);
+        let mut used = Used::since(START - 1);
         assert_eq!(take(&mut used, "a", "u", START, START), Ok(()));
         for now in [START, START + 59, START - 30] {
             assert_eq!(take(&mut used, "a", "u", START, now), Err(Unusable::Used), "{now}");
@@ -102,13 +102,15 @@ mod tests {
     #[test]
     fn what_was_signed_before_the_start_may_have_been_used() {
         let mut used = Used::since(START);
-        assert_eq!(take(&mut used, "a", "u", START - 1, START), Err(Unusable::Used));
-        assert_eq!(take(&mut used, "a", "u", START, START), Ok(()));
+        for issued in [START - 1, START] {
+            assert_eq!(take(&mut used, "a", "u", issued, START), Err(Unusable::Used), "{issued}");
+        }
+        assert_eq!(take(&mut used, "a", "u", START + 1, START + 1), Ok(()));
     }
 
     #[test]
     fn a_clock_that_steps_back_brings_no_used_one_back() {
-        let mut used = Used::since(START);
+        let mut used = Used::since(START - 1);
         assert_eq!(take(&mut used, "a", "u", START, START), Ok(()));
         assert_eq!(take(&mut used, "b", "u", START + 100, START + 100), Ok(()));
         assert!(used.names.len() == 1, "the first is forgotten");
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_bound_refuses_beyond_it_and_is_empty_again_in_time() {
-        let mut used = Used::since(START);
+        let mut used = Used::since(START - 1);
         let users = ["u1", "u2", "u3", "u4", "u5"];
         let taken = |used: &mut Used, prefix: &str, at: i64| {
             (0..20_000)
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn one_user_leaves_places_for_others() {
-        let mut used = Used::since(START);
+        let mut used = Used::since(START - 1);
         let of_one = (0..USED_MAX).filter(|n| take(&mut used, &n.to_string(), "u", START, START).is_ok());
         assert_eq!(of_one.count(), USED_BY_ONE);
         assert_eq!(take(&mut used, "other", "v", START, START), Ok(()));

@@ -14,7 +14,7 @@ use crate::access::ROWS;
 use crate::bounds::REQUEST_MAX;
 use crate::call::Ended;
 use crate::record::Recorder;
-use crate::service::Service;
+use crate::service::{Service, first_second};
 use crate::subsystem::Subsystem;
 
 /// How long calls that are under way at a stop may take.
@@ -52,7 +52,8 @@ pub async fn serve(
         subsystem.checked().map_err(|wrong| StartError::failed("cannot describe the subsystem", wrong))?;
     let gateway = peers.gateway;
     let verifier = Verifier::new(peers.key, peers.authd, name);
-    let service = Service::new(checked, verifier, Recorder::new(audit, record_reads), stop.clone());
+    let Some(started) = stop.run_until_cancelled(first_second()).await else { return Ok(()) };
+    let service = Service::new(checked, verifier, Recorder::new(audit, record_reads), started, stop.clone());
     let classify = move |uid: u32| (uid == gateway).then_some(Peer::Gateway);
     let incoming = incoming(listener, move |uid| classify(uid).is_some(), Limits::default())
         .map_err(|error| StartError::failed("cannot accept connections", error))?;

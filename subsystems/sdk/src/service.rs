@@ -9,18 +9,19 @@ use doorward_launch::log::Sparingly;
 use doorward_proto::subsystem::v1 as wire;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::action::Handler;
-use crate::bounds::{ARGS_MAX, CALLS_MAX, DEADLINE_MAX, PROGRESS_QUEUE};
+use crate::bounds::{ARGS_MAX, DEADLINE_MAX, PROGRESS_QUEUE};
 use crate::call::{Call, Ended, Progress};
 use crate::failure::{Failure, Kind};
 use crate::record::{Begun, Recorder};
 use crate::replay::{Named, Unusable, Used};
 use crate::run::run;
+use crate::seats::Seats;
 use crate::subsystem::{Checked, Ready};
 
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -33,7 +34,7 @@ struct Core {
     subsystem: Checked,
     verifier: Verifier,
     used: Mutex<Used>,
-    seats: Arc<Semaphore>,
+    seats: Seats,
     recorder: Recorder,
     keyless: Mutex<Sparingly>,
     stop: Ended,
@@ -59,8 +60,23 @@ fn not_believed(reason: &'static str, sentence: &str) -> Unadmitted {
 }
 
 fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    i64::try_from(now).unwrap_or(i64::MAX)
+    second(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn second(now: Duration) -> i64 {
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Waits until the second is over in which this program started, and says which it was.
+///
+/// A program that ran before may have used what was signed in that second; whoever has something signed after it,
+/// for a subsystem that answers, is believed at once.
+pub(crate) async fn first_second() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // The clock may be a little faster or slower than the timer.
+    let left = Duration::from_secs(1).saturating_sub(Duration::from_nanos(now.subsec_nanos().into()));
+    tokio::time::sleep(left + Duration::from_millis(5)).await;
+    second(now)
 }
 
 impl std::fmt::Debug for Service {
@@ -70,12 +86,19 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    pub(crate) fn new(subsystem: Checked, verifier: Verifier, recorder: Recorder, stop: Ended) -> Service {
+    /// What was signed in the second `started` or before writes nothing.
+    pub(crate) fn new(
+        subsystem: Checked,
+        verifier: Verifier,
+        recorder: Recorder,
+        started: i64,
+        stop: Ended,
+    ) -> Service {
         Service(Arc::new(Core {
             subsystem,
             verifier,
-            used: Mutex::new(Used::since(now())),
-            seats: Arc::new(Semaphore::new(CALLS_MAX)),
+            used: Mutex::new(Used::since(started)),
+            seats: Seats::default(),
             recorder,
             keyless: Mutex::default(),
             stop,
@@ -114,8 +137,8 @@ impl Core {
             return Err(no("late", Kind::OutOfTime, "no time is left"));
         }
         let deadline = Instant::now() + Duration::from_millis(deadline_ms.into()).min(DEADLINE_MAX);
-        let seat = Arc::clone(&self.seats).try_acquire_owned();
-        let seat = seat.map_err(|_| no("busy", Kind::Busy, "too many calls are under way"))?;
+        let seat = self.seats.take(&caller.user);
+        let seat = seat.ok_or_else(|| no("busy", Kind::Busy, "too many calls are under way"))?;
         let args = self.args(ready, &args)?;
         if ready.writes {
             self.use_up(caller, now)?;

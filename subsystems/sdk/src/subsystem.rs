@@ -6,9 +6,10 @@ use std::pin::Pin;
 
 use doorward_launch::registrations::is_word;
 use doorward_proto::subsystem::v1 as wire;
+use prost::Message as _;
 
 use crate::action::{Action, Handler};
-use crate::bounds::{ACTIONS_MAX, TEXT_MAX};
+use crate::bounds::{ACTIONS_MAX, DESCRIPTION_MAX, TEXT_MAX};
 use crate::call::Ended;
 use crate::events::Publisher;
 use crate::schema::Schema;
@@ -160,6 +161,9 @@ impl Subsystem {
             actions: described,
             events,
         };
+        if description.encoded_len() > DESCRIPTION_MAX {
+            return Err(wrong("the description", "is longer than 128 KiB as a whole"));
+        }
         Ok(Checked { description, actions, publisher: self.publisher })
     }
 }
@@ -228,6 +232,12 @@ mod tests {
     fn what_the_gateway_would_not_take_is_refused_at_the_start() {
         let named = |namespace: &str, name: &str| Subsystem::new(namespace, name, "1", "x");
         let many = (0..257).fold(subsystem(), |all, number| all.action(action(&format!("a{number}"))));
+        let comment = json!({ "$comment": "x".repeat(15 << 10) });
+        let long = |actions: usize| {
+            (0..actions)
+                .fold(subsystem(), |all, n| all.action(action(&format!("a{n}")).args(comment.clone())))
+        };
+        assert!(long(8).checked().is_ok());
         for (subsystem, says) in [
             (named("Example", "notes"), "namespace"),
             (named("example", ""), "name"),
@@ -240,6 +250,7 @@ mod tests {
             (subsystem().event("x", "y").event("x", "y"), "twice"),
             (subsystem().event("A", "y"), "event"),
             (many, "256"),
+            (long(9), "128 KiB"),
         ] {
             let wrong = subsystem.checked().err().expect("refused").to_string();
             assert!(wrong.contains(says), "{says}: {wrong}");

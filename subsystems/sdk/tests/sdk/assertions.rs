@@ -57,6 +57,17 @@ async fn what_was_signed_before_the_start_writes_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_signed_in_the_second_of_the_start_writes_nothing_and_the_next_writes() {
+    let before = now();
+    let stage = start().await;
+    let assertion = stage.authd.with(json!({ "iat": before, "exp": before + 60 }));
+    let refused = stage.call_as(assertion, "add", json!({ "note": "x" })).await;
+    assert_eq!(refused.expect_err("one that ran before may have used it").0, 401);
+    assert_eq!(stage.call("add", json!({ "note": "x" })).await, Ok(json!(1)));
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_else_is_believed() {
     let stage = start().await;
     for (what, assertion) in stage.authd.forgeries() {

@@ -1,7 +1,7 @@
 //! How much: args, results, depth, deadlines; and what a handler does wrong.
 
 use doorward_proto::subsystem::v1::{DescribeRequest, Right};
-use doorward_subsystem::bounds::{ARGS_MAX, CALLS_MAX, RESULT_MAX};
+use doorward_subsystem::bounds::{ARGS_MAX, CALLS_BY_ONE, CALLS_MAX, RESULT_MAX};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -86,18 +86,24 @@ async fn a_panic_is_one_fault_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn calls_at_once_are_bounded() {
-    let stage = start().await;
+async fn calls_at_once_are_bounded_and_one_user_leaves_places_for_others() {
+    let mut stage = start().await;
     let mut under_way = Vec::new();
-    for _ in 0..CALLS_MAX {
-        let request = stage.request(stage.authd.fresh(), "hang", b"null");
-        let mut client = stage.client.clone();
-        under_way.push(tokio::spawn(async move { client.call(request).await }));
+    for user in ["u1", "u2", "u3", "u4"] {
+        let of_user = || stage.authd.with(json!({ "sub": user }));
+        assert!(stage.call_as(of_user(), "echo", Value::Null).await.is_ok(), "{user} has places");
+        for _ in 0..CALLS_BY_ONE {
+            let request = stage.request(of_user(), "hang", b"null");
+            let mut client = stage.client.clone();
+            under_way.push(tokio::spawn(async move { client.call(request).await }));
+        }
+        for _ in 0..CALLS_BY_ONE {
+            assert_eq!(stage.told().await, "began");
+        }
+        let of_user = stage.authd.with(json!({ "sub": user }));
+        assert_eq!(stage.call_as(of_user, "echo", Value::Null).await.expect_err("no place").0, 429);
     }
-    let mut stage = stage;
-    for _ in 0..CALLS_MAX {
-        assert_eq!(stage.told().await, "began");
-    }
+    assert_eq!(under_way.len(), CALLS_MAX);
     assert_eq!(stage.call("echo", Value::Null).await.expect_err("no place").0, 429);
     under_way.iter().for_each(tokio::task::JoinHandle::abort);
     for _ in 0..CALLS_MAX {

@@ -254,6 +254,8 @@ pub async fn start_for(gateway: u32) -> Stage {
     let serving = tokio::spawn(async move { served.await.expect("stops when it is asked to") });
     let channel = connect(directory.path().join("socket")).await.expect("connected");
     let client = SubsystemClient::new(channel);
+    // It answers when the second of its start is over; to a stranger it says no.
+    let _ = timeout(PATIENCE, client.clone().describe(wire::DescribeRequest {})).await.expect("in time");
     Stage { authd, client, publisher, writes: done.writes, told, directory, stop, serving }
 }
 

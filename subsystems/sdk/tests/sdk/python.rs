@@ -43,6 +43,7 @@ struct Notes {
     client: SubsystemClient<Channel>,
     log: Lines<BufReader<ChildStderr>>,
     child: Child,
+    before: i64,
     directory: tempfile::TempDir,
 }
 
@@ -60,13 +61,14 @@ async fn start(python: &str) -> Notes {
     let (socket, key) = (directory.path().join("socket"), directory.path().join("assertion.pub"));
     let authd = Authd::new("example/notes");
     fs::write(&key, &authd.pem).expect("written");
+    let before = now();
     let mut child = command(python, socket.clone(), key).spawn().expect("Python starts");
     let mut said = BufReader::new(child.stdout.take().expect("its output")).lines();
     let ready = timeout(PATIENCE, said.next_line()).await.expect("it says something in time");
     assert_eq!(ready.expect("its output").as_deref(), Some("ready"));
     let log = BufReader::new(child.stderr.take().expect("its log")).lines();
     let client = SubsystemClient::new(connect(socket).await.expect("connected"));
-    Notes { authd, client, log, child, directory }
+    Notes { authd, client, log, child, before, directory }
 }
 
 impl Notes {
@@ -134,6 +136,12 @@ async fn the_example_believes_whom_the_crate_believes() {
     }
     let old = notes.authd.with(json!({ "iat": now() - 50, "exp": now() + 10 }));
     assert_eq!(notes.call_as(old, "add", note.clone()).await, Err(401), "signed before the start");
+    let early = notes.authd.with(json!({ "iat": notes.before, "exp": notes.before + 60 }));
+    assert_eq!(
+        notes.call_as(early, "add", note.clone()).await,
+        Err(401),
+        "signed in the second of the start"
+    );
     let reader =
         || notes.authd.with(json!({ "acl": ["sysadm.example.notes.*", "!sysadm.example.notes.add"] }));
     assert_eq!(notes.call_as(reader(), "add", note.clone()).await, Err(403));
@@ -155,13 +163,29 @@ async fn the_example_keeps_its_bounds() {
         assert_eq!(notes.call("add", args).await, Err(400));
     }
     let deep = "[".repeat(100_000);
-    for args in ["", "{", deep.as_str(), &format!("\"{}\"", "x".repeat(128 << 10))] {
+    for args in ["", "{", r#"{"a":"\ud800"}"#, deep.as_str(), &format!("\"{}\"", "x".repeat(128 << 10))] {
         let request = notes.request(notes.authd.fresh(), "list", args.as_bytes());
         assert_eq!(notes.send(request).await, Err(400), "{args:.10}");
     }
     let mut late = notes.request(notes.authd.fresh(), "list", b"null");
     late.deadline_ms = 0;
     assert_eq!(notes.send(late).await, Err(408));
+    notes.stop().await;
+}
+
+#[tokio::test]
+async fn all_notes_of_the_example_are_an_answer() {
+    let Some(python) = python() else { return };
+    let notes = start(&python).await;
+    let mut added = 0;
+    // The longest notes that there are, as they are written in JSON.
+    while let Ok(count) = notes.call("add", json!({ "note": "\u{1f600}".repeat(200) })).await {
+        added += 1;
+        assert_eq!(count, json!({ "count": added }));
+    }
+    assert!((100..1_000).contains(&added), "{added}");
+    let listed = notes.call("list", Value::Null).await.expect("listed");
+    assert_eq!(listed["notes"].as_array().map(Vec::len), Some(added));
     notes.stop().await;
 }
 
