@@ -9,7 +9,7 @@ pub const ROWS: &[(&str, &[Peer])] = &[
     ("/doorward.certd.v1.Registry/RegisterChallenge", &[Peer::Gateway, Peer::Root]),
     ("/doorward.certd.v1.Registry/Register", &[Peer::Gateway, Peer::Root]),
     ("/doorward.certd.v1.Registry/Revoke", &[Peer::Gateway, Peer::Root]),
-    ("/doorward.certd.v1.Registry/Logs", &[Peer::Gateway]),
+    ("/doorward.certd.v1.Registry/Logs", &[Peer::Gateway, Peer::Root]),
     // A gateway that was taken over must be able to ask for no verdict.
     ("/doorward.certd.v1.Proofs/Challenge", &[Peer::Authd]),
     ("/doorward.certd.v1.Proofs/Verify", &[Peer::Authd]),

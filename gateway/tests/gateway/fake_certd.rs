@@ -166,7 +166,7 @@ impl registry_server::Registry for Service {
         let request = request.into_inner();
         self.0.take(&request.assertion.clone(), Received::Logs(request))?;
         let lines =
-            vec![r#"{"time":"2026-11-23T10:11:12.001Z","id":"c-1","event":"key_revoked"}"#.to_owned()];
+            vec![r#"{"time":"2026-11-23T10:11:12.001Z","id":"c-1","event":"key_revoked","service":"doorward-certd"}"#.to_owned()];
         let end = Some(proto::LogsEnd { more: false, unread: true });
         Ok(Response::new(Box::pin(tokio_stream::iter([Ok(proto::LogsPart { lines, end })]))))
     }

@@ -122,8 +122,9 @@ impl sessions_server::Sessions for Service {
         let proto::LogsRequest { token, from, until, skip, most } = request.into_inner();
         self.0.note("logs", &format!("{from}-{until}-{skip}-{most}"), token.as_str());
         let user = self.0.session(&token).ok_or_else(|| failure("Unauthenticated"))?.user;
-        let line =
-            format!(r#"{{"time":"2026-11-23T10:11:12.002Z","id":"a-1","event":"login","user":"{user}"}}"#);
+        let line = format!(
+            r#"{{"time":"2026-11-23T10:11:12.002Z","id":"a-1","event":"login","service":"doorward-authd","user":"{user}"}}"#
+        );
         let end = proto::LogsEnd { more: true, user, uid: 1000, ..Default::default() };
         let parts = [
             proto::LogsPart { lines: vec![line], end: None },

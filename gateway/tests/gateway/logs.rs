@@ -7,7 +7,8 @@ use crate::{
     support::{Client, Gateway, code},
 };
 
-const OF_CERTD: &str = r#"{"time":"2026-11-23T10:11:12.001Z","id":"c-1","event":"key_revoked"}"#;
+const OF_CERTD: &str =
+    r#"{"time":"2026-11-23T10:11:12.001Z","id":"c-1","event":"key_revoked","service":"doorward-certd"}"#;
 
 async fn read(client: &mut Client, mut args: Value) -> Value {
     args["action"] = "read_logs".into();
@@ -23,8 +24,7 @@ async fn records_of_all_services_are_one_list_and_a_reader_goes_on_after_it() {
     let (gateway, certd) = Gateway::start_with_certd().await;
     let (mut client, token) = gateway.alice().await;
     let reply = read(&mut client, span()).await;
-    let of_authd =
-        json!({"time": "2026-11-23T10:11:12.002Z", "id": "a-1", "event": "login", "user": "alice"});
+    let of_authd = json!({"time": "2026-11-23T10:11:12.002Z", "id": "a-1", "event": "login", "service": "doorward-authd", "user": "alice"});
     let of_certd: Value = serde_json::from_str(OF_CERTD).expect("JSON");
     assert_eq!(
         reply["args"],
