@@ -60,6 +60,8 @@ pub(crate) struct Line {
     endpoint: Endpoint,
     up: Up,
     current: Mutex<Option<Standing>>,
+    /// Held by whoever connects: those who find no connection at the same time get the same.
+    connecting: tokio::sync::Mutex<()>,
     tries: AtomicU64,
 }
 
@@ -90,7 +92,15 @@ impl Line {
 
     fn over(name: &str, link: Link, endpoint: Endpoint) -> Self {
         let (up, tries) = (Up::default(), AtomicU64::new(0));
-        Self { name: name.into(), link, endpoint, up, current: Mutex::default(), tries }
+        Self {
+            name: name.into(),
+            link,
+            endpoint,
+            up,
+            current: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+            tries,
+        }
     }
 
     pub(super) fn up(&self) -> Up {
@@ -132,10 +142,21 @@ impl Line {
 
     /// The same as [`Line::channel`], with the end of the connection.
     pub(crate) async fn standing(&self) -> Result<Standing, Failure> {
-        let current = self.lock().clone().filter(|standing| !standing.gone.is_cancelled());
-        match current {
+        match self.current() {
             Some(standing) => Ok(standing),
-            None => timeout(CONNECT, self.connect()).await.map_err(|_| Failure::late("connect"))?,
+            None => timeout(CONNECT, self.connected()).await.map_err(|_| Failure::late("connect"))?,
+        }
+    }
+
+    fn current(&self) -> Option<Standing> {
+        self.lock().clone().filter(|standing| !standing.gone.is_cancelled())
+    }
+
+    async fn connected(&self) -> Result<Standing, Failure> {
+        let _connecting = self.connecting.lock().await;
+        match self.current() {
+            Some(standing) => Ok(standing),
+            None => self.connect().await,
         }
     }
 
@@ -212,5 +233,26 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward_launch::Identity;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_finds_no_connection_at_the_same_time_gets_the_same() {
+        let place = tempfile::TempDir::new().expect("a directory");
+        let path = place.path().join("a.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+        listener.set_nonblocking(true).expect("it can");
+        let line = Line::shared("a", Link { path, uid: Identity::current().uid });
+        let standing = join_all((0..100).map(|_| line.standing())).await;
+        assert!(standing.iter().all(Result::is_ok));
+        let connections: Vec<_> = std::iter::from_fn(|| listener.accept().ok()).collect();
+        assert_eq!(connections.len(), 1);
     }
 }
