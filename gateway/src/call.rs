@@ -99,6 +99,26 @@ impl Call {
             | Self::Absent => false,
         }
     }
+
+    /// It ends what is under way, or says what there is: it must not wait for what hangs.
+    pub fn makes_room(&self) -> bool {
+        match self {
+            Self::AuthClear { .. } | Self::Query | Self::Cancel(_) => true,
+            Self::Auth(_)
+            | Self::AuthRespond(_)
+            | Self::AuthToken(_)
+            | Self::AuthSsl(_)
+            | Self::Identify
+            | Self::Settings(_)
+            | Self::Sessions(_)
+            | Self::Logs(_)
+            | Self::Listen(..)
+            | Self::Subsystem(_)
+            | Self::Describe(_)
+            | Self::Malformed(_)
+            | Self::Absent => false,
+        }
+    }
 }
 
 /// Text that is wiped when it is dropped and never printed.

@@ -25,6 +25,8 @@ use crate::{
     router::Router,
 };
 
+/// So many requests more may be in flight if they end others, or say what there is.
+const TO_MAKE_ROOM: usize = 4;
 /// Between two questions to authd for events that wait, when it gives no answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -250,7 +252,9 @@ impl Session {
             Busy::Login(..) | Busy::Challenge(_) | Busy::Clear(..) | Busy::Retire(..) => 1,
             Busy::No | Busy::Check(_) => 0,
         };
-        if self.queue.len() + self.under_way.len() + busy >= self.settings.in_flight {
+        // What hangs can be ended however much of it there is.
+        let more = if !self.under_way.is_empty() && request.call.makes_room() { TO_MAKE_ROOM } else { 0 };
+        if self.queue.len() + self.under_way.len() + busy >= self.settings.in_flight + more {
             actions.push(Action::Reply(request.ticket, Reply::Error(Error::TooMany)));
         } else if self.waits_for_authd() || !self.queue.is_empty() {
             self.queue.push_back(request);

@@ -22,10 +22,20 @@ fn what_is_under_way_counts_as_in_flight() {
     for ticket in 1..=4 {
         assert_eq!(bench.list(), format!("ask certd {ticket}"));
     }
-    assert_eq!((bench.list(), bench.query()), ("5:429".to_owned(), "6:429".to_owned()));
-    assert_eq!(bench.auth("u", "p"), "7:429");
+    assert_eq!((bench.list(), bench.auth("u", "p")), ("5:429".to_owned(), "6:429".to_owned()));
+    // What ends others is let in beside them, and that has a bound too.
+    assert_eq!(bench.query(), "used, 7:rows");
+    let cancel = |bench: &mut Bench| bench.request("cancel", Call::Cancel("1".to_owned()));
+    for ticket in 8..=11 {
+        assert_eq!(cancel(&mut bench), format!("find 1 {ticket}"));
+    }
+    assert_eq!((cancel(&mut bench), bench.query()), ("12:429".to_owned(), "13:429".to_owned()));
+    for ticket in 8..=11 {
+        bench.on(Event::Cancel(ticket, vec![]));
+    }
+    assert_eq!(bench.list(), "14:429");
     assert_eq!(bench.on(Event::Answered(1, Ok(Answer::Done))), "used, 1:done");
-    assert_eq!(bench.query(), "used, 8:rows");
+    assert_eq!(bench.query(), "used, 15:rows");
 }
 
 #[test]
