@@ -39,6 +39,8 @@ pub mod gate;
 
 mod depth;
 
+mod plain;
+
 mod pem;
 
 mod utc;

@@ -1,7 +1,11 @@
 //! What went wrong behind the gateway: one kind for the client, the details for the log.
 
-use std::error::Error as _;
+use std::{
+    error::Error as _,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use doorward_launch::log::Sparingly;
 use doorward_proto::Reason;
 
 use crate::call::Error;
@@ -16,11 +20,24 @@ pub struct Failure {
     pub error: Error,
     /// What the log is told.
     pub detail: String,
+    /// With whose others it is counted in the log; one that has none is told there always.
+    pub(crate) of: Option<Faults>,
+}
+
+/// The faults of one that is less trusted than this program: it could fill the log with them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<Sparingly>>);
+
+impl Faults {
+    /// How many were passed over since the last line, if this one may be told.
+    pub(crate) fn now(&self) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).now()
+    }
 }
 
 impl Failure {
     pub(crate) fn new(error: Error, detail: impl Into<String>) -> Self {
-        Self { error, detail: detail.into() }
+        Self { error, detail: detail.into(), of: None }
     }
 
     /// A fault on this side.

@@ -15,6 +15,7 @@ use crate::{
     backend::{Backend, Failure, Pass, failure::shown},
     call::{DescribedAction, Error, Secret},
     depth::deeper_than,
+    plain::is_plain,
 };
 
 /// The largest result, in bytes of JSON.
@@ -199,7 +200,9 @@ impl Progress {
             Some(Ok(step)) => return step,
             None => gone(&subsystem),
             // Who has reported progress has believed the assertion.
-            Some(Err(Failure { error: Error::Unauthorized, detail })) => Failure::new(Error::Fault, detail),
+            Some(Err(Failure { error: Error::Unauthorized, detail, .. })) => {
+                about(&subsystem, Failure::new(Error::Fault, detail))
+            }
             Some(Err(failure)) => about(&subsystem, failure),
         };
         Step::Done(Err(failed))
@@ -227,6 +230,9 @@ pub(super) fn json(bytes: Vec<u8>, most: usize) -> Result<Box<RawValue>, Failure
     if deeper_than(&text, DEPTH_MAX) {
         return Err(Failure::contract("it is nested too deeply"));
     }
+    if !is_plain(&text) {
+        return Err(Failure::contract("a lone surrogate or a number that is not finite"));
+    }
     RawValue::from_string(text).map_err(|_| Failure::contract("it is not JSON"))
 }
 
@@ -249,10 +255,10 @@ fn gone(subsystem: &Subsystem) -> Failure {
     about(subsystem, Failure::new(Error::Unavailable, "it went down during the call"))
 }
 
-/// The log is told of which subsystem this is.
+/// The log is told of which subsystem this is, and not of each.
 fn about(subsystem: &Subsystem, failure: Failure) -> Failure {
     let detail = format!("{}: {}", subsystem.name.as_str(), failure.detail);
-    Failure { detail, ..failure }
+    Failure { detail, of: Some(subsystem.faults.clone()), ..failure }
 }
 
 #[cfg(test)]
@@ -279,6 +285,7 @@ mod tests {
         assert!(good("{}") && good(" [1, 2]\n") && good("null") && good(&format!("\"{}\"", "x".repeat(98))));
         assert!(!good("") && !good("{") && !good("{} {}") && !good(&format!("\"{}\"", "x".repeat(99))));
         assert!(json(vec![b'"', 0xff, b'"'], 100).is_err());
+        assert!(!good("1e999") && !good(r#"{"\ud800":1}"#));
         let nested = |n: usize| json((("[".repeat(n)) + &"]".repeat(n)).into_bytes(), 1_000).is_ok();
         assert!(nested(64) && !nested(65));
     }

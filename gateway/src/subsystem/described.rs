@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     call::{Described, DescribedAction, EventName, Right, SubsystemName},
     depth::deeper_than,
+    plain::is_plain,
 };
 
 /// The most actions, and the most events.
@@ -143,6 +144,9 @@ fn action_of(action: proto::Action) -> Result<DescribedAction, String> {
         schema if deeper_than(schema, DEPTH_MAX) || serde_json::from_str::<&RawValue>(schema).is_err() => {
             return Err(format!("{name}: the schema is not JSON"));
         }
+        schema if !is_plain(schema) => {
+            return Err(format!("{name}: the schema has a lone surrogate or a number that is not finite"));
+        }
         schema => Some(Arc::from(schema)),
     };
     Ok(DescribedAction { right, help: text(&name, help)?, streams, args, name: name.into() })
@@ -247,6 +251,7 @@ mod tests {
         };
         assert!(!refused(schema("{}".into())) && !refused(schema(format!("\"{}\"", "x".repeat(16_382)))));
         assert!(refused(schema("{".into())) && refused(schema(format!("\"{}\"", "x".repeat(16_383)))));
+        assert!(refused(schema("1e999".into())) && refused(schema(r#""\udc00""#.into())));
         assert!(refused(schema("[".repeat(65) + &"]".repeat(65))));
         assert!(refused(|said| said.events.push(proto::EventKind { name: "A".into(), help: "".into() })));
         assert!(refused(|said| said

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Description, places::Places};
 use crate::{
-    backend::{line::Line, link::Link},
+    backend::{failure::Faults, line::Line, link::Link},
     call::{EventName, SubsystemName},
 };
 
@@ -66,6 +66,7 @@ pub struct Subsystem {
     /// For calls.
     pub(super) calls: Line,
     pub(super) places: Arc<Places>,
+    pub(super) faults: Faults,
 }
 
 impl Subsystem {
@@ -77,6 +78,7 @@ impl Subsystem {
             watch: Line::shared(name.as_str(), link.clone()),
             calls: Line::shared(name.as_str(), link),
             places: Arc::default(),
+            faults: Faults::default(),
             name,
             registration,
         }))

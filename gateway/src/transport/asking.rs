@@ -26,10 +26,17 @@ impl Client {
 
     /// What the client is told of a failure of the `number`-th request; the rest goes to the log.
     pub(super) fn told_of(&self, failure: Failure, number: u32) -> Error {
-        let Failure { error, detail } = failure;
+        let Failure { error, detail, of } = failure;
         let request = format!("{}/{number}", self.id);
         match error {
-            Error::Fault => tracing::error!(request, detail, "request failed"),
+            Error::Fault => {
+                let unsaid = of.map_or(Some(0), |faults| faults.now());
+                match unsaid {
+                    Some(0) => tracing::error!(request, detail, "request failed"),
+                    Some(unsaid) => tracing::error!(request, detail, unsaid, "request failed"),
+                    None => {}
+                }
+            }
             _ => tracing::debug!(request, code = error.code(), detail, "request failed"),
         }
         error

@@ -2,11 +2,19 @@
 
 use serde_json::value::RawValue;
 
-use super::{bad, json::members, object, put, right_in_words, text, write_echo, write_string};
+use super::{
+    bad,
+    json::{NoMembers, members},
+    object, put, right_in_words, text, write_echo, write_string,
+};
 use crate::{
     call::{Call, Described, Error, SubsystemName, SubsystemRequest},
     dialect::Echo,
+    plain::is_plain,
 };
+
+/// Said of args whose meaning depends on who reads them.
+const UNLIKE: &str = "args is not JSON, or has a lone surrogate or a number that is not finite";
 
 /// The args of a subsystem are its own; only the action is read here.
 pub(super) fn decode(name: SubsystemName, args: &str) -> Call {
@@ -19,7 +27,15 @@ pub(super) fn decode(name: SubsystemName, args: &str) -> Call {
 }
 
 fn action(args: &str) -> Result<Option<Box<str>>, Error> {
-    let Ok(found) = members(args, &["action"]) else { return Ok(None) };
+    // What is read as no action here could be read as one there.
+    if !is_plain(args) {
+        return bad(UNLIKE);
+    }
+    let found = match members(args, &["action"]) {
+        Ok(found) => found,
+        Err(NoMembers::NotObject) => return Ok(None),
+        Err(NoMembers::NotJson) => return bad(UNLIKE),
+    };
     if let Some(twice) = found.twice {
         // Two readers could read two different actions.
         return bad(format!("{twice} is given twice"));
@@ -114,6 +130,10 @@ mod tests {
             ("[1]", Ok(None)),
             ("\"list\"", Ok(None)),
             (r#"{"action":7}"#, bad("action must be a string")),
+            (r#"{"\ud800":1,"action":"delete"}"#, bad(UNLIKE)),
+            (r#"{"a":"\udc00","action":"delete"}"#, bad(UNLIKE)),
+            (r#"["\ud800"]"#, bad(UNLIKE)),
+            ("1e999", bad(UNLIKE)),
             (r#"{"action":"a","action":"b"}"#, bad("action is given twice")),
         ] {
             let found = request(args);

@@ -60,5 +60,5 @@ impl Connection {
 }
 
 fn failure(error: Error, detail: &str) -> Failure {
-    Failure { error, detail: detail.to_owned() }
+    Failure::new(error, detail)
 }
