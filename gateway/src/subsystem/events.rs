@@ -7,7 +7,12 @@ use doorward_proto::subsystem::v1::{EventsRequest, subsystem_client::SubsystemCl
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Streaming, transport::Channel};
 
-use super::{Description, Subsystem, calling::json};
+use super::{
+    Description, Subsystem,
+    calling::json,
+    speed::Speed,
+    tries::{STOOD, Tries},
+};
 use crate::{
     backend::Failure,
     call::EventName,
@@ -16,12 +21,24 @@ use crate::{
 
 /// The largest message that is read: a larger one ends the stream.
 const MESSAGE_MAX: usize = 2 * ARGS_MAX;
-/// So many events a second are taken from one subsystem; then it is read more slowly.
-const A_SECOND: u32 = 10_000;
-const SECOND: Duration = Duration::from_secs(1);
-/// Between two tries: this much at first, twice as much each time, up to the most.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The most between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What is remembered of the streams of one subsystem, whatever connection they were on: a new one earns nothing.
+#[derive(Debug)]
+pub(super) struct Streams {
+    tries: Tries,
+    speed: Speed,
+    complaints: Sparingly,
+}
+
+impl Streams {
+    /// There was none yet.
+    pub(super) fn new() -> Self {
+        let speed = Speed::new(Instant::now().into_std());
+        Self { tries: Tries::new(PAUSE_MAX), speed, complaints: Sparingly::default() }
+    }
+}
 
 /// Publishes what comes. The events are known as long as this runs.
 pub(super) async fn run(
@@ -29,6 +46,7 @@ pub(super) async fn run(
     channel: Channel,
     description: &Description,
     hub: &Hub,
+    streams: &mut Streams,
 ) -> Infallible {
     let mut publishers = Vec::new();
     for name in description.events() {
@@ -43,21 +61,22 @@ pub(super) async fn run(
         return pending().await;
     }
     let mut client = SubsystemClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
-    let (mut pause, mut told) = (PAUSE, false);
     loop {
         let failure = match client.events(EventsRequest {}).await {
             Ok(stream) => {
-                (pause, told) = (PAUSE, false);
-                follow(subsystem, stream.into_inner(), &publishers).await
+                let began = Instant::now();
+                let failure = follow(subsystem, stream.into_inner(), &publishers, streams).await;
+                if began.elapsed() >= STOOD {
+                    streams.tries.stood();
+                }
+                failure
             }
             Err(status) => status.into(),
         };
-        if !told {
+        if streams.tries.says(&failure.detail, Instant::now().into_std()) {
             tracing::warn!(subsystem = ?subsystem.name, error = failure.detail, "a subsystem tells no events");
-            told = true;
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        sleep(streams.tries.pause()).await;
     }
 }
 
@@ -65,22 +84,20 @@ async fn follow(
     subsystem: &Arc<Subsystem>,
     mut stream: Streaming<doorward_proto::subsystem::v1::Event>,
     publishers: &[(EventName, Publisher)],
+    Streams { speed, complaints, .. }: &mut Streams,
 ) -> Failure {
-    let mut complaints = Sparingly::default();
-    let (mut since, mut taken) = (Instant::now(), 0);
     loop {
         let event = match stream.message().await {
             Ok(Some(event)) => event,
             Ok(None) => return Failure::contract("the events ended"),
             Err(status) => return status.into(),
         };
-        if taken >= A_SECOND {
-            sleep_until(since + SECOND).await;
+        // What is not read meanwhile holds the subsystem up, not the readers.
+        let now = Instant::now().into_std();
+        let due = speed.take(event.name.len() + event.args.len(), now);
+        if due > now {
+            sleep_until(due.into()).await;
         }
-        if since.elapsed() >= SECOND {
-            (since, taken) = (Instant::now(), 0);
-        }
-        taken += 1;
         let publisher = publishers.iter().find(|(name, _)| name.as_str() == event.name);
         let published = match publisher {
             None => Err("an event that it may not publish, or has not described".to_owned()),

@@ -1,21 +1,26 @@
 //! One task for each registration: its connection, its description, its events.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
 use doorward_launch::registrations::{Registrations, Watch};
 use doorward_proto::subsystem::v1::{DescribeRequest, subsystem_client::SubsystemClient};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::Channel;
 
-use super::{Description, Registry, Standing, Subsystem, events};
+use super::{
+    Description, Registry, Standing, Subsystem, events,
+    events::Streams,
+    tries::{STOOD, Tries},
+};
 use crate::{backend::Failure, call::Error, hub::Hub};
 
 /// The largest description that is read.
-const DESCRIPTION_MAX: usize = 512 << 10;
-/// Between two tries of one that is down: this much at first, twice as much each time, up to the most.
-const PAUSE: Duration = Duration::from_millis(50);
+const DESCRIPTION_MAX: usize = 128 << 10;
+/// The most between two tries of one that is down.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Said of one that is up, and no failure's words.
+const UP: &str = "";
 /// So many answers in a row may be missing.
 const MISSED: u32 = 1;
 
@@ -68,31 +73,41 @@ pub async fn keep(directory: &Path, pace: Pace, registry: Registry, hub: Hub) {
 
 /// Keeps one subsystem up as far as that is possible; never ends.
 async fn attend(subsystem: Arc<Subsystem>, pace: Pace, registry: Registry, hub: Hub) {
-    let (mut pause, mut told) = (PAUSE, None);
+    let (mut tries, mut streams) = (Tries::new(PAUSE_MAX), Streams::new());
+    let up = |version: &str| tracing::info!(subsystem = ?subsystem.name, version, "a subsystem is up");
     loop {
         let failure = match open(&subsystem, pace).await {
             Ok((channel, gone, description)) => {
-                let version = description.version();
-                tracing::info!(subsystem = ?subsystem.name, version, "a subsystem is up");
-                (pause, told) = (PAUSE, None);
+                let version = description.version().to_owned();
+                if tries.says(UP, Instant::now().into_std()) {
+                    up(&version);
+                }
                 let over = CancellationToken::new();
                 // Calls that are under way end with this, also where this task is aborted.
                 let _over = over.clone().drop_guard();
-                let failure =
-                    stay(&subsystem, pace, &registry, &hub, channel, &gone, description, over).await;
-                registry.stands(&subsystem, None);
+                let (subsystem, streams) = (&subsystem, &mut streams);
+                let mut staying =
+                    pin!(stay(subsystem, pace, &registry, &hub, channel, &gone, description, over, streams));
+                let failure = match timeout(STOOD, &mut staying).await {
+                    Ok(failure) => failure,
+                    Err(_) => {
+                        tries.stood();
+                        if tries.says(UP, Instant::now().into_std()) {
+                            up(&version);
+                        }
+                        staying.await
+                    }
+                };
+                registry.stands(subsystem, None);
                 failure
             }
             Err(failure) => failure,
         };
         subsystem.hang_up();
-        if told.as_ref() != Some(&failure.detail) {
-            let error = &failure.detail;
-            tracing::warn!(subsystem = ?subsystem.name, error, "a subsystem is down");
-            told = Some(failure.detail);
+        if tries.says(&failure.detail, Instant::now().into_std()) {
+            tracing::warn!(subsystem = ?subsystem.name, error = failure.detail, "a subsystem is down");
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        sleep(tries.pause()).await;
     }
 }
 
@@ -124,6 +139,7 @@ async fn stay(
     gone: &CancellationToken,
     mut description: Description,
     over: CancellationToken,
+    streams: &mut Streams,
 ) -> Failure {
     loop {
         let standing = Standing { description: description.clone(), over: over.clone() };
@@ -131,7 +147,7 @@ async fn stay(
         let ended = tokio::select! {
             () = gone.cancelled() => Err(Failure::new(Error::Unavailable, "the connection broke")),
             ended = otherwise(subsystem, &channel, pace, &description) => ended,
-            never = events::run(subsystem, channel.clone(), &description, hub) => match never {},
+            never = events::run(subsystem, channel.clone(), &description, hub, streams) => match never {},
         };
         match ended {
             Ok(otherwise) => description = otherwise,

@@ -10,6 +10,8 @@ mod events;
 mod keep;
 mod places;
 mod registry;
+mod speed;
+mod tries;
 
 pub use self::{
     calling::{Asked, Progress, Step},
