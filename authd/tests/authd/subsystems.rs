@@ -19,7 +19,7 @@ async fn started() -> (Bench, tempfile::TempDir) {
 fn register(directory: &tempfile::TempDir, more: &str) -> PathBuf {
     let file = directory.path().join("disk.toml");
     let text = format!(
-        "namespace = \"example\"\nname = \"disk\"\nsocket = \"/run/disk.sock\"\nuser = \"0\"\n{more}"
+        "namespace = \"example\"\nname = \"disk\"\nsocket = \"/run/disk.sock\"\nuser = \"1\"\n{more}"
     );
     // Whole or not at all, as editors write: half of it would be told as wrong.
     fs::write(directory.path().join("new"), text).expect("written");

@@ -26,7 +26,7 @@ fn explain(stack: &Stack, user: &str, subject: &str, more: &[&str]) -> (Option<i
 
 /// A subsystem's registration, whole at once.
 fn register(stack: &Stack, more: &str) {
-    let text = "namespace = \"example\"\nname = \"disk\"\nsocket = \"/run/disk.sock\"\nuser = \"0\"\n";
+    let text = "namespace = \"example\"\nname = \"disk\"\nsocket = \"/run/disk.sock\"\nuser = \"1\"\n";
     let (new, file) = (stack.path("subsystems.d/new"), stack.path("subsystems.d/disk.toml"));
     fs::write(&new, format!("{text}{more}\n")).expect("a directory of ours");
     fs::rename(new, file).expect("beside it");
