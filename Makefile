@@ -41,7 +41,8 @@ test:
 	$(CARGO) clippy --locked -p doorward-pam-guard -p doorward-pam-worker --all-targets \
 		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper \
 		--target-dir target/pam-wrapper -- -D warnings
-	$(CARGO) build --locked --workspace --bins
+	# All targets: with programs alone, other features, and every crate compiled twice.
+	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace
 	$(CARGO) test --locked -p doorward-pam-guard -p doorward-pam-worker \
 		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper \

@@ -113,7 +113,9 @@ fn build(target: &Path, profile: &str, packages: &[&str], features: Option<&str>
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command.args(["build", "--locked", "--quiet", "--bins"]).arg("--target-dir").arg(target);
+    // All targets, because what only tests depend on changes the features of the rest: with programs alone every
+    // crate would be compiled once more than `cargo test` does.
+    command.args(["build", "--locked", "--quiet", "--all-targets"]).arg("--target-dir").arg(target);
     if profile != "debug" {
         command.args(["--profile", profile]);
     }
