@@ -80,6 +80,11 @@ impl Backend {
 }
 
 impl Pass {
+    /// Whose session it is.
+    pub(crate) fn auth_id(&self) -> &str {
+        &self.0.auth_id
+    }
+
     /// The one that was kept, while it is good.
     pub(crate) fn kept_assertion(&self, audience: &str) -> Option<Secret> {
         self.0.assertion(audience)

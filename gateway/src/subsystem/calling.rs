@@ -35,8 +35,6 @@ pub struct Asked {
     pub(super) standing: Arc<Standing>,
     pub(super) action: DescribedAction,
     pub(super) args: String,
-    /// The number of the user who asks.
-    pub(super) user: String,
 }
 
 /// What came of it so far.
@@ -65,14 +63,12 @@ impl Asked {
         standing: &Arc<Standing>,
         action: &DescribedAction,
         args: String,
-        user: &str,
     ) -> Self {
         Self {
             subsystem: Arc::clone(subsystem),
             standing: Arc::clone(standing),
             action: action.clone(),
             args,
-            user: user.to_owned(),
         }
     }
 
@@ -99,7 +95,7 @@ impl Asked {
         due: Instant,
     ) -> Result<Step, Failure> {
         let pass = pass.ok_or_else(Failure::unheld)?;
-        let place = self.subsystem.places.take(&self.user);
+        let place = self.subsystem.places.take(pass.auth_id());
         let place = place.ok_or_else(|| Failure::new(Error::TooMany, "too many calls under way"))?;
         let place = Arc::new(place);
         let audience = self.subsystem.name.as_str();
