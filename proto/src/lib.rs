@@ -32,6 +32,24 @@ pub mod authd {
     }
 }
 
+/// What plug-in authenticators answer.
+pub mod authenticator {
+    /// Version 1.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all)]
+        include!("generated/doorward.authenticator.v1.rs");
+    }
+}
+
+/// What handlers of channels answer.
+pub mod channel {
+    /// Version 1.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all)]
+        include!("generated/doorward.channel.v1.rs");
+    }
+}
+
 /// certd's services.
 pub mod certd {
     /// Version 1.

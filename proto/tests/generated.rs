@@ -4,9 +4,11 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 6] = [
     "doorward/authd/v1/authd.proto",
+    "doorward/authenticator/v1/authenticator.proto",
     "doorward/certd/v1/certd.proto",
+    "doorward/channel/v1/channel.proto",
     "doorward/pam/v1/pam.proto",
     "doorward/subsystem/v1/subsystem.proto",
 ];
@@ -47,7 +49,7 @@ fn generated_code_is_current() {
 }
 
 /// Messages that carry secrets: Debug shows their name and nothing else.
-const REDACTED: [&str; 27] = [
+const REDACTED: [&str; 31] = [
     "authd.v1.Activity",
     "authd.v1.ActivityReport",
     "authd.v1.AssertRequest",
@@ -58,21 +60,25 @@ const REDACTED: [&str; 27] = [
     "authd.v1.EndOtherRequest",
     "authd.v1.EndRequest",
     "authd.v1.Granted",
+    "authd.v1.Jwt",
     "authd.v1.ListRequest",
     "authd.v1.LocalPeer",
     "authd.v1.LogsRequest",
+    "authd.v1.Model",
     "authd.v1.Password",
     "authd.v1.PeerAnswer",
     "authd.v1.PeerAnswer.kind",
     "authd.v1.RespondRequest",
     "authd.v1.Token",
+    "authenticator.v1.AuthenticateRequest",
+    "certd.v1.ChallengeReply",
     "certd.v1.ListRequest",
     "certd.v1.LogsRequest",
     "certd.v1.RegisterChallengeRequest",
-    "certd.v1.ChallengeReply",
     "certd.v1.RegisterRequest",
     "certd.v1.RevokeRequest",
     "certd.v1.VerifyRequest",
+    "channel.v1.Asked",
     "pam.v1.Answers",
     "subsystem.v1.CallRequest",
 ];

@@ -184,6 +184,7 @@ fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim>
         Method::TlsCertificate(wire::TlsCertificate { username, key, certificate }) => {
             Claim::TlsCertificate { username, proof: Proof::Loaded { key, certificate } }
         }
+        Method::Jwt(_) | Method::Model(_) => return None,
     })
 }
 

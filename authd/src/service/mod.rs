@@ -41,7 +41,9 @@ fn dialect(number: i32) -> Result<Dialect, AuthError> {
     match wire::Dialect::try_from(number) {
         Ok(wire::Dialect::Sysadm) => Ok(Dialect::Sysadm),
         Ok(wire::Dialect::Token) => Ok(Dialect::Token),
-        Ok(wire::Dialect::Unspecified) | Err(_) => Err(AuthError::BadRequest("dialect: unknown")),
+        Ok(wire::Dialect::Unspecified | wire::Dialect::Channel) | Err(_) => {
+            Err(AuthError::BadRequest("dialect: unknown"))
+        }
     }
 }
 
@@ -71,6 +73,7 @@ fn session(seen: &Seen, sessions: &Sessions) -> wire::Session {
         dialect: dialect_to_wire(session.holder.dialect).into(),
         issued,
         expires,
+        kind: "user".to_owned(),
     }
 }
 

@@ -155,7 +155,7 @@ async fn sources_are_users_of_this_host_networks_and_what_a_proxy_says() {
             Kind::Penalised(_) => "penalised",
             Kind::Denied(_) => "denied",
             Kind::Granted(_) => "granted",
-            Kind::Prompts(_) | Kind::InvalidExpiration(_) => "something else",
+            Kind::Prompts(_) | Kind::InvalidExpiration(_) | Kind::NoSuchKind(_) => "something else",
         }
     };
     for (address, uid, forwarded) in [

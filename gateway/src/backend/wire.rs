@@ -172,6 +172,9 @@ pub(super) fn outcome(outcome: proto::Outcome) -> Result<Outcome, Failure> {
         Some(outcome::Kind::Denied(proto::Denied {})) => Ok(Outcome::Denied),
         Some(outcome::Kind::Penalised(penalised)) => Ok(Outcome::Penalised(duration(penalised.left_ms))),
         Some(outcome::Kind::InvalidExpiration(proto::InvalidExpiration {})) => Ok(Outcome::InvalidExpiration),
+        Some(outcome::Kind::NoSuchKind(proto::NoSuchKind {})) => {
+            Err(Failure::contract("nobody named a kind"))
+        }
         None => Err(Failure::contract("an unknown outcome")),
     }
 }

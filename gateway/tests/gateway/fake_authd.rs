@@ -312,6 +312,7 @@ impl State {
             idle_left_ms: 300_000,
             absolute_left_ms: u64::try_from(life.as_millis()).expect("short"),
             rights_ms: u64::try_from(rights.as_millis()).expect("short"),
+            kind: "user".to_owned(),
             issued: 1_795_319_222,
             expires: 1_795_319_222 + life.as_secs(),
             ..proto::Session::default()
@@ -417,6 +418,7 @@ impl login_server::Login for Service {
                     _ => denied(),
                 }
             }
+            begin_request::Method::Jwt(_) | begin_request::Method::Model(_) => denied(),
             begin_request::Method::LocalPeer(proto::LocalPeer { handle, username, key, certificate }) => {
                 let shown =
                     if certificate.is_empty() { String::new() } else { format!(" {}", hex(&certificate)) };

@@ -26,7 +26,7 @@ pub struct BeginRequest {
     /// With DIALECT_TOKEN alone, whose logins are by password.
     #[prost(message, optional, tag = "4")]
     pub wish: ::core::option::Option<TokenWish>,
-    #[prost(oneof = "begin_request::Method", tags = "10, 11, 12, 13, 14")]
+    #[prost(oneof = "begin_request::Method", tags = "10, 11, 12, 13, 14, 15, 16")]
     pub method: ::core::option::Option<begin_request::Method>,
 }
 /// Nested message and enum types in `BeginRequest`.
@@ -43,6 +43,11 @@ pub mod begin_request {
         CertificateProof(super::CertificateProof),
         #[prost(message, tag = "14")]
         TlsCertificate(super::TlsCertificate),
+        /// These two with DIALECT_CHANNEL alone.
+        #[prost(message, tag = "15")]
+        Jwt(super::Jwt),
+        #[prost(message, tag = "16")]
+        Model(super::Model),
     }
 }
 /// What a client of the token API asks for.
@@ -115,6 +120,24 @@ pub struct TlsCertificate {
     #[prost(bytes = "vec", tag = "3")]
     pub certificate: ::prost::alloc::vec::Vec<u8>,
 }
+/// A token that an issuer of authd's configuration has signed (RFC 7519).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Jwt {
+    #[prost(string, tag = "1")]
+    pub jwt: ::prost::alloc::string::String,
+}
+/// Credentials for the plug-in authenticator that is configured for this kind.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Model {
+    /// As the client names it. One that is not configured is `NoSuchKind`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// What else the client sent: a JSON object in UTF-8, at most 8 KiB.
+    #[prost(bytes = "vec", tag = "2")]
+    pub credentials: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChallengeRequest {
     #[prost(string, tag = "1")]
@@ -146,7 +169,7 @@ pub struct RespondRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outcome {
-    #[prost(oneof = "outcome::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "outcome::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<outcome::Kind>,
 }
 /// Nested message and enum types in `Outcome`.
@@ -163,8 +186,13 @@ pub mod outcome {
         Penalised(super::Penalised),
         #[prost(message, tag = "5")]
         InvalidExpiration(super::InvalidExpiration),
+        #[prost(message, tag = "6")]
+        NoSuchKind(super::NoSuchKind),
     }
 }
+/// No plug-in authenticator is configured for that kind. It was no try.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoSuchKind {}
 /// The credentials are right, the wished life is none, or longer than it may be: there is no session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InvalidExpiration {}
@@ -289,6 +317,10 @@ pub struct Session {
     pub issued: u64,
     #[prost(uint64, tag = "14")]
     pub expires: u64,
+    /// What sort of identity it is: `user` for a local user, else as authd's configuration names it. Its own channel is
+    /// this and the user's name, or `auth_id` for others.
+    #[prost(string, tag = "15")]
+    pub kind: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -299,8 +331,8 @@ pub struct CheckRequest {
     #[prost(uint64, optional, tag = "2")]
     pub used_ms_ago: ::core::option::Option<u64>,
     /// What the session is to be used for. A token of the token API is NOT_FOUND for DIALECT_SYSADM unless its
-    /// ACL entries grant the row that takes sessions up (`sysadm.rpc.auth_token._`); every live session's token
-    /// can be looked at for DIALECT_TOKEN.
+    /// ACL entries grant the row that takes sessions up (`sysadm.rpc.auth_token._`), and for DIALECT_CHANNEL unless
+    /// one of them is under `ws.`; every live session's token can be looked at for DIALECT_TOKEN.
     #[prost(enumeration = "Dialect", tag = "3")]
     pub dialect: i32,
 }
@@ -555,6 +587,8 @@ pub enum Dialect {
     Sysadm = 1,
     /// The HTTP token API.
     Token = 2,
+    /// Channels. Its sessions have no idle clock; they end with the credential that opened them.
+    Channel = 3,
 }
 impl Dialect {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -566,6 +600,7 @@ impl Dialect {
             Self::Unspecified => "DIALECT_UNSPECIFIED",
             Self::Sysadm => "DIALECT_SYSADM",
             Self::Token => "DIALECT_TOKEN",
+            Self::Channel => "DIALECT_CHANNEL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -574,6 +609,7 @@ impl Dialect {
             "DIALECT_UNSPECIFIED" => Some(Self::Unspecified),
             "DIALECT_SYSADM" => Some(Self::Sysadm),
             "DIALECT_TOKEN" => Some(Self::Token),
+            "DIALECT_CHANNEL" => Some(Self::Channel),
             _ => None,
         }
     }

@@ -450,7 +450,7 @@ impl Sequence<'_> {
                 Ok(())
             }
             Ok(Some(Kind::InvalidExpiration(_))) => Err("that credentials were right".to_owned()),
-            Ok(Some(Kind::Denied(_) | Kind::Penalised(_)) | None) | Err(_) => Ok(()),
+            Ok(Some(Kind::Denied(_) | Kind::Penalised(_) | Kind::NoSuchKind(_)) | None) | Err(_) => Ok(()),
         }
     }
 }

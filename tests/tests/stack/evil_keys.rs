@@ -352,7 +352,13 @@ impl Sequence<'_> {
                 Err(format!("a session: {:?}", granted.session))
             }
             Ok(
-                Some(Kind::Denied(_) | Kind::Penalised(_) | Kind::Prompts(_) | Kind::InvalidExpiration(_))
+                Some(
+                    Kind::Denied(_)
+                    | Kind::Penalised(_)
+                    | Kind::Prompts(_)
+                    | Kind::InvalidExpiration(_)
+                    | Kind::NoSuchKind(_),
+                )
                 | None,
             )
             | Err(_) => Ok(()),
