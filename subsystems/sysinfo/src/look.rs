@@ -2,7 +2,7 @@
 //!
 //! One look of a kind at a time, of what takes long: who asks meanwhile has the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,8 +94,17 @@ fn processes(last: &mut Before) -> (Vec<Process>, usize) {
 fn disks() -> Vec<Disk> {
     let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
     let read_only = kernel::read_only();
-    let mut found: Vec<Disk> =
-        disks.list().iter().take(OTHERS_MAX).map(|disk| disk_of(disk, &read_only)).collect();
+    once(disks.list().iter().take(OTHERS_MAX).map(|disk| disk_of(disk, &read_only)).collect())
+}
+
+/// Each file system once, where it is mounted with the shortest path: a service of systemd's sees its own
+/// directories, and its `/tmp`, as mounts of their own. In the order of the paths.
+fn once(mut found: Vec<Disk>) -> Vec<Disk> {
+    found.sort_by(|one, other| {
+        one.mount.len().cmp(&other.mount.len()).then_with(|| one.mount.cmp(&other.mount))
+    });
+    let mut seen = HashSet::new();
+    found.retain(|disk| seen.insert((disk.device.clone(), disk.file_system.clone(), disk.total)));
     found.sort_by(|one, other| one.mount.cmp(&other.mount));
     found
 }
@@ -239,4 +248,32 @@ pub(crate) fn temperatures() -> Vec<(String, f32)> {
     let components = Components::new_with_refreshed_list();
     let known = components.list().iter().take(OTHERS_MAX);
     known.filter_map(|sensor| Some((name(sensor.label()), sensor.temperature()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_is_mounted_twice_is_shown_once() {
+        let disk = |device: &str, mount: &str, total| Disk {
+            device: device.to_owned(),
+            mount: mount.to_owned(),
+            file_system: "ext4".to_owned(),
+            total,
+            available: 1,
+            removable: false,
+            read_only: false,
+        };
+        let found = vec![
+            disk("/dev/vda1", "/var/lib/doorward/sysinfo", 10),
+            disk("/dev/vdb", "/srv", 10),
+            disk("/dev/vda1", "/", 10),
+            disk("tmpfs", "/run", 1),
+            disk("/dev/vda1", "/var/tmp", 10),
+            disk("tmpfs", "/mnt", 2),
+        ];
+        let mounts: Vec<_> = once(found).into_iter().map(|disk| disk.mount).collect();
+        assert_eq!(mounts, ["/", "/mnt", "/run", "/srv"]);
+    }
 }
