@@ -41,6 +41,12 @@ pub(crate) const ROWS: &[Row] = &[
         measure: |product, rounds| Box::pin(sessions(product, rounds)),
     },
     Row {
+        name: "subsystem",
+        what: "call of a subsystem that answers at once, over TLS",
+        target: "at most 1.12 of the CPU of a toy with one hop",
+        measure: |product, rounds| Box::pin(subsystem(product, rounds)),
+    },
+    Row {
         name: "connect",
         what: "connect, TLS, upgrade, rpc/identify",
         target: "at most 1.15 of the toy's CPU",
@@ -71,6 +77,9 @@ pub(crate) const ROWS: &[Row] = &[
         measure: |product, rounds| Box::pin(start(product, rounds)),
     },
 ];
+
+/// A registration takes effect within two seconds.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Measures the rows of these names; whether all reach their targets.
 pub(crate) fn run(names: &[String], rounds: Rounds) -> io::Result<bool> {
@@ -157,6 +166,32 @@ async fn sessions(product: &mut Product, rounds: Rounds) -> io::Result<Vec<Figur
         workers: asking(opened(&Door::new(&floor[0].address), rounds.connections).await?, &request),
     };
     Ok(vec![Figure::pair(measure(rounds, &mut ours, &mut theirs).await?, 1.12, Some(1.3))])
+}
+
+async fn subsystem(product: &mut Product, rounds: Rounds) -> io::Result<Vec<Figure>> {
+    let answer = r#"{"pong":1}"#;
+    let request = envelope("test", "fake", &format!(r#"{{"action":"read","answer":{answer}}}"#));
+    // It believes everybody and answers at once: what is measured is the way there, as with the floor.
+    let fake = product.stack.add_fake("");
+    let mut sockets = product.sockets(rounds.connections).await?;
+    let first = sockets.first_mut().ok_or(io::ErrorKind::NotFound)?;
+    let began = Instant::now();
+    while let Err(error) = first.succeed(&request).await {
+        if began.elapsed() > SEEN_WITHIN {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let directory = tempfile::tempdir()?;
+    let floor = with_a_hop(answer, directory.path()).await?;
+    let mut pids = product.pids(&[Program::Gateway]);
+    pids.push(fake.pid());
+    let mut ours = Side { pids, workers: asking(sockets, &request) };
+    let mut theirs = Side {
+        pids: floor.iter().map(Floor::pid).collect(),
+        workers: asking(opened(&Door::new(&floor[0].address), rounds.connections).await?, &request),
+    };
+    Ok(vec![Figure::pair(measure(rounds, &mut ours, &mut theirs).await?, 1.12, None)])
 }
 
 /// A new client each time, which says one thing and leaves.

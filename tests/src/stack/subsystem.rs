@@ -187,6 +187,11 @@ impl Fake {
         self.child = spawn(&self.command, self.uid, &self.socket, &self.log);
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed: a line for each thing that it did.
     pub fn printed(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
