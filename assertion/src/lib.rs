@@ -24,13 +24,22 @@ const CLOCK_STEP_SECONDS: i64 = 5;
 /// What stands before the 32 bytes of an Ed25519 key (RFC 8410).
 const ED25519_HEAD: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
+/// The kind of the users of the host.
+pub const USER: &str = "user";
+
 /// A caller, as authd says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The user's name.
+    /// The user's name; of others the kind, `/` and the id, which is no user's name.
     pub user: String,
-    /// The uid of a local user.
+    /// The uid of a local user. Only these have one.
     pub uid: Option<u32>,
+    /// What sort of identity it is: [`USER`], else as authd's configuration names it.
+    pub kind: String,
+    /// What its authenticator calls it; local users have none.
+    pub pk: Option<String>,
+    /// What it is called for people, if it is no local user. Its authenticator may call it as somebody else.
+    pub name: Option<String>,
     /// Whether the access class is full.
     pub full: bool,
     /// The id that ACL entries mean by `me`: of a local user, the uid in decimal.
@@ -73,6 +82,9 @@ pub enum Refused {
     /// Validity over, or longer than a minute, or from the future.
     #[error("the assertion is not valid at this time")]
     Time,
+    /// It says so itself: not a user of this host, whom alone this service knows.
+    #[error("the caller is no user of this host")]
+    NoUser,
     /// A user name or id that authd would not sign.
     #[error("the assertion's {0} is malformed")]
     Claim(&'static str),
@@ -93,6 +105,9 @@ pub enum KeyError {
 struct Claims {
     sub: String,
     uid: Option<u32>,
+    kind: Option<String>,
+    pk: Option<String>,
+    name: Option<String>,
     auth_id: String,
     access: String,
     acl: Vec<String>,
@@ -127,7 +142,15 @@ pub fn read(jwt: &str, key: &[u8; 32], audience: &str, now: i64) -> Result<Calle
     {
         return Err(Refused::Time);
     }
-    if !is_user(&claims.sub) {
+    let kind = claims.kind.unwrap_or_else(|| USER.to_owned());
+    let subject = match (kind.as_str(), claims.uid, &claims.pk) {
+        (USER, Some(_), None) => is_user(&claims.sub),
+        (USER, ..) | (_, Some(_), _) | (_, _, None) => return Err(Refused::Claim("kind")),
+        (kind, None, Some(pk)) => {
+            is_word(kind) && is_pk(pk) && claims.sub == format!("{kind}/{}", claims.auth_id)
+        }
+    };
+    if !subject {
         return Err(Refused::Claim("subject"));
     }
     if !is_word(&claims.sid) {
@@ -150,6 +173,9 @@ pub fn read(jwt: &str, key: &[u8; 32], audience: &str, now: i64) -> Result<Calle
     Ok(Caller {
         user: claims.sub,
         uid: claims.uid,
+        kind,
+        pk: claims.pk,
+        name: claims.name,
         full,
         auth_id: claims.auth_id,
         acl: claims.acl,
@@ -169,6 +195,11 @@ pub fn is_user(name: &str) -> bool {
         && !name.chars().any(|c| c.is_control() || c == '/')
 }
 
+/// 1 to 128 bytes without control characters: an authenticator's own key of somebody.
+pub fn is_pk(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && !text.contains(char::is_control)
+}
+
 /// 1 to 64 characters of printable ASCII without space: ids of sessions and connections, methods.
 pub fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
@@ -185,7 +216,8 @@ pub struct Verifier {
 
 impl Verifier {
     /// For the key in `path`, which need not be there yet; the file is root's or authd's. `audience` is the
-    /// service that is called: `certd`, or `NAMESPACE/NAME` of a subsystem.
+    /// service that is called: `certd`, `NAMESPACE/NAME` of a subsystem, or `channel/NAME` of the handler of
+    /// a channel.
     pub fn new(path: PathBuf, authd: u32, audience: impl Into<String>) -> Self {
         Self { path, authd, audience: audience.into() }
     }
@@ -200,6 +232,15 @@ impl Verifier {
         }
         let key = self.load().map_err(|error| Refused::NoKey(Box::new(error)))?;
         read(jwt, &key, &self.audience, now)
+    }
+
+    /// The same for a service whose callers are users of this host: who has no uid is refused.
+    ///
+    /// # Errors
+    /// [`Refused`] says why he is not believed; [`Refused::NoUser`] of one who is, and is none.
+    pub fn user(&self, jwt: &str, now: i64) -> Result<Caller, Refused> {
+        let caller = self.caller(jwt, now)?;
+        if caller.uid.is_none() { Err(Refused::NoUser) } else { Ok(caller) }
     }
 
     fn load(&self) -> Result<[u8; 32], KeyError> {

@@ -63,6 +63,9 @@ fn what_authd_signs_is_believed() {
         Caller {
             user: "alice".into(),
             uid: Some(1000),
+            kind: "user".into(),
+            pk: None,
+            name: None,
             full: false,
             auth_id: "1000".into(),
             acl: vec!["sysadm.rpc.settings.#".into()],
@@ -74,8 +77,6 @@ fn what_authd_signs_is_believed() {
             expires: NOW + 60,
         }
     );
-    let foreign = authd.sign(&with("uid", Value::Null));
-    assert_eq!(read(&foreign, &authd.public, "certd", NOW).expect("believed").uid, None);
 }
 
 #[test]
@@ -104,6 +105,9 @@ fn anything_else_is_not() {
         with("sub", json!("a\nb")),
         with("sub", json!("x".repeat(257))),
         with("uid", json!(-1)),
+        with("uid", Value::Null),
+        with("pk", json!("7")),
+        with("kind", json!("terminal")),
         with("access", json!("admin")),
         with("sid", json!("")),
         with("sid", json!("a b")),
@@ -121,6 +125,54 @@ fn anything_else_is_not() {
     for text in ["", ".", "..", "...", "a.b.c", "\0"] {
         assert!(read(text, &signer.public, "certd", NOW).is_err(), "{text:?}");
     }
+}
+
+fn terminal() -> Value {
+    let mut claims = claims();
+    claims["sub"] = json!("terminal/t-7");
+    claims["uid"] = Value::Null;
+    claims["auth_id"] = json!("t-7");
+    claims["kind"] = json!("terminal");
+    claims["pk"] = json!("7");
+    claims["name"] = json!("root");
+    claims
+}
+
+#[test]
+fn who_is_no_user_of_the_host_is_told_apart_by_everything() {
+    let authd = authd();
+    let caller = read(&authd.sign(&terminal()), &authd.public, "certd", NOW).expect("believed");
+    assert_eq!((caller.user.as_str(), caller.uid, caller.kind.as_str()), ("terminal/t-7", None, "terminal"));
+    assert_eq!((caller.pk.as_deref(), caller.name.as_deref()), (Some("7"), Some("root")));
+    for (name, value) in [
+        ("sub", json!("root")),
+        ("sub", json!("terminal/t-8")),
+        ("sub", json!("user/t-7")),
+        ("uid", json!(0)),
+        ("kind", json!("user")),
+        ("kind", Value::Null),
+        ("kind", json!("")),
+        ("pk", Value::Null),
+        ("pk", json!("")),
+        ("pk", json!("a\nb")),
+        ("pk", json!("x".repeat(129))),
+    ] {
+        let mut claims = terminal();
+        claims[name] = value;
+        let refused = read(&authd.sign(&claims), &authd.public, "certd", NOW);
+        assert!(matches!(refused, Err(Refused::Claim(_))), "{claims}");
+    }
+}
+
+#[test]
+fn a_service_for_users_refuses_everybody_else() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("assertion.pub");
+    let authd = authd();
+    fs::write(&path, authd.pem()).expect("written");
+    let verifier = Verifier::new(path, own(), "certd");
+    assert!(verifier.user(&authd.sign(&claims()), NOW).is_ok());
+    assert!(matches!(verifier.user(&authd.sign(&terminal()), NOW), Err(Refused::NoUser)));
 }
 
 #[test]

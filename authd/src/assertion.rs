@@ -24,14 +24,19 @@ use crate::secret;
 /// The longest validity of an assertion.
 pub const VALID_MS: u64 = 60_000;
 
-/// Who an assertion is for: `certd`, or a subsystem as `NAMESPACE/NAME`.
+/// What stands before the name of a channel whose handler an assertion is for. No subsystem has that namespace.
+const CHANNEL: &str = "channel";
+
+/// Who an assertion is for: `certd`, a subsystem as `NAMESPACE/NAME`, or the handler of a channel as
+/// `channel/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audience(String);
 
 impl Audience {
-    /// One or two words, as registrations have them.
+    /// One or two words, as registrations have them. Names of channels may have capital letters.
     pub fn parse(text: String) -> Option<Self> {
         let fits = match text.split_once('/') {
+            Some((CHANNEL, name)) => is_word(&name.to_ascii_lowercase()),
             Some((namespace, name)) => is_word(namespace) && is_word(name),
             None => is_word(&text),
         };
@@ -42,15 +47,22 @@ impl Audience {
     pub fn is_of_keys(&self) -> bool {
         self.0 == "certd"
     }
+
+    /// Whether it is the handler of a channel.
+    pub fn is_of_channels(&self) -> bool {
+        self.0.strip_prefix(CHANNEL).is_some_and(|rest| rest.starts_with('/'))
+    }
 }
 
 /// What an assertion says of its subject.
 #[derive(Debug)]
 pub struct Subject<'a> {
-    /// The user's name.
+    /// The user's name, or the kind and the id.
     pub user: &'a str,
     /// The uid, for local users.
     pub uid: Option<u32>,
+    /// What else is known of somebody who is none.
+    pub other: Option<Other<'a>>,
     /// The id that ACL entries mean by `me`.
     pub auth_id: &'a str,
     /// The access class: "full" or "limited".
@@ -65,6 +77,17 @@ pub struct Subject<'a> {
     pub login_time: u64,
 }
 
+/// What an assertion says of somebody who is no local user.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Other<'a> {
+    /// What sort of identity it is; never `user`.
+    pub kind: &'a str,
+    /// Its authenticator's own key of it.
+    pub pk: &'a str,
+    /// For people. It may be anybody's.
+    pub name: &'a str,
+}
+
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'static str,
@@ -72,6 +95,8 @@ struct Claims<'a> {
     sub: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
+    #[serde(flatten)]
+    other: Option<Other<'a>>,
     auth_id: &'a str,
     access: &'a str,
     acl: &'a [String],
@@ -174,6 +199,7 @@ impl Signer {
             aud: &audience.0,
             sub: subject.user,
             uid: subject.uid,
+            other: subject.other,
             auth_id: subject.auth_id,
             access: subject.access,
             acl: subject.acl,
@@ -236,6 +262,7 @@ mod tests {
         Subject {
             user: "alice",
             uid: Some(1000),
+            other: None,
             auth_id: "1000",
             access: "limited",
             acl: &[],
@@ -336,6 +363,12 @@ mod tests {
         for (text, fits) in [
             ("certd", true),
             ("sysadm/systemmanager_2-x", true),
+            ("channel/Group_3-x", true),
+            ("channel/", false),
+            ("channel/a/b", false),
+            ("channel/a.b", false),
+            ("Channel/a", false),
+            ("sysadm/Systemmanager", false),
             ("a/b/c", false),
             ("/a", false),
             ("certd/", false),

@@ -3,6 +3,7 @@
 mod renewal;
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::{
@@ -275,6 +276,7 @@ pub async fn serve(
         sessions: sessions.clone(),
         accounts: Accounts::new(service.directory, config.groups()),
         acls: Current::new(registered.acls()),
+        kinds: BTreeMap::new(),
     });
     let certd = certd_uid.map(|uid| {
         let settings = certd::Settings { socket: config.certd.socket.clone(), uid };

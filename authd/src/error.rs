@@ -28,6 +28,9 @@ pub enum AuthError {
     /// No such user: for root, who may know.
     #[error("no such user")]
     NoSuchUser,
+    /// It is said that there is no such user, which one answer alone does not show.
+    #[error("the user database says that there is no such user")]
+    UserMissing,
     /// The caller's rights do not reach so far.
     #[error("not allowed")]
     Forbidden,
@@ -102,6 +105,7 @@ impl AuthError {
             | Self::NoCertd
             | Self::Certd(_)
             | Self::Directory(_)
+            | Self::UserMissing
             | Self::Unrecorded(_)
             | Self::Unread(Unread::File(_) | Unread::Io(_))
             | Self::Gone(_) => Reason::Unavailable,
@@ -114,7 +118,7 @@ impl AuthError {
 
 impl AuthError {
     /// The words of [`AuthError::code`] that a login may fail with.
-    pub const OF_LOGINS: [&str; 15] = [
+    pub const OF_LOGINS: [&str; 16] = [
         "bad-request",
         "too-many-logins",
         "too-many-sessions",
@@ -126,6 +130,7 @@ impl AuthError {
         "certd-timed-out",
         "key-revoked",
         "directory",
+        "user-missing",
         "store",
         "random",
         "unrecorded",
@@ -141,6 +146,7 @@ impl AuthError {
             Self::NoSession => "no-session",
             Self::NoSuchSession => "no-such-session",
             Self::NoSuchUser => "no-such-user",
+            Self::UserMissing => "user-missing",
             Self::Forbidden => "forbidden",
             Self::TooManyLogins(_) => "too-many-logins",
             Self::TooManySessions(_) => "too-many-sessions",

@@ -13,7 +13,7 @@ use crate::{
     error::AuthError,
     rights::{Holders, Seen, still_has},
     secret::Token,
-    session::{Dialect, Holder, Scope, SessionId},
+    session::{Dialect, Holder, Identity, Scope, SessionId},
 };
 
 /// Rights count for 60 s at most; users are looked up twice in that time, since one answer that there is no
@@ -21,8 +21,6 @@ use crate::{
 const LOOK_AGAIN_MS: u64 = 25_000;
 /// How often the clock is looked at.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Sessions of other dialects are handed to other programs: they show nobody's sessions and end none.
-const DIALECT: Dialect = Dialect::Sysadm;
 
 /// What a caller wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +52,17 @@ impl Action {
 /// [`AuthError::Forbidden`] for a session that may not do it at all.
 pub fn scope(caller: &Seen, action: Action) -> Result<Scope, AuthError> {
     let holder = &caller.session.holder;
-    if holder.dialect != DIALECT || !caller.grants(action.acl()) {
+    // Sessions of the token API are handed to other programs: they show nobody's sessions and end none.
+    if holder.dialect == Dialect::Token || !caller.grants(action.acl()) {
         return Err(AuthError::Forbidden);
     }
-    Ok(match caller.access {
-        Some(Access::Full) => Scope::Everybody,
-        Some(Access::Limited) | None => Scope::Account { user: holder.user.clone(), uid: holder.uid },
-    })
+    match (&holder.who, caller.access) {
+        (Identity::User { .. }, Some(Access::Full)) => Ok(Scope::Everybody),
+        (Identity::User { name, uid }, Some(Access::Limited) | None) => {
+            Ok(Scope::Account { user: name.clone(), uid: *uid })
+        }
+        (Identity::Other { .. }, _) => Err(AuthError::Forbidden),
+    }
 }
 
 impl Holders {
@@ -99,8 +101,10 @@ impl Holders {
     /// Those of [`Holders::caller`], and the store's.
     pub async fn end_others(&self, token: &Token) -> Result<usize, AuthError> {
         let (caller, _) = self.caller(token, Action::EndOthers).await?;
-        let holder = &caller.session.holder;
-        let ended = self.sessions.end_others(&holder.user, holder.uid, caller.session.id).await?;
+        let Identity::User { name, uid } = &caller.session.holder.who else {
+            return Err(AuthError::Forbidden);
+        };
+        let ended = self.sessions.end_others(name, *uid, caller.session.id).await?;
         said(&caller, ended);
         Ok(ended)
     }
@@ -181,7 +185,7 @@ impl Round {
 
 fn said(caller: &Seen, ended: usize) {
     let by = &caller.session;
-    info!(session = %by.id, user = %by.holder.user, ended, "a session ended others");
+    info!(session = %by.id, user = by.holder.who.shown(), ended, "a session ended others");
 }
 
 #[cfg(test)]
@@ -206,8 +210,7 @@ mod tests {
 
     fn caller(access: Access, acl: &[&str], dialect: Dialect) -> Seen {
         let holder = Holder {
-            user: "bob".into(),
-            uid: 1001,
+            who: Identity::User { name: "bob".into(), uid: 1001 },
             method: "password".into(),
             dialect,
             source: String::new(),
@@ -257,7 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn a_session_of_another_dialect_reaches_nobody() {
+    fn who_is_no_user_of_the_host_reaches_nobody() {
+        let text = |text: &str| text.to_owned();
+        let mut bob = caller(Access::Full, &["#"], Dialect::Channel);
+        assert_eq!(scope(&bob, Action::List).ok(), Some(Scope::Everybody));
+        bob.session.holder.who =
+            Identity::Other { kind: text("terminal"), id: text("bob"), pk: text("1"), name: text("bob") };
+        for action in [Action::List, Action::End, Action::EndOthers, Action::ReadLogs] {
+            assert!(matches!(scope(&bob, action), Err(AuthError::Forbidden)), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_of_the_token_api_reaches_nobody() {
         for action in [Action::List, Action::End, Action::EndOthers, Action::ReadLogs] {
             let refused = scope(&caller(Access::Full, &["#"], Dialect::Token), action);
             assert!(matches!(refused, Err(AuthError::Forbidden)));

@@ -87,6 +87,7 @@ impl CertError {
         match self {
             Self::Malformed(_) | Self::Key(_) | Self::Certificate(_) => Reason::BadRequest,
             Self::Caller(assertion::Refused::NoKey(_)) => Reason::Unavailable,
+            Self::Caller(assertion::Refused::NoUser) => Reason::Forbidden,
             Self::Caller(
                 assertion::Refused::TooLong
                 | assertion::Refused::Invalid(_)
@@ -115,11 +116,12 @@ impl CertError {
     }
 
     /// Every word of [`CertError::code`] that a refused change of a key may have.
-    pub const OF_CHANGES: [&str; 23] = [
+    pub const OF_CHANGES: [&str; 24] = [
         "malformed",
         "key-not-taken",
         "certificate-not-taken",
         "not-authenticated",
+        "no-user",
         "acl",
         "method",
         "not-recent",
@@ -147,6 +149,7 @@ impl CertError {
             Self::Malformed(_) => "malformed",
             Self::Key(_) => "key-not-taken",
             Self::Certificate(_) => "certificate-not-taken",
+            Self::Caller(assertion::Refused::NoUser) => "no-user",
             Self::Caller(_) => "not-authenticated",
             Self::Denied(rights::Denied::Acl) => "acl",
             Self::Denied(rights::Denied::Method) => "method",

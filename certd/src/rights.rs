@@ -159,6 +159,9 @@ mod tests {
         Caller {
             user: "alice".into(),
             uid: Some(1000),
+            kind: "user".into(),
+            pk: None,
+            name: None,
             full: false,
             auth_id: "1000".into(),
             acl: vec!["sysadm.rpc.settings.#".into()],

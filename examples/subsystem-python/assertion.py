@@ -25,6 +25,10 @@ class NotBelieved(Exception):
     """The assertion is not authd's, not for this subsystem, or not valid now."""
 
 
+class NoUser(Exception):
+    """The caller is believed, and is no user of this host, whom alone a subsystem knows."""
+
+
 class NoKey(Exception):
     """authd's public key cannot be read, so nobody can be believed."""
 
@@ -80,6 +84,8 @@ class Verifier:
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise NotBelieved(str(error)) from error
+        if claims.get("kind", "user") != "user":
+            raise NoUser(str(claims["sub"]))
         self._shape(claims)
         life = claims["exp"] - claims["iat"]
         if now >= claims["exp"] or not 0 <= life <= LIFE_SECONDS or claims["iat"] > now + CLOCK_STEP_SECONDS:
@@ -100,7 +106,8 @@ class Verifier:
             and 1 <= len(user.encode()) <= 256
             and not user.startswith("-")
             and not any(c == "/" or ord(c) < 32 or 127 <= ord(c) < 160 for c in user)
-            and (uid is None or (whole(uid) and 0 <= uid < 2**32))
+            and whole(uid)
+            and 0 <= uid < 2**32
             and whole(claims["iat"])
             and whole(claims["exp"])
             and all(word(claims.get(name)) for name in ("auth_id", "sid", "method", "jti"))

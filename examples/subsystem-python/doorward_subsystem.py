@@ -217,6 +217,8 @@ def _failure(request, error):
         return pb.Failure(code=error.code, message=str(error)[:200])
     if isinstance(error, assertion.NotBelieved):
         return pb.Failure(code=401, message="the assertion is not believed")
+    if isinstance(error, assertion.NoUser):
+        return pb.Failure(code=403, message="the caller is no user of this host")
     if isinstance(error, assertion.NoKey):
         log.error("%s", error)
         return pb.Failure(code=503, message="authd's public key cannot be read")

@@ -2,7 +2,12 @@
 
 import json
 import os
+import tempfile
 import unittest
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import acl
 import assertion
@@ -31,6 +36,32 @@ class Acl(unittest.TestCase):
             ("", "a.me", True), ("1.2", "a.1.2", True),
         ]:
             self.assertEqual(acl.matches("a.me", subject, auth_id), expected, (auth_id, subject))
+
+
+class Callers(unittest.TestCase):
+    def test_users_of_the_host_are_believed_and_nobody_else(self):
+        key = Ed25519PrivateKey.generate()
+        claims = {
+            "iss": "doorward-authd", "aud": "example/notes", "sub": "alice", "uid": 1000, "auth_id": "1000",
+            "access": "limited", "acl": [], "sid": "s", "method": "password", "iat": 1_000, "exp": 1_060, "jti": "a",
+        }
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+            file.flush()
+            verifier = assertion.Verifier(file.name, os.geteuid(), "example/notes")
+
+            def caller(**changed):
+                return verifier.caller(jwt.encode({**claims, **changed}, key, algorithm="EdDSA"), 1_010)
+
+            self.assertEqual(caller().uid, 1000)
+            self.assertEqual(caller(kind="user").user, "alice")
+            other = {"sub": "terminal/t-7", "auth_id": "t-7", "kind": "terminal", "pk": "7", "name": "root"}
+            for uid in (None, 0):
+                with self.assertRaises(assertion.NoUser):
+                    caller(**other, uid=uid)
+            for wrong in ({"uid": None}, {"uid": -1}, {"uid": True}, {"sub": "terminal/t-7"}, {"aud": "example/x"}):
+                with self.assertRaises(assertion.NotBelieved):
+                    caller(**wrong)
 
 
 class Named:

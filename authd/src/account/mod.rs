@@ -99,7 +99,7 @@ impl Account {
     /// Whether it may log in by this dialect at all.
     pub fn may_use(&self, dialect: Dialect) -> bool {
         match dialect {
-            Dialect::Sysadm => self.access.is_some(),
+            Dialect::Sysadm | Dialect::Channel => self.access.is_some(),
             Dialect::Token => self.access.is_some() || !self.groups.tokens.is_empty(),
         }
     }

@@ -61,6 +61,8 @@ pub enum Purpose {
     Sysadm,
     /// The token API, with what its client asks for.
     Token(Wish),
+    /// Channels.
+    Channel,
 }
 
 impl Purpose {
@@ -69,6 +71,7 @@ impl Purpose {
         match self {
             Self::Sysadm => Dialect::Sysadm,
             Self::Token(_) => Dialect::Token,
+            Self::Channel => Dialect::Channel,
         }
     }
 }
@@ -268,7 +271,7 @@ impl Logins {
         // One more way to be refused, no sooner than by a wrong password.
         let opening = match &asker.purpose {
             Purpose::Token(wish) => self.parts.token_rules.get().backend(&wish.backend).and(opening),
-            Purpose::Sysadm => opening,
+            Purpose::Sysadm | Purpose::Channel => opening,
         };
         let policy = Policy { dialect: asker.purpose.dialect(), ..Policy::clone(&self.parts.policy.get()) };
         let login = Arc::new(Mutex::new(Login::new(method, opening, policy)));

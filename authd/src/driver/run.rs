@@ -23,7 +23,7 @@ use crate::{
     method::{Cause, Tries},
     penalty::Try,
     secret::{self, Token},
-    session::{EndReason, Fingerprint, Holder, KeyLogin},
+    session::{EndReason, Fingerprint, Holder, Identity, KeyLogin},
 };
 
 /// One login's task.
@@ -308,8 +308,7 @@ impl Run {
             return;
         }
         let holder = Holder {
-            user: account.name.as_str().to_owned(),
-            uid: account.uid.as_u32(),
+            who: Identity::User { name: account.name.as_str().to_owned(), uid: account.uid.as_u32() },
             method: self.method.to_owned(),
             dialect: self.asker.purpose.dialect(),
             source: self.asker.source(),
@@ -321,6 +320,7 @@ impl Run {
         let holders = &self.logins.parts.holders;
         let opened = match &self.asker.purpose {
             Purpose::Sysadm => holders.grant(holder, &account, by_key).await,
+            Purpose::Channel => holders.grant_channel(holder, &account).await,
             Purpose::Token(wish) => match self.logins.parts.token_rules.get().life(wish.seconds) {
                 Ok(life) => holders.grant_token(holder, &account, life).await,
                 Err(cause) => return self.invalid(cause, reply).await,
@@ -366,7 +366,7 @@ impl Run {
     }
 
     async fn take_up(&mut self, token: Token, reply: Reply) {
-        let seen = self.logins.parts.holders.take_up(&token).await;
+        let seen = self.logins.parts.holders.take_up(&token, self.asker.purpose.dialect()).await;
         let seen = seen.and_then(|seen| self.taken_up(&seen).map(|()| seen));
         drop(reply.send(match seen {
             Ok(seen) => Ok(Outcome::Granted { token, seen: Box::new(seen) }),

@@ -96,12 +96,12 @@ impl Acls {
                     add(list, by_group("token_api.group_acl", group));
                 }
             }
-            (Dialect::Sysadm, Some(Access::Full)) => {
+            (Dialect::Sysadm | Dialect::Channel, Some(Access::Full)) => {
                 let class = groups.class.as_deref();
                 let origin = class.map(|group| by_group("access.full_groups", group));
                 add(&["#".to_owned()], origin.unwrap_or_else(|| "root".to_owned()));
             }
-            (Dialect::Sysadm, Some(Access::Limited)) => {
+            (Dialect::Sysadm | Dialect::Channel, Some(Access::Limited)) => {
                 if let Some(group) = &groups.class {
                     add(&self.limited, by_group("access.limited_acl", group));
                     for OfSubsystem { origin, entries } in &self.subsystems {
@@ -112,7 +112,7 @@ impl Acls {
                     add(list, by_group("access.group_acl", group));
                 }
             }
-            (Dialect::Sysadm, None) => {}
+            (Dialect::Sysadm | Dialect::Channel, None) => {}
         }
         given
     }

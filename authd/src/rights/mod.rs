@@ -1,23 +1,32 @@
 //! A live session together with what its holder may do now.
 
 mod entries;
+mod maximum;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use doorward_launch::Current;
 use doorward_proto::acl;
 
 use self::entries::cut_down;
-pub use self::entries::{Acls, ENTRIES_MAX, Given, OfSubsystem, weight};
+pub use self::{
+    entries::{Acls, ENTRIES_MAX, Given, OfSubsystem, weight},
+    maximum::{GIVEN_MAX, beyond, common},
+};
 use crate::{
     account::{Access, Account, Accounts, Username, Who},
     error::AuthError,
     secret::Token,
-    session::{Dialect, EndReason, Fingerprint, Holder, KeyLogin, Session, Sessions, Standing, TokenTerms},
+    session::{
+        Dialect, EndReason, Fingerprint, Holder, Identity, KeyLogin, Session, Sessions, Standing, Terms,
+    },
 };
 
 /// How long the rights that were just looked up may be relied upon.
 pub const RIGHTS_MS: u64 = 60_000;
+
+/// The longest life of a session of channels.
+const CHANNEL_LIFE: Duration = Duration::from_secs(12 * 3600);
 
 /// What takes a session up in the SysAdm dialect: a token of the token API that is not granted this opens
 /// nothing there.
@@ -47,14 +56,17 @@ impl Seen {
 
     /// What entries mean by `me`.
     pub fn auth_id(&self) -> String {
-        self.session.holder.uid.to_string()
+        self.session.holder.who.auth_id()
     }
 
     /// Whether it may be used in this dialect. Every live session can be looked at through the token API;
     /// one that was opened there is no key to the host unless an entry makes it one.
     pub fn may_use(&self, dialect: Dialect) -> bool {
         match (self.session.holder.dialect, dialect) {
-            (Dialect::Sysadm, _) | (Dialect::Token, Dialect::Token) => true,
+            (Dialect::Sysadm | Dialect::Channel, _) | (Dialect::Token, Dialect::Token) => true,
+            (Dialect::Token, Dialect::Channel) => {
+                self.acl.iter().any(|entry| maximum::reaches_channels(entry))
+            }
             (Dialect::Token, Dialect::Sysadm) => self.access.is_some() && self.grants(TAKES_UP),
         }
     }
@@ -82,6 +94,8 @@ pub struct Holders {
     pub accounts: Accounts,
     /// Which entries accounts have.
     pub acls: Current<Acls>,
+    /// The kinds of identities that are no local users, and the most that each of them may do.
+    pub kinds: BTreeMap<String, Arc<[String]>>,
 }
 
 impl Holders {
@@ -113,26 +127,54 @@ impl Holders {
         life: Duration,
     ) -> Result<(Token, Seen), AuthError> {
         let acl = self.acls.get().entries(account, Dialect::Token);
-        let (token, session) = self.sessions.grant_token(holder, TokenTerms { life, acl }).await?;
+        let terms = Terms { life, acl: Some(acl), only_one: false };
+        let (token, session) = self.sessions.grant_on(holder, terms).await?;
         Ok((token, self.begun(session, account)))
+    }
+
+    /// Opens a session of channels: it ends when it ends, however much it is used.
+    ///
+    /// # Errors
+    /// At a bound, and when the store fails.
+    pub async fn grant_channel(&self, holder: Holder, account: &Account) -> Result<(Token, Seen), AuthError> {
+        let life = self.channel_life();
+        let (token, session) =
+            self.sessions.grant_on(holder, Terms { life, acl: None, only_one: false }).await?;
+        Ok((token, self.begun(session, account)))
+    }
+
+    /// How long a session of channels lives at most.
+    fn channel_life(&self) -> Duration {
+        self.sessions.bounds().absolute.min(CHANNEL_LIFE)
     }
 
     fn begun(&self, session: Session, account: &Account) -> Seen {
         let absolute_left = session.ends - session.started;
         let idle_left = if session.idle_ms == 0 { absolute_left } else { session.idle_ms };
-        self.seen(session, idle_left, absolute_left, account)
+        let rights = self.rights(&session, account);
+        seen(session, (idle_left, absolute_left), rights)
     }
 
-    fn seen(&self, session: Session, idle_left: u64, absolute_left: u64, account: &Account) -> Seen {
+    /// What the session of a local user may do now.
+    fn rights(&self, session: &Session, account: &Account) -> Rights {
         let dialect = session.holder.dialect;
         let now = self.acls.get().entries(account, dialect);
-        let acl = session.acl.as_ref().map_or_else(|| now.clone(), |given| cut_down(given, &now));
-        let access = match dialect {
-            Dialect::Sysadm => account.access,
-            // Its entries are all that it may do, whoever holds it: it is nobody's full access.
-            Dialect::Token => account.access.map(|_| Access::Limited),
+        let Some(given) = &session.acl else { return (account.access, now) };
+        let acl = match dialect {
+            Dialect::Token | Dialect::Sysadm => cut_down(given, &now),
+            // An issuer's word was about some of what the user may do.
+            Dialect::Channel => common(given, &now, &session.holder.who.auth_id()).into(),
         };
-        Seen { session, idle_left, absolute_left, access, acl }
+        // Its entries are all that it may do, whoever holds it: it is nobody's full access.
+        (account.access.map(|_| Access::Limited), acl)
+    }
+
+    /// What the session of somebody else may do now; None: nobody is of that kind any more.
+    fn rights_of_other(&self, session: &Session, kind: &str) -> Option<Rights> {
+        let most = self.kinds.get(kind)?;
+        let given = session.acl.as_deref().unwrap_or_default();
+        let acl = common(given, most, &session.holder.who.auth_id());
+        Some((Some(Access::Limited), acl.into()))
     }
 
     /// The live session of a token for use in a dialect, after asking whether its user still is who they
@@ -140,21 +182,26 @@ impl Holders {
     ///
     /// # Errors
     /// [`AuthError::NoSuchToken`] for every token that opens nothing in the dialect; the user database's
-    /// failures.
+    /// failures, and [`AuthError::UserMissing`].
     pub async fn see(
         &self,
         token: &Token,
         used_ms_ago: Option<u64>,
         dialect: Dialect,
     ) -> Result<Seen, AuthError> {
-        let used_ms_ago = used_ms_ago.filter(|_| dialect == Dialect::Sysadm);
+        let used_ms_ago = used_ms_ago.filter(|_| dialect != Dialect::Token);
         let (session, _) = self.sessions.check(token, used_ms_ago).ok_or(AuthError::NoSuchToken)?;
-        let who = Username::parse(session.holder.user.clone()).map(Who::Name);
-        let account = match who {
-            Some(who) => self.accounts.find(who).await?,
-            None => None,
+        let rights = match &session.holder.who {
+            Identity::User { name, .. } => {
+                let who = Username::parse(name.clone()).map(Who::Name).ok_or(AuthError::UserMissing)?;
+                // Directories say so of everybody now and then. It is the sweep that believes it, when it is
+                // said twice.
+                let account = self.accounts.find(who).await?.ok_or(AuthError::UserMissing)?;
+                still_has(&session.holder, &account).then(|| self.rights(&session, &account))
+            }
+            Identity::Other { kind, .. } => self.rights_of_other(&session, kind),
         };
-        let Some(account) = account.filter(|account| still_has(&session.holder, account)) else {
+        let Some(rights) = rights else {
             self.sessions.end(token, EndReason::UserGone).await?;
             return Err(AuthError::NoSuchToken);
         };
@@ -163,16 +210,16 @@ impl Holders {
         let Standing::Live { idle_left, absolute_left } = standing else {
             return Err(AuthError::NoSuchToken);
         };
-        let seen = self.seen(session, idle_left, absolute_left, &account);
+        let seen = seen(session, (idle_left, absolute_left), rights);
         if seen.may_use(dialect) { Ok(seen) } else { Err(AuthError::NoSuchToken) }
     }
 
-    /// The same for the SysAdm dialect, counted as a successful request.
+    /// The same, counted as a successful request.
     ///
     /// # Errors
     /// Like [`Holders::see`].
-    pub async fn take_up(&self, token: &Token) -> Result<Seen, AuthError> {
-        let seen = self.see(token, None, Dialect::Sysadm).await?;
+    pub async fn take_up(&self, token: &Token, dialect: Dialect) -> Result<Seen, AuthError> {
+        let seen = self.see(token, None, dialect).await?;
         match self.sessions.check(token, Some(0)) {
             Some((session, Standing::Live { idle_left, absolute_left })) => {
                 Ok(Seen { session, idle_left, absolute_left, ..seen })
@@ -202,7 +249,14 @@ impl Holders {
     }
 }
 
+/// The access class and the entries.
+type Rights = (Option<Access>, Arc<[String]>);
+
+fn seen(session: Session, (idle_left, absolute_left): (u64, u64), (access, acl): Rights) -> Seen {
+    Seen { session, idle_left, absolute_left, access, acl }
+}
+
 /// Whether the account is the one that a session was opened for, and may still hold such a session.
 pub fn still_has(holder: &Holder, account: &Account) -> bool {
-    account.uid.as_u32() == holder.uid && account.may_use(holder.dialect)
+    holder.who.uid() == Some(account.uid.as_u32()) && account.may_use(holder.dialect)
 }

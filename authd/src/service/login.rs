@@ -150,20 +150,30 @@ fn asker_from_wire(
 fn purpose_from_wire(dialect: i32, wish: Option<wire::TokenWish>) -> Result<Purpose, AuthError> {
     match (super::dialect(dialect)?, wish) {
         (Dialect::Sysadm, None) => Ok(Purpose::Sysadm),
+        (Dialect::Channel, None) => Ok(Purpose::Channel),
         (Dialect::Token, Some(wire::TokenWish { backend, expiration_seconds })) => {
             Ok(Purpose::Token(Wish { backend, seconds: expiration_seconds }))
         }
-        (Dialect::Sysadm, Some(_)) => Err(AuthError::BadRequest("wish: for the token API alone")),
+        (Dialect::Sysadm | Dialect::Channel, Some(_)) => {
+            Err(AuthError::BadRequest("wish: for the token API alone"))
+        }
         (Dialect::Token, None) => Err(AuthError::BadRequest("wish: none")),
     }
 }
 
 /// The token API takes passwords and nothing else: what opens a session by the kernel's word, by a key or by
-/// another session's token is for that connection and not to be handed on.
+/// another session's token is for that connection and not to be handed on. Channels know no login by the
+/// kernel's word or by a key: who has one logs in with the SysAdm dialect.
 fn fits(purpose: &Purpose, claim: &Claim) -> Result<(), AuthError> {
     match (purpose, claim) {
-        (Purpose::Sysadm, _) | (Purpose::Token(_), Claim::Password { .. }) => Ok(()),
+        (Purpose::Sysadm, _)
+        | (Purpose::Token(_) | Purpose::Channel, Claim::Password { .. })
+        | (Purpose::Channel, Claim::Token(_)) => Ok(()),
         (Purpose::Token(_), _) => Err(AuthError::BadRequest("method: the token API takes passwords alone")),
+        (Purpose::Channel, Claim::LocalPeer { .. })
+        | (Purpose::Channel, Claim::CertificateChallenge { .. } | Claim::TlsCertificate { .. }) => {
+            Err(AuthError::BadRequest("method: for the SysAdm dialect alone"))
+        }
     }
 }
 

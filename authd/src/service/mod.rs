@@ -41,9 +41,8 @@ fn dialect(number: i32) -> Result<Dialect, AuthError> {
     match wire::Dialect::try_from(number) {
         Ok(wire::Dialect::Sysadm) => Ok(Dialect::Sysadm),
         Ok(wire::Dialect::Token) => Ok(Dialect::Token),
-        Ok(wire::Dialect::Unspecified | wire::Dialect::Channel) | Err(_) => {
-            Err(AuthError::BadRequest("dialect: unknown"))
-        }
+        Ok(wire::Dialect::Channel) => Ok(Dialect::Channel),
+        Ok(wire::Dialect::Unspecified) | Err(_) => Err(AuthError::BadRequest("dialect: unknown")),
     }
 }
 
@@ -51,6 +50,7 @@ fn dialect_to_wire(dialect: Dialect) -> wire::Dialect {
     match dialect {
         Dialect::Sysadm => wire::Dialect::Sysadm,
         Dialect::Token => wire::Dialect::Token,
+        Dialect::Channel => wire::Dialect::Channel,
     }
 }
 
@@ -59,8 +59,8 @@ fn session(seen: &Seen, sessions: &Sessions) -> wire::Session {
     let (issued, expires) = sessions.times_utc(session);
     wire::Session {
         session: session.id.to_string(),
-        user: session.holder.user.clone(),
-        uid: Some(session.holder.uid),
+        user: session.holder.who.shown(),
+        uid: session.holder.who.uid(),
         auth_id: seen.auth_id(),
         access: access(seen.access).into(),
         acl: seen.acl.to_vec(),
@@ -73,7 +73,7 @@ fn session(seen: &Seen, sessions: &Sessions) -> wire::Session {
         dialect: dialect_to_wire(session.holder.dialect).into(),
         issued,
         expires,
-        kind: "user".to_owned(),
+        kind: session.holder.who.kind().to_owned(),
     }
 }
 

@@ -55,7 +55,7 @@ fn entry(listed: Listed, caller: SessionId) -> wire::SessionEntry {
     wire::SessionEntry {
         session: session.id.to_string(),
         current: session.id == caller,
-        user: session.holder.user,
+        user: session.holder.who.shown(),
         method: session.holder.method,
         dialect: session.holder.dialect.name().to_owned(),
         source: session.holder.source,

@@ -11,10 +11,10 @@ use tracing::debug;
 use super::{Shared, end_reason, logs, others, session};
 use crate::{
     account::Access,
-    assertion::{Audience, Subject},
+    assertion::{Audience, Other, Subject},
     error::AuthError,
     secret::Token,
-    session::{Dialect, EndReason, Used, Watch},
+    session::{Dialect, EndReason, Identity, Used, Watch},
 };
 
 /// The service.
@@ -94,20 +94,31 @@ impl Sessions for SessionsService {
         let token = Token::parse(token).map_err(|_| AuthError::NoSuchToken)?;
         let audience =
             Audience::parse(audience).ok_or(AuthError::BadRequest("audience: not a service's name"))?;
-        // Only what is of use in the SysAdm dialect has an identity there.
-        let seen = self.0.holders.see(&token, None, Dialect::Sysadm).await?;
+        // Only what is of use in the dialect of the audience has an identity there.
+        let of_channels = audience.is_of_channels();
+        let dialect = if of_channels { Dialect::Channel } else { Dialect::Sysadm };
+        let seen = self.0.holders.see(&token, None, dialect).await?;
         let holder = &seen.session.holder;
         // Whoever a token was handed to must not become its holder for good by a key of their own.
         if holder.dialect == Dialect::Token && audience.is_of_keys() {
             return Err(AuthError::Forbidden.into());
         }
+        let other = match &holder.who {
+            Identity::User { .. } => None,
+            Identity::Other { kind, pk, name, .. } if of_channels => Some(Other { kind, pk, name }),
+            // Services of the host know its users alone.
+            Identity::Other { .. } => return Err(AuthError::Forbidden.into()),
+        };
         let subject = Subject {
-            user: &holder.user,
-            uid: Some(holder.uid),
+            user: &holder.who.shown(),
+            uid: holder.who.uid(),
+            other,
             auth_id: &seen.auth_id(),
             access: match seen.access {
-                Some(Access::Limited) => "limited",
                 Some(Access::Full) => "full",
+                Some(Access::Limited) => "limited",
+                // Who may have tokens and nothing else may use channels by them.
+                None if of_channels => "limited",
                 None => return Err(AuthError::Forbidden.into()),
             },
             acl: &seen.acl,

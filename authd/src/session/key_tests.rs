@@ -10,8 +10,7 @@ const OTHER: Fingerprint = Fingerprint([8; 32]);
 
 fn holder(user: &str) -> Holder {
     Holder {
-        user: user.into(),
-        uid: 1000,
+        who: Identity::User { name: user.into(), uid: 1000 },
         method: "certificate_challenge".into(),
         dialect: Dialect::Sysadm,
         source: "192.0.2.1".into(),
@@ -141,11 +140,26 @@ const VERSION_2: &str = "
     ) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 2;";
 
+/// The tables of version 3, as they were.
+const VERSION_3: &str = "
+    CREATE TABLE boot (id TEXT NOT NULL) STRICT;
+    CREATE TABLE session (
+        id BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL UNIQUE, user TEXT NOT NULL, uid INTEGER NOT NULL,
+        method TEXT NOT NULL, dialect TEXT NOT NULL, source TEXT NOT NULL, started_utc INTEGER NOT NULL,
+        started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL,
+        key BLOB, proven_utc INTEGER, acl TEXT
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 3;";
+
 #[tokio::test]
 async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    for (tables, more, key) in [(VERSION_1, "", None), (VERSION_2, ", ?3, 1", Some(KEY))] {
+    for (tables, more, key, acl) in [
+        (VERSION_1, "", None, None),
+        (VERSION_2, ", ?3, 1", Some(KEY), None),
+        (VERSION_3, ", ?3, 1, 'a.#'", Some(KEY), Some(Arc::from(["a.#".to_owned()]))),
+    ] {
         let directory = tempfile::tempdir().expect("temp dir");
         let path = directory.path().join("sessions.sqlite");
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("made");
@@ -170,21 +184,23 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         let sessions = open(directory.path());
         let (found, _) = sessions.check(&token, None).expect("alive");
         let by = found.key.map(|key| key.fingerprint);
-        assert_eq!((found.holder.user.as_str(), by, found.acl), ("alice", key, None));
+        let alice = Identity::User { name: "alice".into(), uid: 1000 };
+        assert_eq!((found.holder.who, by, found.acl), (alice, key, acl));
         let (by_key, _) = by_key(&sessions, "bob", KEY).await;
-        let terms = TokenTerms { life: Duration::from_secs(7_200), acl: Arc::from(["a.#".to_owned()]) };
+        let acl = Some(Arc::from(["a.#".to_owned()]));
+        let terms = Terms { life: Duration::from_secs(7_200), acl, only_one: false };
         let handed_out = Holder { dialect: Dialect::Token, ..holder("alice") };
-        let (of_api, _) = sessions.grant_token(handed_out.clone(), terms.clone()).await.expect("granted");
+        let (of_api, _) = sessions.grant_on(handed_out.clone(), terms.clone()).await.expect("granted");
         sessions.close().await;
         let sessions = open(directory.path());
         assert!(sessions.check(&token, None).is_some());
         assert_eq!(sessions.check(&by_key, None).expect("alive").0.key.expect("a key").fingerprint, KEY);
         let (found, standing) = sessions.check(&of_api, Some(0)).expect("alive");
-        assert_eq!((found.holder, found.acl), (handed_out, Some(terms.acl)));
+        assert_eq!((found.holder, found.acl), (handed_out, terms.acl));
         assert_eq!(standing, Standing::Live { idle_left: 7_200_000, absolute_left: 7_200_000 });
         sessions.close().await;
         let database = rusqlite::Connection::open(&path).expect("opened");
         let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("told");
-        assert_eq!(version, 3);
+        assert_eq!(version, 4);
     }
 }

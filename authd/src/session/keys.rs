@@ -87,7 +87,7 @@ impl Session {
     /// Whether it ends because a key was revoked.
     pub(super) fn is_ended_by(&self, revoked: &Revoked, now: Moment) -> bool {
         self.key.is_some_and(|key| key.fingerprint == revoked.fingerprint)
-            && self.holder.user == revoked.user
+            && self.holder.who.is_user(&revoked.user)
             && self.revocable_from(now).is_some_and(|from| revoked.utc >= from)
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions: when one is alive and what moves its clocks. No I/O, no clock of its own.
 //!
 //! Times are milliseconds of a clock that counts from boot, sleep included, so that neither a restart
-//! of authd nor a step of the wall clock moves a deadline. The reading order is table, store, keys, clock.
+//! of authd nor a step of the wall clock moves a deadline. The reading order is table, store, keys, clock, identity.
 
 mod table;
 
@@ -9,12 +9,15 @@ mod clock;
 mod keys;
 mod store;
 
+mod identity;
+
 use std::sync::Arc;
 
 pub use clock::{Boot, Clock, utc};
+pub use identity::{Identity, Owner, USER};
 pub use keys::{Fingerprint, Key, Revoked};
 pub use store::StoreError;
-pub use table::{AtLimit, Bounds, KeyLogin, Listed, Scope, Sessions, TokenTerms, Used, Watch};
+pub use table::{AtLimit, Bounds, KeyLogin, Listed, Scope, Sessions, Terms, Used, Watch};
 
 use crate::secret::TokenHash;
 
@@ -26,17 +29,20 @@ pub enum Dialect {
     Sysadm,
     /// The token API, whose sessions are handed to other programs.
     Token,
+    /// Channels, whose sessions end with the credential that opened them.
+    Channel,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Sysadm, Self::Token];
+    pub const ALL: [Self; 3] = [Self::Sysadm, Self::Token, Self::Channel];
 
     /// Its word in the store, in lists and in audit records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sysadm => "sysadm",
             Self::Token => "token",
+            Self::Channel => "channel",
         }
     }
 }
@@ -54,10 +60,8 @@ impl std::fmt::Display for SessionId {
 /// Who logged in, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The user's name as the user database writes it.
-    pub user: String,
-    /// The uid at login; a name that comes to mean another uid ends the session.
-    pub uid: u32,
+    /// Who.
+    pub who: Identity,
     /// The method's name.
     pub method: String,
     /// The client dialect.
@@ -77,7 +81,8 @@ pub struct Session {
     pub key: Option<Key>,
     /// Whose it is.
     pub holder: Holder,
-    /// The ACL entries that it was given at its beginning; None: those that its holder has.
+    /// The ACL entries that it was given at its beginning; None: those that its holder has. Who is no local user
+    /// has no others.
     pub acl: Option<Arc<[String]>>,
     /// Its beginning, in seconds of UTC: shown, and compared with when its key was revoked.
     pub started_utc: u64,
@@ -120,9 +125,9 @@ pub enum EndReason {
     Revoked,
     /// The key that opened it was revoked.
     KeyRevoked,
-    /// Its user is gone, is another by now, or lost all access.
+    /// Its user is gone, is another by now, or lost all access; its kind of identity is configured no more.
     UserGone,
-    /// Its user logged in once more and had as many sessions as may be.
+    /// Its holder logged in once more and had as many sessions as may be.
     Replaced,
     /// Whoever logged in was gone before the answer.
     Untaken,

@@ -8,8 +8,7 @@ fn session() -> Session {
         token: TokenHash([2; 32]),
         key: None,
         holder: Holder {
-            user: "alice".into(),
-            uid: 1000,
+            who: Identity::User { name: "alice".into(), uid: 1000 },
             method: "password".into(),
             dialect: Dialect::Sysadm,
             source: String::new(),

@@ -2,6 +2,8 @@
 //!
 //! A grant or an end is on disk before its caller hears of it. The only file that names the database.
 
+mod schema;
+
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -11,33 +13,13 @@ use std::{
     thread,
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::{Boot, Dialect, Fingerprint, Holder, Key, Session, SessionId};
+use super::{Boot, Dialect, Fingerprint, Holder, Identity, Key, Session, SessionId};
 use crate::secret::TokenHash;
-
-/// The tables of this version; a newer one is refused, an older one is brought up.
-const SCHEMA_VERSION: i64 = 3;
-const SCHEMA: &str = "
-    CREATE TABLE boot (id TEXT NOT NULL) STRICT;
-    CREATE TABLE session (
-        id BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL UNIQUE, user TEXT NOT NULL, uid INTEGER NOT NULL,
-        method TEXT NOT NULL, dialect TEXT NOT NULL, source TEXT NOT NULL, started_utc INTEGER NOT NULL,
-        started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL,
-        key BLOB, proven_utc INTEGER, acl TEXT
-    ) STRICT, WITHOUT ROWID;
-    PRAGMA user_version = 3;";
-/// From version 1, which knew no keys.
-const FROM_1: &str = "
-    ALTER TABLE session ADD COLUMN key BLOB;
-    ALTER TABLE session ADD COLUMN proven_utc INTEGER;";
-/// From version 2, which knew no tokens with entries of their own.
-const FROM_2: &str = "
-    ALTER TABLE session ADD COLUMN acl TEXT;
-    PRAGMA user_version = 3;";
 
 /// Jobs that may wait; beyond it callers wait for room.
 const QUEUE: usize = 1024;
@@ -210,10 +192,13 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
         _ => StoreError::Database(failure),
     };
     let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(judged)?;
-    if version > SCHEMA_VERSION {
+    if version > schema::VERSION {
         return Err(StoreError::Refused {
             path: path.display().to_string(),
-            what: format!("is of version {version}, newer than this authd ({SCHEMA_VERSION}); update authd"),
+            what: format!(
+                "is of version {version}, newer than this authd ({}); update authd",
+                schema::VERSION
+            ),
         });
     }
     let check: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(judged)?;
@@ -230,12 +215,7 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
     database.pragma_update(None, "temp_store", "MEMORY")?;
     // Written back in idle moments, see `write`.
     database.pragma_update(None, "wal_autocheckpoint", 0)?;
-    let change = match version {
-        0 => SCHEMA.to_owned(),
-        1 => format!("{FROM_1} {FROM_2}"),
-        2 => FROM_2.to_owned(),
-        _ => return Ok(database),
-    };
+    let Some(change) = schema::change(version) else { return Ok(database) };
     // The version changes with the tables, or neither does.
     database.execute_batch(&format!("BEGIN IMMEDIATE; {change} COMMIT;")).map_err(judged)?;
     Ok(database)
@@ -265,7 +245,7 @@ fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Session>, Vec<Ses
 fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
     let mut rows = database.prepare(
         "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends,
-                key, proven_utc, acl
+                key, proven_utc, acl, kind, auth_id, pk
          FROM session",
     )?;
     let sessions = rows.query_map([], |row| {
@@ -280,8 +260,7 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
             token: TokenHash(row.get(1)?),
             key,
             holder: Holder {
-                user: row.get(2)?,
-                uid: row.get(3)?,
+                who: who(row)?,
                 method: row.get(4)?,
                 dialect: dialect(5, &row.get::<_, String>(5)?)?,
                 source: row.get(6)?,
@@ -295,6 +274,15 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
         })
     })?;
     sessions.collect()
+}
+
+/// The table lets nothing else in than the one or the other.
+fn who(row: &Row<'_>) -> rusqlite::Result<Identity> {
+    let name = row.get(2)?;
+    Ok(match row.get(3)? {
+        Some(uid) => Identity::User { name, uid },
+        None => Identity::Other { kind: row.get(15)?, id: row.get(16)?, pk: row.get(17)?, name },
+    })
 }
 
 /// A column's word for a dialect.
@@ -365,15 +353,20 @@ fn commit(database: &mut Connection, batch: Vec<(Job, Done)>) {
 fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
     match job {
         Job::Grant(session) => {
+            let (name, other) = match &session.holder.who {
+                Identity::User { name, .. } => (name, None),
+                Identity::Other { kind, id, pk, name } => (name, Some((kind, id, pk))),
+            };
             database
                 .prepare_cached(
-                    "INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+                    "INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,
+                                                ?17,?18)",
                 )?
                 .execute(params![
                     session.id.0,
                     session.token.0,
-                    session.holder.user,
-                    session.holder.uid,
+                    name,
+                    session.holder.who.uid(),
                     session.holder.method,
                     session.holder.dialect.name(),
                     session.holder.source,
@@ -384,7 +377,10 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
                     session.ends,
                     session.key.map(|key| key.fingerprint.0),
                     session.key.map(|key| key.proven_utc),
-                    session.acl.as_ref().map(|acl| acl.join("\n"))
+                    session.acl.as_ref().map(|acl| acl.join("\n")),
+                    other.map(|(kind, _, _)| kind),
+                    other.map(|(_, id, _)| id),
+                    other.map(|(_, _, pk)| pk)
                 ])?;
         }
         Job::End(sessions) => {

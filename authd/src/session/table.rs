@@ -13,7 +13,7 @@ use std::{
 };
 
 use bounds::make_room;
-pub use bounds::{AtLimit, Bounds, TokenTerms};
+pub use bounds::{AtLimit, Bounds, Terms};
 pub use by_key::KeyLogin;
 use doorward_launch::{
     Audit, Current,
@@ -94,7 +94,7 @@ impl Sessions {
         for mut session in sessions {
             // A last use in the future cannot be: it would keep the session alive longer than any request did.
             session.last_used = session.last_used.min(now);
-            table.reserve(&session.holder.user);
+            table.reserve(&session.holder.who.owner());
             table.insert(session);
         }
         info!(sessions = table.count, "sessions taken up");
@@ -139,15 +139,11 @@ impl Sessions {
         self.open_session(holder, None, None).await
     }
 
-    /// [`Sessions::grant`], for the token API.
+    /// [`Sessions::grant`], on terms of its own.
     ///
     /// # Errors
     /// Its own.
-    pub async fn grant_token(
-        &self,
-        holder: Holder,
-        terms: TokenTerms,
-    ) -> Result<(Token, Session), AuthError> {
+    pub async fn grant_on(&self, holder: Holder, terms: Terms) -> Result<(Token, Session), AuthError> {
         self.open_session(holder, None, Some(terms)).await
     }
 
@@ -155,7 +151,7 @@ impl Sessions {
         &self,
         holder: Holder,
         by: Option<(Fingerprint, u64)>,
-        terms: Option<TokenTerms>,
+        terms: Option<Terms>,
     ) -> Result<(Token, Session), AuthError> {
         let key = match by {
             Some((fingerprint, login)) => {
@@ -167,9 +163,9 @@ impl Sessions {
         let token = Token::mint(secret::random()?);
         let now = self.clock.now();
         let bounds = self.bounds();
-        let (idle_ms, life_ms, acl) = match terms {
-            Some(TokenTerms { life, acl }) => (0, millis(life), Some(acl)),
-            None => (millis(bounds.idle), millis(bounds.absolute), None),
+        let (idle_ms, life_ms, acl, only_one) = match terms {
+            Some(Terms { life, acl, only_one }) => (0, millis(life), acl, only_one),
+            None => (millis(bounds.idle), millis(bounds.absolute), None, false),
         };
         let session = Session {
             id: SessionId(uuid::Builder::from_random_bytes(secret::random()?).into_uuid().into_bytes()),
@@ -183,36 +179,41 @@ impl Sessions {
             idle_ms,
             ends: now.saturating_add(life_ms),
         };
-        let user = session.holder.user.clone();
+        let owner = session.holder.who.owner();
         // If the store fails or the caller goes away meanwhile, the place is given back and the row, if
         // it was written, is removed again: nobody has its token.
         let (place, replaced) = {
             let mut table = self.table();
-            let replaced = make_room(&mut table, &user, &bounds)?;
-            table.reserve(&user);
-            (Place::taken(self, user, session.id), replaced)
+            let replaced = make_room(&mut table, &owner, &bounds)?;
+            table.reserve(&owner);
+            (Place::taken(self, owner.clone(), session.id), replaced)
         };
         for old in &replaced {
             self.tell(old, EndReason::Replaced);
         }
         self.forget(replaced.iter().map(|old| old.id).collect()).await?;
         self.with_store(async |store| store.grant(session.clone()).await).await?;
-        let inserted = {
-            // Under one lock: a revocation finds the login under way, or its session.
+        let replaced = {
+            // Under one lock: a revocation finds the login under way, or its session; and of two that are to be
+            // the only one the later stays.
             let mut table = self.table();
-            let user = &session.holder.user;
+            let user = session.holder.who.shown();
             let revoked =
-                by.is_some_and(|(key, login)| table.openings.is_revoked(login, user, key, self.moment()));
-            if !revoked {
-                table.insert(session.clone());
+                by.is_some_and(|(key, login)| table.openings.is_revoked(login, &user, key, self.moment()));
+            if revoked {
+                return Err(AuthError::KeyRevoked);
             }
-            !revoked
+            let replaced = if only_one { table.take_all(&owner) } else { Vec::new() };
+            table.insert(session.clone());
+            replaced
         };
-        if !inserted {
-            return Err(AuthError::KeyRevoked);
-        }
         place.keep();
         self.stirred.send_replace(());
+        for old in &replaced {
+            self.tell(old, EndReason::Replaced);
+        }
+        // They have ended; what is left of them on disk is logged there and removed later.
+        let _ = self.forget(replaced.iter().map(|old| old.id).collect()).await;
         Ok((token, session))
     }
 
@@ -346,7 +347,7 @@ impl Sessions {
 
     fn tell(&self, session: &Session, reason: EndReason) {
         self.record_end(session, reason, Some(self.clock.now().saturating_sub(session.started) / 1_000));
-        info!(session = %session.id, user = %session.holder.user, reason = ?reason, "session ended");
+        info!(session = %session.id, user = session.holder.who.shown(), reason = ?reason, "session ended");
         // Nobody watching is fine.
         let _ = self.ended.send(Ended { session: session.id, reason });
     }
@@ -354,12 +355,12 @@ impl Sessions {
     /// Before the end is on disk: a crash in between lets it be recorded twice, never not at all.
     fn record_end(&self, session: &Session, reason: EndReason, seconds: Option<u64>) {
         let Some(code) = reason.code() else { return };
-        let Holder { user, uid, method, dialect, source } = session.holder.clone();
+        let Holder { who, method, dialect, source } = session.holder.clone();
         let source = if source.is_empty() { "unix".to_owned() } else { source };
         self.audit.record(Record {
             reason: Some(code),
-            user: Some(user),
-            uid: Some(uid),
+            user: Some(who.shown()),
+            uid: who.uid(),
             method: Some(method),
             reported_source: Some(source),
             session: Some(session.id.to_string()),

@@ -48,8 +48,7 @@ fn bounds() -> Bounds {
 
 fn holder(user: &str) -> Holder {
     Holder {
-        user: user.into(),
-        uid: 1000,
+        who: Identity::User { name: user.into(), uid: 1000 },
         method: "password".into(),
         dialect: Dialect::Sysadm,
         source: "192.0.2.1".into(),
@@ -236,10 +235,10 @@ async fn a_damaged_or_newer_store_is_refused_with_what_to_do() {
     let path = directory.path().join("sessions.sqlite");
     let mut header = std::fs::read(&path).expect("read");
     // The format's header: the user version is a big-endian number at offset 60.
-    header[60..64].copy_from_slice(&4_u32.to_be_bytes());
+    header[60..64].copy_from_slice(&5_u32.to_be_bytes());
     std::fs::write(&path, header).expect("written");
     let refused = Sessions::open(directory.path(), &boot(), hand.clock(), bounds()).expect_err("refused");
-    assert!(refused.to_string().contains("version 4"), "{refused}");
+    assert!(refused.to_string().contains("version 5"), "{refused}");
 }
 
 /// Not a test of its own: the process that `no_acknowledged_grant_or_end_is_lost_by_kill_9` kills.
@@ -306,14 +305,14 @@ async fn no_acknowledged_grant_or_end_is_lost_by_kill_9() {
     sessions.close().await;
 }
 
-fn terms(entries: &[&str]) -> TokenTerms {
+fn terms(entries: &[&str]) -> Terms {
     let acl = entries.iter().map(|entry| (*entry).to_owned()).collect();
-    TokenTerms { life: Duration::from_secs(7_200), acl }
+    Terms { life: Duration::from_secs(7_200), acl: Some(acl), only_one: false }
 }
 
 async fn grant_token(sessions: &Sessions, user: &str, entries: &[&str]) -> Token {
     let holder = Holder { dialect: Dialect::Token, ..holder(user) };
-    sessions.grant_token(holder, terms(entries)).await.expect("granted").0
+    sessions.grant_on(holder, terms(entries)).await.expect("granted").0
 }
 
 #[tokio::test]
@@ -370,5 +369,68 @@ async fn at_the_bound_of_a_user_the_oldest_ends_where_that_is_configured() {
     sessions.close().await;
     let sessions = open(directory.path(), &hand);
     assert!(sessions.check(&all[1], None).is_none(), "it was on disk");
+    sessions.close().await;
+}
+
+fn other(id: &str) -> Holder {
+    let text = |text: &str| text.to_owned();
+    let who =
+        Identity::Other { kind: text("terminal"), id: text(id), pk: text("7"), name: text("Terminal 7") };
+    Holder { who, method: "model".into(), dialect: Dialect::Channel, source: String::new() }
+}
+
+#[tokio::test]
+async fn somebody_without_an_account_is_counted_by_himself_and_kept_over_a_restart() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let sessions = open(directory.path(), &hand);
+    sessions.bound(Bounds { total: 10, per_user: 2, ..bounds() });
+    let (token, _) = sessions.grant_on(other("alice"), terms(&["ws.#"])).await.expect("granted");
+    sessions.grant_on(other("alice"), terms(&[])).await.expect("granted");
+    assert!(sessions.grant_on(other("alice"), terms(&[])).await.is_err(), "as many as may be");
+    // The same word is another identity: a user of the host, or of another kind.
+    let (of_user, _) = sessions.grant(holder("alice")).await.expect("granted");
+    assert_eq!(sessions.user_after(None).as_deref(), Some("alice"));
+    assert_eq!(sessions.user_after(Some("alice")), None, "of others no database is asked");
+    let own = Scope::Account { user: "alice".into(), uid: 1000 };
+    assert_eq!(sessions.page(&own, None, 10).len(), 1);
+    assert_eq!(sessions.page(&Scope::Everybody, None, 10).len(), 3);
+    assert_eq!(sessions.end_departed("alice", |_| false).await.expect("on disk"), 1);
+    assert!(sessions.check(&of_user, None).is_none());
+    sessions.close().await;
+    let sessions = open(directory.path(), &hand);
+    let (found, standing) = sessions.check(&token, Some(0)).expect("alive");
+    assert_eq!((found.holder, found.acl.as_deref()), (other("alice"), Some(&["ws.#".to_owned()][..])));
+    assert_eq!(standing, Standing::Live { idle_left: 7_200_000, absolute_left: 7_200_000 });
+    sessions.close().await;
+}
+
+#[tokio::test]
+async fn who_is_to_be_the_only_one_ends_the_older_and_nobody_elses() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let sessions = Arc::new(open(directory.path(), &hand));
+    sessions.bound(Bounds { total: 200, per_user: 100, ..bounds() });
+    let only = || Terms { only_one: true, ..terms(&["ws.#"]) };
+    let (first, session) = sessions.grant_on(other("t-7"), only()).await.expect("granted");
+    let (another, _) = sessions.grant_on(other("t-8"), only()).await.expect("granted");
+    let mut watch = sessions.watch().expect("room");
+    let (second, _) = sessions.grant_on(other("t-7"), only()).await.expect("granted");
+    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::Replaced }));
+    let lives = |token: &Token| sessions.check(token, None).is_some();
+    assert_eq!([&first, &second, &another].map(lives), [false, true, true]);
+    // Of many at once exactly one is left.
+    let racing: Vec<_> = (0..50)
+        .map(|_| {
+            let sessions = sessions.clone();
+            tokio::spawn(async move { sessions.grant_on(other("t-7"), only()).await.expect("granted").0 })
+        })
+        .collect();
+    let mut left = 0;
+    for one in racing {
+        left += usize::from(lives(&one.await.expect("no panic")));
+    }
+    assert_eq!((left, lives(&second)), (1, false));
+    sessions.close().await;
+    let sessions = open(directory.path(), &hand);
+    assert_eq!(sessions.page(&Scope::Everybody, None, 100).len(), 2, "on disk, too");
     sessions.close().await;
 }

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod bench;
+mod channels;
 mod events;
 mod fakes {
     //! What stands in for the world around authd.

@@ -167,7 +167,8 @@ async fn what_no_gateway_of_ours_would_send_is_refused_unread() {
     for (request, field) in [
         (wire::BeginRequest { wish: wish(), ..password(ONE, "alice", "pw") }, "wish"),
         (wire::BeginRequest { dialect: TOKEN.into(), ..password(ONE, "alice", "pw") }, "wish"),
-        (wire::BeginRequest { dialect: 3, wish: wish(), ..password(ONE, "alice", "pw") }, "dialect"),
+        (wire::BeginRequest { dialect: 3, wish: wish(), ..password(ONE, "alice", "pw") }, "wish"),
+        (wire::BeginRequest { dialect: 4, wish: wish(), ..password(ONE, "alice", "pw") }, "dialect"),
         (by(taken_up), "method"),
         (by(Method::LocalPeer(wire::LocalPeer::default())), "method"),
         (by(Method::TlsCertificate(wire::TlsCertificate::default())), "method"),
@@ -179,7 +180,7 @@ async fn what_no_gateway_of_ours_would_send_is_refused_unread() {
         assert!(status.message().starts_with(field), "{status}");
     }
     let mut sessions = bench.sessions().await;
-    for dialect in [0, 3, -1] {
+    for dialect in [0, 4, -1] {
         let check = wire::CheckRequest { token: alice.token.clone(), used_ms_ago: None, dialect };
         assert_eq!(code(sessions.check(check).await), Code::InvalidArgument);
     }

@@ -142,7 +142,7 @@ impl Core {
     }
 
     fn caller(&self, jwt: &str) -> Result<Caller, CertError> {
-        self.verifier.caller(jwt, now()).map_err(CertError::Caller)
+        self.verifier.user(jwt, now()).map_err(CertError::Caller)
     }
 
     fn challenges(&self) -> MutexGuard<'_, Challenges> {

@@ -21,8 +21,8 @@ use crate::error::{Misconfigured, chain};
 
 /// The most files that are read.
 const FILES: usize = 64;
-/// Whose rows are the gateway's own.
-const RESERVED: [&str; 3] = ["events", "rpc", "settings"];
+/// Whose rows are the gateway's own, and what assertions for handlers of channels begin with.
+const RESERVED: [&str; 4] = ["channel", "events", "rpc", "settings"];
 /// Rows of other namespaces that are the gateway's own.
 const RESERVED_ROWS: [(&str, &str); 1] = [("sysadm", "settings")];
 /// Clients tell messages apart by their name, some by that alone.

@@ -67,7 +67,9 @@ fn no_directory_holds_nothing() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_line() {
-    for (namespace, name) in [("rpc", "x"), ("events", "x"), ("settings", "x"), ("sysadm", "settings")] {
+    let reserved =
+        [("rpc", "x"), ("events", "x"), ("settings", "x"), ("channel", "x"), ("sysadm", "settings")];
+    for (namespace, name) in reserved {
         let text = text(name, "").replace("\"example\"", &format!("\"{namespace}\""));
         assert_eq!(complaint(&text), format!(":1: namespace: {namespace}/{name} is the gateway's own"));
     }

@@ -282,6 +282,7 @@ pub struct Session {
     /// UUID; names the session without being a key to it.
     #[prost(string, tag = "1")]
     pub session: ::prost::alloc::string::String,
+    /// The name of a local user. Of other identities the kind, `/` and the `auth_id`: no user's name has a `/` in it.
     #[prost(string, tag = "2")]
     pub user: ::prost::alloc::string::String,
     /// Absent for identities that are no local user.
@@ -411,7 +412,7 @@ pub struct SessionEntry {
     pub user: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub method: ::prost::alloc::string::String,
-    /// The client dialect, for example "sysadm".
+    /// The client dialect: "sysadm", "token" or "channel".
     #[prost(string, tag = "4")]
     pub dialect: ::prost::alloc::string::String,
     /// An address literal as a gateway reported it, or empty for the Unix socket.
@@ -501,7 +502,8 @@ pub struct EndOtherReply {
 pub struct AssertRequest {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
-    /// "certd", or a subsystem as "NAMESPACE/NAME".
+    /// "certd", a subsystem as "NAMESPACE/NAME", or the handler of a channel as "channel/NAME". Only of these last is
+    /// there one for identities that are no local user.
     #[prost(string, tag = "2")]
     pub audience: ::prost::alloc::string::String,
 }

@@ -149,7 +149,7 @@ impl Core {
     }
 
     fn believe(&self, assertion: &str, now: i64) -> Result<Caller, Unadmitted> {
-        self.verifier.caller(assertion, now).map_err(|refused| match refused {
+        self.verifier.user(assertion, now).map_err(|refused| match refused {
             Refused::NoKey(why) => {
                 let mut told = self.keyless.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(unsaid) = told.now() {
@@ -157,6 +157,7 @@ impl Core {
                 }
                 no("not-authenticated", Kind::Unavailable, "authd's public key cannot be read")
             }
+            Refused::NoUser => no("no-user", Kind::Denied, "the caller is no user of this host"),
             Refused::TooLong | Refused::Invalid(_) | Refused::Time | Refused::Claim(_) => {
                 not_believed("not-authenticated", "the assertion is not believed")
             }

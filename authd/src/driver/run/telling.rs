@@ -97,14 +97,14 @@ impl Run {
     pub(super) fn taken_up(&mut self, seen: &Seen) -> Result<(), AuthError> {
         let holder = &seen.session.holder;
         self.logins.parts.audit.demand_bounded(Record {
-            user: Some(holder.user.clone()),
-            uid: Some(holder.uid),
+            user: Some(holder.who.shown()),
+            uid: holder.who.uid(),
             session: Some(seen.session.id.to_string()),
             ..self.known(Event::SessionTakenUp)
         })?;
         self.told = true;
         info!(
-            user = holder.user, method = self.method, source = self.asker.source(),
+            user = holder.who.shown(), method = self.method, source = self.asker.source(),
             connection = %self.asker.connection, session = %seen.session.id, "session taken up"
         );
         Ok(())

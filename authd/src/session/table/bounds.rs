@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Session, live::Table};
+use super::{super::Owner, Session, live::Table};
 use crate::error::AuthError;
 
 /// How many and how long.
@@ -30,32 +30,38 @@ pub enum AtLimit {
     EndOldest,
 }
 
-/// What a session of the token API is given at its beginning.
+/// What a session is given at its beginning, where that is not the same for all. It has no idle clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenTerms {
-    /// Its whole life; it has no idle clock.
+pub struct Terms {
+    /// Its whole life.
     pub life: Duration,
-    /// Its ACL entries.
-    pub acl: Arc<[String]>,
+    /// Its ACL entries; None: those that its holder has.
+    pub acl: Option<Arc<[String]>>,
+    /// Its holder's other sessions end when it begins.
+    pub only_one: bool,
 }
 
 /// Sees to it that one more session of this user fits in, within the bounds; the sessions that are taken out
 /// for it. Who ends the oldest makes room for nobody else: the bound of all holds for the next login, too.
-pub(super) fn make_room(table: &mut Table, user: &str, bounds: &Bounds) -> Result<Vec<Session>, AuthError> {
-    let of_user = table.of_user.get(user).copied().unwrap_or(0);
-    let too_many = (of_user + 1).saturating_sub(bounds.per_user);
+pub(super) fn make_room(
+    table: &mut Table,
+    owner: &Owner,
+    bounds: &Bounds,
+) -> Result<Vec<Session>, AuthError> {
+    let of_owner = table.of_owner.get(owner).copied().unwrap_or(0);
+    let too_many = (of_owner + 1).saturating_sub(bounds.per_user);
     let ends = match bounds.at_limit {
         AtLimit::EndOldest => too_many,
         AtLimit::Refuse => 0,
     };
     // Those that are being written to disk are nobody's yet and cannot be ended.
-    let there = table.by_user.get(user).map_or(0, BTreeSet::len);
+    let there = table.by_owner.get(owner).map_or(0, BTreeSet::len);
     if too_many > ends || ends > there {
         return Err(AuthError::TooManySessions("of this user"));
     }
     if table.count - ends >= bounds.total {
         return Err(AuthError::TooManySessions("in all"));
     }
-    let oldest = |_| table.oldest_of(user).and_then(|hash| table.take(&hash));
+    let oldest = |_| table.oldest_of(owner).and_then(|hash| table.take(&hash));
     Ok((0..ends).filter_map(oldest).collect())
 }

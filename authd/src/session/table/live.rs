@@ -1,4 +1,4 @@
-//! The sessions in memory: found by token and by key, counted by user.
+//! The sessions in memory: found by token and by key, counted by owner.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    super::{Fingerprint, Session, SessionId, keys::Openings},
+    super::{Fingerprint, Owner, Session, SessionId, keys::Openings},
     TokenHash,
 };
 
@@ -16,14 +16,14 @@ pub(super) struct Table {
     pub(super) by_token: HashMap<TokenHash, Session>,
     /// By their names, in whose order they are listed.
     pub(super) by_id: BTreeMap<SessionId, TokenHash>,
-    /// Those of each user.
-    pub(super) by_user: BTreeMap<String, BTreeSet<SessionId>>,
+    /// Those of each owner.
+    pub(super) by_owner: BTreeMap<Owner, BTreeSet<SessionId>>,
     /// Those that a key opened.
     pub(super) by_key: HashMap<Fingerprint, Vec<TokenHash>>,
     /// Logins by key that are under way.
     pub(super) openings: Openings,
-    /// Sessions of each user, those being written to disk included.
-    pub(super) of_user: HashMap<String, usize>,
+    /// Sessions of each owner, those being written to disk included.
+    pub(super) of_owner: HashMap<Owner, usize>,
     /// Live ones and those being written to disk.
     pub(super) count: usize,
     /// The entries that sessions were given, and how many were given each list: a few lists, many sessions.
@@ -35,22 +35,22 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn reserve(&mut self, user: &str) {
+    pub(super) fn reserve(&mut self, owner: &Owner) {
         self.count += 1;
-        match self.of_user.get_mut(user) {
+        match self.of_owner.get_mut(owner) {
             Some(count) => *count += 1,
             None => {
-                self.of_user.insert(user.to_owned(), 1);
+                self.of_owner.insert(owner.clone(), 1);
             }
         }
     }
 
-    pub(super) fn release(&mut self, user: &str) {
+    pub(super) fn release(&mut self, owner: &Owner) {
         self.count = self.count.saturating_sub(1);
-        if let Some(count) = self.of_user.get_mut(user) {
+        if let Some(count) = self.of_owner.get_mut(owner) {
             *count -= 1;
             if *count == 0 {
-                self.of_user.remove(user);
+                self.of_owner.remove(owner);
             }
         }
     }
@@ -61,7 +61,7 @@ impl Table {
             self.by_key.entry(key.fingerprint).or_default().push(session.token);
         }
         self.by_id.insert(session.id, session.token);
-        self.by_user.entry(session.holder.user.clone()).or_default().insert(session.id);
+        self.by_owner.entry(session.holder.who.owner()).or_default().insert(session.id);
         self.by_token.insert(session.token, session);
     }
 
@@ -76,10 +76,11 @@ impl Table {
             }
         }
         self.by_id.remove(&session.id);
-        if let Some(ids) = self.by_user.get_mut(&session.holder.user) {
+        let owner = session.holder.who.owner();
+        if let Some(ids) = self.by_owner.get_mut(&owner) {
             ids.remove(&session.id);
             if ids.is_empty() {
-                self.by_user.remove(&session.holder.user);
+                self.by_owner.remove(&owner);
             }
         }
         if let Some(acl) = &session.acl
@@ -91,7 +92,7 @@ impl Table {
             }
         }
         self.unsaved.remove(hash);
-        self.release(&session.holder.user);
+        self.release(&owner);
         Some(session)
     }
 
@@ -102,11 +103,18 @@ impl Table {
         shared
     }
 
-    /// The oldest session of a user.
-    pub(super) fn oldest_of(&self, user: &str) -> Option<TokenHash> {
-        let ids = self.by_user.get(user)?;
+    /// The oldest session of an owner.
+    pub(super) fn oldest_of(&self, owner: &Owner) -> Option<TokenHash> {
+        let ids = self.by_owner.get(owner)?;
         let sessions = ids.iter().filter_map(|id| self.named(*id));
         sessions.min_by_key(|session| session.started).map(|session| session.token)
+    }
+
+    /// Takes out every session of an owner's.
+    pub(super) fn take_all(&mut self, owner: &Owner) -> Vec<Session> {
+        let ids = self.by_owner.get(owner).into_iter().flatten();
+        let hashes: Vec<_> = ids.filter_map(|id| self.by_id.get(id)).copied().collect();
+        hashes.iter().filter_map(|hash| self.take(hash)).collect()
     }
 
     pub(super) fn named(&self, id: SessionId) -> Option<&Session> {

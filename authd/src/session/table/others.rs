@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, ops::Bound};
 
 use super::{
-    super::keys::{Moment, SLACK},
+    super::{
+        Identity, Owner,
+        keys::{Moment, SLACK},
+    },
     EndReason, Holder, Session, SessionId, Sessions, Standing,
 };
 use crate::error::AuthError;
@@ -11,7 +14,7 @@ use crate::error::AuthError;
 /// Which sessions somebody may see and end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Those of one account.
+    /// Those of one local user.
     Account {
         /// Its name.
         user: String,
@@ -22,10 +25,15 @@ pub enum Scope {
     Everybody,
 }
 
+/// Whether it is this user, the uid included.
+fn is(who: &Identity, user: &str, number: u32) -> bool {
+    matches!(who, Identity::User { name, uid } if name == user && *uid == number)
+}
+
 impl Scope {
     fn holds(&self, session: &Session) -> bool {
         match self {
-            Self::Account { user, uid } => session.holder.user == *user && session.holder.uid == *uid,
+            Self::Account { user, uid } => is(&session.holder.who, user, *uid),
             Self::Everybody => true,
         }
     }
@@ -77,7 +85,8 @@ impl Sessions {
         let listed = |session: &Session| Listed::new(session, now);
         match scope {
             Scope::Account { user, .. } => {
-                let ids = table.by_user.get(user).into_iter().flat_map(|ids| ids.range(from));
+                let owner = Owner::User(user.clone());
+                let ids = table.by_owner.get(&owner).into_iter().flat_map(|ids| ids.range(from));
                 ids.filter_map(|id| table.named(*id)).filter(live).take(most).map(listed).collect()
             }
             Scope::Everybody => {
@@ -110,7 +119,7 @@ impl Sessions {
     /// # Errors
     /// As with [`Sessions::end_named`].
     pub async fn end_others(&self, user: &str, uid: u32, but: SessionId) -> Result<usize, AuthError> {
-        let ends = |session: &Session| session.id != but && session.holder.uid == uid;
+        let ends = |session: &Session| session.id != but && is(&session.holder.who, user, uid);
         self.revoke(&self.of_user(user), ends, EndReason::Revoked).await
     }
 
@@ -128,10 +137,14 @@ impl Sessions {
         self.revoke(&self.of_user(user), gone, EndReason::UserGone).await
     }
 
-    /// The first user with a session whose name comes after this one.
+    /// The first local user with a session whose name comes after this one.
     pub fn user_after(&self, user: Option<&str>) -> Option<String> {
-        let from = (user.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        self.table().by_user.range::<str, _>(from).next().map(|(user, _)| user.clone())
+        let from = user.map_or(Bound::Unbounded, |user| Bound::Excluded(Owner::User(user.to_owned())));
+        match self.table().by_owner.range((from, Bound::Unbounded)).next() {
+            Some((Owner::User(user), _)) => Some(user.clone()),
+            // Of others no database is asked.
+            Some((Owner::Other { .. }, _)) | None => None,
+        }
     }
 
     /// Now, on the clock of sessions.
@@ -140,7 +153,7 @@ impl Sessions {
     }
 
     fn of_user(&self, user: &str) -> BTreeSet<SessionId> {
-        self.table().by_user.get(user).cloned().unwrap_or_default()
+        self.table().by_owner.get(&Owner::User(user.to_owned())).cloned().unwrap_or_default()
     }
 
     async fn revoke(

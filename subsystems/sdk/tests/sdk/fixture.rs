@@ -107,6 +107,7 @@ impl Authd {
             ("without an end", self.with(json!({ "exp": null }))),
             ("without an audience", self.with(json!({ "aud": null }))),
             ("of a user with a slash", self.with(json!({ "sub": "../root" }))),
+            ("of nobody with a uid", self.with(json!({ "uid": null }))),
             ("with another key", other.fresh()),
             ("with no algorithm", format!("{}.{body}.", head("none"))),
             ("with the key as a secret", by_secret(&self.public)),
