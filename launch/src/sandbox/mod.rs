@@ -15,6 +15,7 @@ mod linux;
 use linux as system;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -51,12 +52,13 @@ pub(crate) enum Reach {
 }
 
 /// What a daemon needs after its start. Everything else is out of reach, and nobody makes a TCP
-/// connection, binds a port, starts a program or sends a signal to another process.
+/// connection that was not declared, binds a port, starts a program or sends a signal to another process.
 #[derive(Debug, Clone, Default)]
 pub struct Confinement {
     settings: Settings,
     places: BTreeMap<PathBuf, Reach>,
     asks_for_sockets: bool,
+    connects: Option<SocketAddr>,
 }
 
 /// Where the user database of a system is: its files, its caches, and the modules that are loaded when
@@ -145,6 +147,14 @@ impl Confinement {
         self
     }
 
+    /// Makes TCP connections to this address. The kernel's means know ports and families only: the same port of any
+    /// other host can be reached as well, which is the service manager's or a firewall's to refuse.
+    #[must_use]
+    pub fn connects(mut self, to: SocketAddr) -> Self {
+        self.connects = Some(to);
+        self
+    }
+
     fn allow(&mut self, path: &Path, reach: Reach) {
         // A daemon in the background stands in `/`, so a relative path is resolved now.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -225,7 +235,9 @@ mod tests {
         let everybody = EVERYBODY.iter().map(|path| (PathBuf::from(path), Reach::Read));
         let expected = everybody.chain([("/dev/null".into(), Reach::Append)]).collect();
         assert_eq!(bare.places, expected);
-        assert!(!bare.asks_for_sockets && !bare.places.contains_key(Path::new("/etc")));
+        assert!(
+            !bare.asks_for_sockets && bare.connects.is_none() && !bare.places.contains_key(Path::new("/etc"))
+        );
         assert!(bare.user_database().places.contains_key(Path::new("/etc")));
     }
 

@@ -26,6 +26,8 @@ pub(crate) fn attempt(what: &str) -> String {
             .and_then(|address| UnixStream::connect_addr(&address))
             .map(drop),
         "netlink" => socket(AddressFamily::NETLINK),
+        // Relatives of TCP, and what else the families have: a number each for family, kind and protocol.
+        "socket" => any_socket(object),
         "packet" => socket(AddressFamily::PACKET),
         "signal" => rustix::process::test_kill_process(pid(object)).map_err(Into::into),
         "execute" => execute(object),
@@ -39,6 +41,15 @@ pub(crate) fn attempt(what: &str) -> String {
 
 fn socket(family: AddressFamily) -> io::Result<()> {
     rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    Ok(())
+}
+
+fn any_socket(numbers: &str) -> io::Result<()> {
+    let numbers: Vec<u32> = numbers.split(' ').map(|text| text.parse().expect("a number")).collect();
+    let [family, kind, protocol] = numbers[..] else { panic!("three numbers") };
+    let family = AddressFamily::from_raw(family.try_into().expect("a family"));
+    let protocol = std::num::NonZeroU32::new(protocol).map(rustix::net::Protocol::from_raw);
+    rustix::net::socket_with(family, SocketType::from_raw(kind), SocketFlags::CLOEXEC, protocol)?;
     Ok(())
 }
 

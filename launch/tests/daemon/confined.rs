@@ -92,11 +92,12 @@ impl Scene {
     }
 
     /// Starts the daemon with these settings and lets it try all; what it got for each.
-    fn tried(&self, sandbox: &str, attempts: &[&str]) -> Status {
+    fn tried(&self, sandbox: &str, connects: Option<std::net::SocketAddr>, attempts: &[&str]) -> Status {
         let list: Vec<String> = attempts.iter().map(|what| format!("{what:?}")).collect();
+        let connects = connects.map(|address| format!("connects = \"{address}\"\n")).unwrap_or_default();
         // Keys of the top table come first.
         let config = format!(
-            "keep = {:?}\nattempts = [{}]\n[sandbox]\n{sandbox}\n",
+            "keep = {:?}\n{connects}attempts = [{}]\n[sandbox]\n{sandbox}\n",
             self.place.path("own"),
             list.join(", ")
         );
@@ -110,8 +111,16 @@ impl Scene {
     }
 
     fn expect(&self, sandbox: &str, expected: &[(&str, &str)]) {
+        self.expect_all(sandbox, None, expected);
+    }
+
+    fn expect_connecting(&self, sandbox: &str, connects: std::net::SocketAddr, expected: &[(&str, &str)]) {
+        self.expect_all(sandbox, Some(connects), expected);
+    }
+
+    fn expect_all(&self, sandbox: &str, connects: Option<std::net::SocketAddr>, expected: &[(&str, &str)]) {
         let attempts: Vec<&str> = expected.iter().map(|(what, _)| *what).collect();
-        let status = self.tried(sandbox, &attempts);
+        let status = self.tried(sandbox, connects, &attempts);
         for (what, outcome) in expected {
             assert_eq!(status.line(what), *outcome, "{what} with {sandbox:?}");
         }
@@ -205,6 +214,42 @@ pub(crate) fn calls() {
             (&scene.path("unix", "socket"), "ok"),
             ("read /etc/passwd", "ok"),
         ],
+    );
+}
+
+/// One port that was declared, by TCP alone; nothing else of the network.
+pub(crate) fn a_declared_connection() {
+    let scene = Scene::new();
+    let declared = scene.listener.local_addr().expect("an address");
+    scene.expect_connecting(
+        "landlock = false",
+        declared,
+        &[
+            (&scene.connect(), "ok"),
+            ("socket 2 1 6", "ok"),
+            ("udp 127.0.0.1:0", ENOSYS),
+            // MPTCP, SCTP, SMC, ICMP, a raw socket; the other family.
+            ("socket 2 1 262", ENOSYS),
+            ("socket 2 1 132", ENOSYS),
+            ("socket 43 1 0", ENOSYS),
+            ("socket 2 2 1", ENOSYS),
+            ("socket 2 3 6", ENOSYS),
+            ("socket 10 1 0", ENOSYS),
+            ("packet ", ENOSYS),
+        ],
+    );
+    drop(scene);
+    if !landlock() {
+        return;
+    }
+    let scene = Scene::new();
+    let declared = scene.listener.local_addr().expect("an address");
+    let other = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let other = format!("connect {}", other.local_addr().expect("an address"));
+    scene.expect_connecting(
+        "seccomp = false",
+        declared,
+        &[(&scene.connect(), "ok"), (&other, EACCES), ("bind 127.0.0.1:0", EACCES)],
     );
 }
 

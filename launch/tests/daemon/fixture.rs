@@ -1,6 +1,7 @@
 //! The daemon under test.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use doorward_launch::socket::{Bound, Sockets};
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     sandbox: sandbox::Settings,
     /// A directory to keep files in.
     keep: Option<PathBuf>,
+    /// What it may connect to.
+    connects: Option<SocketAddr>,
     /// What whoever has taken it over tries, at each connection.
     attempts: Vec<String>,
     fault: Fault,
@@ -63,6 +66,7 @@ impl Daemon for Fixture {
 
     fn confinement(config: &Config) -> Confinement {
         let bare = Confinement::new(&config.sandbox);
+        let bare = config.connects.into_iter().fold(bare, Confinement::connects);
         config.keep.iter().fold(bare, |confinement, directory| confinement.keep(directory))
     }
 

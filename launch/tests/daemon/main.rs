@@ -55,6 +55,8 @@ const TESTS: &[(&str, fn())] = &[
     #[cfg(target_os = "linux")]
     ("calls_that_no_daemon_makes_are_missing", confined::calls),
     #[cfg(target_os = "linux")]
+    ("a_declared_connection_is_possible_and_no_other", confined::a_declared_connection),
+    #[cfg(target_os = "linux")]
     ("the_configuration_can_add_what_may_be_read", confined::settings),
     #[cfg(target_os = "linux")]
     ("inherited_descriptors_are_closed", confined::inherited_descriptors),

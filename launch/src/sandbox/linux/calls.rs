@@ -5,6 +5,7 @@
 //! but local ones, and nothing of the kernel asked for that has no use here.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use libc::c_long;
 use seccompiler::{
@@ -85,7 +86,7 @@ const X32_BIT: c_long = 0x4000_0000;
 pub(in crate::sandbox) fn calls(confinement: &Confinement) -> Result<Applied, StartError> {
     let failed = |error| StartError::failed("cannot confine this process by seccomp", error);
     let Ok(architecture) = std::env::consts::ARCH.try_into() else { return Ok(Applied::NotHere) };
-    let rules = rules(confinement.asks_for_sockets).map_err(failed)?;
+    let rules = rules(confinement.asks_for_sockets, confinement.connects).map_err(failed)?;
     let refused = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     let program: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture)
         .and_then(TryInto::try_into)
@@ -104,18 +105,37 @@ pub(in crate::sandbox) fn calls(confinement: &Confinement) -> Result<Applied, St
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn rules(asks_for_sockets: bool) -> Result<Rules, seccompiler::BackendError> {
+fn rules(asks_for_sockets: bool, connects: Option<SocketAddr>) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = REFUSED.iter().chain(FORKS).map(|call| (*call, Vec::new())).collect();
     // A thread is made, a process is not.
     let process = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD.cast_unsigned().into());
-    rules.insert(libc::SYS_clone, vec![rule([(process, 0)])?]);
+    rules.insert(libc::SYS_clone, vec![rule([(0, process, 0)])?]);
     // Of what is no local socket nothing is made: neither UDP nor a relative of TCP that Landlock misses.
     let mut families = vec![libc::AF_UNIX];
     if asks_for_sockets {
         families.push(libc::AF_NETLINK);
     }
-    let other = families.into_iter().map(|family| (SeccompCmpOp::Ne, family.cast_unsigned().into()));
-    rules.insert(libc::SYS_socket, vec![rule(other)?]);
+    let mut refused = Vec::new();
+    if let Some(address) = connects {
+        // TCP itself, and none of its relatives (MPTCP, SCTP, SMC) that Landlock does not know.
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let of_family = (FAMILY, SeccompCmpOp::Eq, family.cast_unsigned().into());
+        let kind = SeccompCmpOp::MaskedEq(SOCK_TYPE_MASK);
+        for kind_of_another in
+            [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET, libc::SOCK_RDM, libc::SOCK_DCCP]
+        {
+            refused.push(rule([
+                of_family.clone(),
+                (KIND, kind.clone(), kind_of_another.cast_unsigned().into()),
+            ])?);
+        }
+        let not = |protocol: i32| (PROTOCOL, SeccompCmpOp::Ne, u64::from(protocol.cast_unsigned()));
+        refused.push(rule([of_family, not(0), not(libc::IPPROTO_TCP)])?);
+        families.push(family);
+    }
+    let other = families.into_iter().map(|family| (FAMILY, SeccompCmpOp::Ne, family.cast_unsigned().into()));
+    refused.push(rule(other)?);
+    rules.insert(libc::SYS_socket, refused);
     if cfg!(target_arch = "x86_64") {
         let own = X32_OWN.iter().map(|call| (*call, Vec::new()));
         let with_bit: Vec<_> =
@@ -125,12 +145,18 @@ fn rules(asks_for_sockets: bool) -> Result<Rules, seccompiler::BackendError> {
     Ok(rules)
 }
 
-/// All of these conditions on the first argument, a 32-bit number.
+/// The arguments of socket(), and what of the second is the kind and not a flag.
+const FAMILY: u8 = 0;
+const KIND: u8 = 1;
+const PROTOCOL: u8 = 2;
+const SOCK_TYPE_MASK: u64 = 0xf;
+
+/// All of these conditions on arguments that are 32-bit numbers.
 fn rule(
-    conditions: impl IntoIterator<Item = (SeccompCmpOp, u64)>,
+    conditions: impl IntoIterator<Item = (u8, SeccompCmpOp, u64)>,
 ) -> Result<SeccompRule, seccompiler::BackendError> {
-    let conditions = conditions
-        .into_iter()
-        .map(|(compare, value)| SeccompCondition::new(0, SeccompCmpArgLen::Dword, compare, value));
+    let conditions = conditions.into_iter().map(|(argument, compare, value)| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compare, value)
+    });
     SeccompRule::new(conditions.collect::<Result<_, _>>()?)
 }

@@ -1,8 +1,8 @@
 //! Landlock: files by path, TCP, abstract sockets, signals.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
-    Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope, path_beneath_rules,
 };
 
 use crate::StartError;
@@ -23,6 +23,10 @@ pub(in crate::sandbox) fn files(confinement: &Confinement) -> Result<Applied, St
     for (path, reach) in &confinement.places {
         // What is missing now has no rule: it stays out of reach, also when it comes later.
         ruleset = ruleset.add_rules(path_beneath_rules([path], rights(*reach))).map_err(failed)?;
+    }
+    if let Some(address) = confinement.connects {
+        let port = NetPort::new(address.port(), AccessNet::ConnectTcp);
+        ruleset = ruleset.add_rule(port).map_err(failed)?;
     }
     Ok(match ruleset.restrict_self().map_err(failed)?.ruleset {
         RulesetStatus::FullyEnforced => Applied::Whole,
