@@ -27,6 +27,8 @@ pub mod backend;
 
 pub mod hub;
 
+pub mod redis;
+
 pub mod call;
 
 pub mod proxy;
