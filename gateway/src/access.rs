@@ -33,7 +33,7 @@ impl Rights {
 pub fn may(identity: &Identity, subject: &str) -> bool {
     let mut session = [0; uuid::fmt::Hyphenated::LENGTH];
     let session = identity.session.0.hyphenated().encode_lower(&mut session);
-    granted(&identity.acl, subject, Holder { auth_id: &identity.auth_id, session })
+    granted(&identity.acl, subject, Holder { auth_id: &identity.who.auth_id, session })
 }
 
 /// No word of our own subjects is the name of a person or a session.

@@ -2,26 +2,28 @@
 //!
 //! A dialect turns text into a [`Call`] and a [`Reply`] into text; nothing deeper sees either text.
 
+mod channel;
 mod error;
 mod event;
+mod identity;
 mod key;
 mod logs;
 mod session;
 mod subsystem;
 mod token;
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc};
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use self::channel::{
+    ActionName, Address, CHANNELS_MAX, ChannelCall, ChannelName, Custom, Facility, Payload, Pk, Verb,
+};
 pub use self::error::Error;
 pub use self::event::{EVENTS_MAX, EventName, EventNames, Listen};
+pub use self::identity::{Identity, Idle, USER, Who};
 pub use self::key::{
     AuthSsl, Challenge, ClientCertificate, Key, KeyCertificate, KeyProof, KeyRequest, Registration, ServerKey,
 };
@@ -218,50 +220,6 @@ impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// Who a session is, and what it may do, as authd said at one moment.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The session's name.
-    pub session: SessionId,
-    /// The session's token.
-    pub token: Token,
-    /// Whose it is, in the words of authd's back end: of a local user, the uid in decimal.
-    pub auth_id: String,
-    /// ACL entries of the holder.
-    pub acl: Vec<String>,
-    /// Its beginning, and when it ends if nobody uses it, in seconds of UTC.
-    pub issued: u64,
-    /// See above.
-    pub expires: u64,
-    /// The idle clock: its whole length and what was left of it; `None` has no idle clock.
-    pub idle: Option<Idle>,
-    /// What was left of the session's whole life.
-    pub absolute_left: Duration,
-    /// How long this may be relied upon.
-    pub rights: Duration,
-}
-
-impl Identity {
-    /// Until when what authd said at `asked` may be relied upon.
-    pub fn relied_upon_until(&self, asked: Instant) -> Instant {
-        asked + self.rights.min(self.absolute_left)
-    }
-
-    /// When it has not been used for too long, if that can be: `used` is its last use since authd was asked.
-    pub fn idle_until(&self, asked: Instant, used: Option<Instant>) -> Option<Instant> {
-        self.idle.map(|idle| used.map_or(asked + idle.left, |used| used + idle.after))
-    }
-}
-
-/// A session's idle clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Idle {
-    /// Without a successful request for this long, the session ends.
-    pub after: Duration,
-    /// What was left when authd said so.
-    pub left: Duration,
 }
 
 /// How a session ended.

@@ -21,6 +21,8 @@ pub mod access;
 
 pub mod namespace;
 
+pub mod channels;
+
 pub mod subsystem;
 
 pub mod backend;

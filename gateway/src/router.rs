@@ -214,7 +214,7 @@ mod tests {
             session: crate::call::SessionId(uuid::Uuid::nil()),
             token: crate::call::Token::parse(crate::call::Secret::new(uuid::Uuid::nil().to_string()))
                 .expect("a token"),
-            auth_id: "1000".to_owned(),
+            who: crate::call::Who::alice(),
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
             issued: 0,
             expires: 0,

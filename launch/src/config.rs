@@ -49,6 +49,22 @@ pub(crate) fn load<C: DeserializeOwned>(
     Ok(Loaded { config, source: Source { from_file, path: path.to_owned(), text } })
 }
 
+/// Reads a table of root's beside the configuration, and checks it; None: there is no such file.
+///
+/// # Errors
+/// With the sentence for whoever has to mend it, with file and line.
+pub fn table<F: DeserializeOwned, T>(
+    path: &Path,
+    check: impl FnOnce(F) -> Result<T, Misconfigured>,
+) -> Result<Option<T>, StartError> {
+    let failed = |error: ConfigError| StartError::failed("cannot use a table", error);
+    match load::<F>(Some(path), path) {
+        Ok(loaded) => check(loaded.config).map(Some).map_err(|wrong| failed(loaded.source.locate(&wrong))),
+        Err(ConfigError::File(error)) if error.is_missing() => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 fn parse<C: DeserializeOwned>(text: &str, path: &Path) -> Result<C, ConfigError> {
     toml::from_str(text).map_err(|error| ConfigError::Content {
         path: path.to_owned(),

@@ -44,6 +44,7 @@ mod skip;
 
 pub use account::Identity;
 pub use audit::Audit;
+pub use config::table;
 pub use control::{Control, Reload, Reloads};
 pub use current::Current;
 pub use daemon::{Daemon, run};

@@ -270,7 +270,7 @@ impl Table {
         let entry = inner.held.entry(session).or_insert_with(|| Entry {
             held: Arc::new(Held {
                 token: identity.token.clone(),
-                auth_id: identity.auth_id.as_str().into(),
+                auth_id: identity.who.auth_id.clone(),
                 idle: identity.idle.map(|idle| idle.after),
                 used: AtomicU64::new(0),
                 unreported: AtomicBool::new(false),

@@ -222,7 +222,7 @@ mod tests {
         Identity {
             session: SessionId(Uuid::from_u128(u128::from(n) << 64)),
             token: token(n),
-            auth_id: "1000".to_owned(),
+            who: crate::call::Who::alice(),
             acl: vec!["#".to_owned()],
             issued: 0,
             expires: 0,

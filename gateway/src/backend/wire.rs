@@ -1,6 +1,6 @@
 //! Our vocabulary to and from authd's messages.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use doorward_proto::{
     authd::v1::{self as proto, begin_request, outcome},
@@ -12,7 +12,7 @@ use super::Failure;
 use crate::call::{
     Answers, Challenge, ClientCertificate, ConnectionId, Credentials, EndReason, Identity, Idle, Key,
     KeyCertificate, KeyProof, ListedSession, Origin, Prompt, Prompts, Purpose, Secret, ServerKey, SessionId,
-    Style, Token, TokenWish,
+    Style, Token, TokenWish, USER, Who,
 };
 
 pub(super) enum Outcome {
@@ -202,7 +202,11 @@ pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity
     Ok(Identity {
         session: session_id(&session.session)?,
         token,
-        auth_id: session.auth_id,
+        who: Arc::new(Who {
+            kind: if session.kind.is_empty() { USER.into() } else { session.kind.into() },
+            user: session.user.into(),
+            auth_id: session.auth_id.into(),
+        }),
         acl: session.acl,
         issued: session.issued,
         expires: session.expires,

@@ -1,27 +1,30 @@
-//! What a connection is subscribed to, and the events that wait for it.
+//! What a connection is subscribed to, and what waits for it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
 
-use super::{Event, Hub, lock, topic::Topic};
-use crate::call::{EVENTS_MAX, EventName, EventNames};
+use super::{Hub, Owner, Sent, lock, topic::Topic};
+use crate::call::{Address, EVENTS_MAX, EventName, EventNames};
 
-/// Events that wait for one connection.
+/// Messages that wait for one connection.
 pub(super) const WAITING: usize = 1_024;
 /// What they weigh, in bytes.
 pub(super) const WEIGHT: usize = 4 << 20;
 
-/// Why nothing of a request about events was done.
+/// What is taken at once at most, if it is more than one message.
+const PORTION: usize = 256 << 10;
+
+/// Why nothing of a request about events or channels was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// No event is called so.
     Unknown,
-    /// The connection is subscribed to as many events as may be.
+    /// There are as many subscriptions as may be.
     TooMany,
 }
 
@@ -31,9 +34,13 @@ pub struct Inbox {
     hub: Hub,
     queue: Arc<Queue>,
     topics: BTreeMap<EventName, Arc<Topic>>,
+    channels: BTreeSet<Address>,
+    owner: Owner,
+    /// The most channels.
+    most: usize,
 }
 
-/// The end at which events come in.
+/// The end at which messages come in.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -42,25 +49,30 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<Arc<Event>>,
+    messages: VecDeque<Sent>,
     weight: usize,
     /// More came than may wait: nothing is kept any more.
-    overflowed: bool,
+    overflowed: Option<Overflowed>,
 }
 
 impl Queue {
-    pub(super) fn push(&self, event: Arc<Event>) {
+    /// Adds a message of this weight.
+    pub(super) fn push(&self, message: Sent, weight: usize) {
         {
             let mut waiting = lock(&self.waiting);
-            if waiting.overflowed {
+            if waiting.overflowed.is_some() {
                 return;
             }
-            let weight = waiting.weight.saturating_add(event.weight());
-            if waiting.events.len() >= WAITING || weight > WEIGHT {
-                *waiting = Waiting { overflowed: true, ..Waiting::default() };
+            let weight = waiting.weight.saturating_add(weight);
+            if waiting.messages.len() >= WAITING || weight > WEIGHT {
+                let overflowed = match message {
+                    Sent::Event(_) => Overflowed::Events,
+                    Sent::Delivery(_) | Sent::Notice(_) => Overflowed::Channels,
+                };
+                *waiting = Waiting { overflowed: Some(overflowed), ..Waiting::default() };
             } else {
                 waiting.weight = weight;
-                waiting.events.push_back(event);
+                waiting.messages.push_back(message);
             }
         }
         self.waker.wake();
@@ -68,17 +80,80 @@ impl Queue {
 
     fn stirred(&self) -> bool {
         let waiting = lock(&self.waiting);
-        waiting.overflowed || !waiting.events.is_empty()
+        waiting.overflowed.is_some() || !waiting.messages.is_empty()
     }
 }
 
-/// The connection did not read its events in time; it must be told and closed.
+/// The connection did not read in time; it must be told and closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overflowed;
+pub enum Overflowed {
+    /// An event was one too many.
+    Events,
+    /// A message of a channel was.
+    Channels,
+}
 
 impl Inbox {
-    pub(super) fn new(hub: Hub) -> Self {
-        Self { hub, queue: Arc::default(), topics: BTreeMap::new() }
+    pub(super) fn new(hub: Hub, owner: Owner, most: usize) -> Self {
+        let (topics, channels) = (BTreeMap::new(), BTreeSet::new());
+        Self { hub, queue: Arc::default(), topics, channels, owner, most }
+    }
+
+    /// Subscribes to what is said at an address; once more is once.
+    ///
+    /// # Errors
+    /// At a bound.
+    pub fn enter(&mut self, at: &Address) -> Result<(), Refused> {
+        if self.channels.contains(at) {
+            return Ok(());
+        }
+        if self.channels.len() >= self.most {
+            return Err(Refused::TooMany);
+        }
+        self.hub.enter(at, &self.owner, &self.queue, true)?;
+        self.channels.insert(at.clone());
+        Ok(())
+    }
+
+    /// The same whatever the bounds: for the one channel that everybody has who is logged in.
+    pub fn enter_own(&mut self, at: &Address) {
+        if !self.channels.contains(at) && self.hub.enter(at, &self.owner, &self.queue, false).is_ok() {
+            self.channels.insert(at.clone());
+        }
+    }
+
+    /// Ends a subscription; whether now nobody listens there. What came before is not sent after it.
+    pub fn leave(&mut self, at: &Address) -> bool {
+        if !self.channels.remove(at) {
+            return false;
+        }
+        let last = self.hub.leave(at, &self.owner, &self.queue);
+        self.forget(|message| matches!(message, Sent::Delivery(delivery) if delivery.at == *at));
+        last
+    }
+
+    /// Where it is subscribed to.
+    pub fn channels(&self) -> impl ExactSizeIterator<Item = &Address> {
+        self.channels.iter()
+    }
+
+    /// Whose subscriptions these are from now on.
+    pub fn belongs_to(&mut self, owner: Owner) {
+        if owner != self.owner {
+            self.hub.moved(&self.owner, &owner, self.channels.len());
+            self.owner = owner;
+        }
+    }
+
+    /// Nothing is subscribed to.
+    pub fn is_idle(&self) -> bool {
+        self.topics.is_empty() && self.channels.is_empty()
+    }
+
+    fn forget(&self, meant: impl Fn(&Sent) -> bool) {
+        let mut waiting = lock(&self.queue.waiting);
+        waiting.messages.retain(|message| !meant(message));
+        waiting.weight = waiting.messages.iter().map(Sent::weight).sum();
     }
 
     /// Subscribes to those of the events that are known; in the same form, which. Once more is once.
@@ -112,7 +187,7 @@ impl Inbox {
     pub fn unsubscribe(&mut self, names: EventNames) -> Result<EventNames, Refused> {
         let accepted = names.accepted(|name| match self.topics.remove(name) {
             Some(topic) => {
-                self.leave(&topic);
+                self.leave_topic(&topic);
                 true
             }
             None => self.hub.topic(name).is_some_and(|topic| topic.is_offered()),
@@ -124,18 +199,14 @@ impl Inbox {
     pub fn keep_only(&mut self, keeps: impl Fn(&EventName) -> bool) {
         let over: Vec<_> = self.topics.keys().filter(|name| !keeps(name)).cloned().collect();
         for topic in over.iter().filter_map(|name| self.topics.remove(name)).collect::<Vec<_>>() {
-            self.leave(&topic);
+            self.leave_topic(&topic);
         }
     }
 
     /// What came before the end of a subscription is not sent after it.
-    fn leave(&self, topic: &Topic) {
+    fn leave_topic(&self, topic: &Topic) {
         topic.leave(&self.queue);
-        {
-            let mut waiting = lock(&self.queue.waiting);
-            waiting.events.retain(|event| event.name != topic.name);
-            waiting.weight = waiting.events.iter().map(|event| event.weight()).sum();
-        }
+        self.forget(|message| matches!(message, Sent::Event(event) if event.name == topic.name));
         self.hub.tidy(topic);
     }
 
@@ -149,24 +220,33 @@ impl Inbox {
         if self.queue.stirred() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The next events, `most` at a time.
+    /// The next messages: `most` at a time, and not more than the client can be sent at once.
     ///
     /// # Errors
     /// When more came than may wait.
-    pub fn take(&self, most: usize) -> Result<Vec<Arc<Event>>, Overflowed> {
+    pub fn take(&self, most: usize) -> Result<Vec<Sent>, Overflowed> {
         let mut waiting = lock(&self.queue.waiting);
-        if waiting.overflowed {
-            return Err(Overflowed);
+        if let Some(overflowed) = waiting.overflowed {
+            return Err(overflowed);
         }
-        let count = most.min(waiting.events.len());
-        let taken: Vec<_> = waiting.events.drain(..count).collect();
-        waiting.weight -= taken.iter().map(|event| event.weight()).sum::<usize>();
-        Ok(taken)
+        let (mut count, mut weight) = (0, 0);
+        for message in waiting.messages.iter().take(most) {
+            let more = weight + message.weight();
+            if count > 0 && more > PORTION {
+                break;
+            }
+            (count, weight) = (count + 1, more);
+        }
+        waiting.weight = waiting.weight.saturating_sub(weight);
+        Ok(waiting.messages.drain(..count).collect())
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
+        for at in std::mem::take(&mut self.channels) {
+            self.hub.leave(&at, &self.owner, &self.queue);
+        }
         for topic in std::mem::take(&mut self.topics).into_values() {
             topic.leave(&self.queue);
             self.hub.tidy(&topic);

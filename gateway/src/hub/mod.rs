@@ -1,11 +1,13 @@
-//! Events, from whoever publishes them to the connections that are subscribed.
+//! Events and what is said on channels, from whoever publishes it to the connections that are subscribed.
 //!
 //! An event is published once and its text made once; every subscriber gets the same bytes. Publishing never
 //! waits: each connection has an inbox with a bound, and one that is full is closed to everything, which
 //! its connection finds out when it looks. The events of subsystems are registered ([`Hub::register`]) by
 //! `subsystem/events.rs`, which holds each [`Publisher`] as long as its subsystem is up.
 
+mod audience;
 mod inbox;
+mod sent;
 mod topic;
 
 use std::{
@@ -16,9 +18,13 @@ use std::{
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-pub use self::inbox::{Inbox, Overflowed, Refused};
-use self::topic::Topic;
-use crate::call::EventName;
+use self::{audience::Audiences, topic::Topic};
+pub use self::{
+    audience::{Delivery, Owner, PAYLOAD_MAX},
+    inbox::{Inbox, Overflowed, Refused},
+    sent::{Notice, Sent},
+};
+use crate::{call::EventName, gate::Source};
 
 /// Names of events that can be known at once.
 const TOPICS: usize = 1_024;
@@ -29,7 +35,13 @@ const AUTH: &str = "auth";
 
 /// Where events go through. Clones are the same hub.
 #[derive(Debug, Clone)]
-pub struct Hub(Arc<Mutex<BTreeMap<EventName, Arc<Topic>>>>);
+pub struct Hub(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    topics: Mutex<BTreeMap<EventName, Arc<Topic>>>,
+    audiences: Mutex<Audiences>,
+}
 
 /// Why a name cannot be registered, or an event not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +52,8 @@ pub enum HubError {
     /// As many names as may be.
     #[error("too many events are known")]
     TooMany,
-    /// Over [`ARGS_MAX`].
-    #[error("the event is too large")]
+    /// Over [`ARGS_MAX`] or [`PAYLOAD_MAX`].
+    #[error("it is too large")]
     TooLarge,
 }
 
@@ -62,7 +74,7 @@ impl Event {
     }
 
     fn weight(&self) -> usize {
-        self.args.get().len() + self.name.as_str().len()
+        sent::weigh(self.args.get().len() + self.name.as_str().len())
     }
 }
 
@@ -130,9 +142,14 @@ impl Hub {
         Ok(Publisher { hub: self.clone(), topic })
     }
 
-    /// An inbox without subscriptions.
+    /// An inbox without subscriptions, for events alone.
     pub fn inbox(&self) -> Inbox {
-        Inbox::new(self.clone())
+        self.inbox_of(Owner::Source(Source::Uid(u32::MAX)), 0)
+    }
+
+    /// An inbox without subscriptions, for events and so many channels.
+    pub fn inbox_of(&self, owner: Owner, channels: usize) -> Inbox {
+        Inbox::new(self.clone(), owner, channels)
     }
 
     fn topic(&self, name: &EventName) -> Option<Arc<Topic>> {
@@ -148,7 +165,7 @@ impl Hub {
     }
 
     fn topics(&self) -> MutexGuard<'_, BTreeMap<EventName, Arc<Topic>>> {
-        lock(&self.0)
+        lock(&self.0.topics)
     }
 }
 
@@ -158,8 +175,8 @@ impl Default for Hub {
     }
 }
 
-/// Nothing that holds these locks can panic half-way through a change. A topic's lock is taken under the
-/// hub's, an inbox's under a topic's, and never the other way.
+/// Nothing that holds these locks can panic half-way through a change. A topic's or an audience's lock is taken under
+/// the hub's, an inbox's under a topic's or an audience's, and never the other way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

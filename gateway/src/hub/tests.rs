@@ -3,7 +3,7 @@
 use futures_util::task::noop_waker_ref;
 
 use super::{inbox::WAITING, *};
-use crate::call::{EVENTS_MAX, EventNames};
+use crate::call::{Address, ChannelName, EVENTS_MAX, EventNames, Facility, Pk};
 
 fn name(text: &str) -> EventName {
     EventName::parse(text).expect("a name")
@@ -18,8 +18,20 @@ fn json(text: &str) -> Box<RawValue> {
 }
 
 fn taken(inbox: &Inbox) -> Vec<String> {
-    let events = inbox.take(usize::MAX).expect("no overflow");
-    events.iter().map(|event| format!("{}={}", event.name.as_str(), event.args.get())).collect()
+    let mut all = Vec::new();
+    loop {
+        let some = inbox.take(usize::MAX).expect("no overflow");
+        if some.is_empty() {
+            return all;
+        }
+        all.extend(some.iter().map(|message| match message {
+            Sent::Event(event) => format!("{}={}", event.name.as_str(), event.args.get()),
+            Sent::Delivery(delivery) => {
+                format!("{}={}", delivery.at.channel.as_str(), delivery.message.get())
+            }
+            Sent::Notice(notice) => format!("{notice:?}"),
+        }));
+    }
 }
 
 fn stirred(inbox: &Inbox) -> bool {
@@ -54,7 +66,10 @@ fn one_text_is_made_for_all() {
         inbox.subscribe(one("load")).expect("subscribed");
     }
     load.publish(json("1")).expect("published");
-    let [a, b] = inboxes.map(|inbox| inbox.take(1).expect("no overflow").remove(0));
+    let [a, b] = inboxes.map(|inbox| match inbox.take(1).expect("no overflow").remove(0) {
+        Sent::Event(event) => event,
+        other => panic!("{other:?}"),
+    });
     assert_eq!(a.text(|event| event.args.get().into()), "1");
     let text = b.text(|_| panic!("made already"));
     assert_eq!(text.as_ptr(), a.text(|_| panic!("made already")).as_ptr(), "the same bytes");
@@ -123,9 +138,9 @@ fn an_inbox_that_is_not_read_overflows_alone() {
         assert_eq!(taken(&good), [format!("a={count}")]);
     }
     assert!(stirred(&slow));
-    assert_eq!(slow.take(1).err(), Some(Overflowed));
+    assert_eq!(slow.take(1).err(), Some(Overflowed::Events));
     publisher.publish(json("1")).expect("published");
-    assert_eq!(slow.take(1).err(), Some(Overflowed), "it does not come back");
+    assert_eq!(slow.take(1).err(), Some(Overflowed::Events), "it does not come back");
 }
 
 #[test]
@@ -142,7 +157,7 @@ fn weight_is_bounded_too() {
     for _ in 0..64 {
         publisher.publish(json(&large)).expect("published");
     }
-    assert_eq!(inbox.take(1).err(), Some(Overflowed));
+    assert_eq!(inbox.take(1).err(), Some(Overflowed::Events));
     assert_eq!(publisher.publish(json(&format!("[{large}]"))), Err(HubError::TooLarge));
 }
 
@@ -162,4 +177,136 @@ fn subscriptions_and_names_are_bounded() {
     assert!(inbox.subscribe(EventNames::One(names.last().cloned())).is_ok());
     drop(publishers);
     assert!(hub.register(name("more")).is_ok());
+}
+
+fn at(channel: &str, pk: Option<&str>) -> Address {
+    Address {
+        channel: ChannelName::parse(channel).expect("a name"),
+        pk: pk.map(|pk| Pk::parse(pk).expect("a pk")),
+        facility: Facility::default(),
+    }
+}
+
+fn somebody(number: u32) -> Owner {
+    Owner::Identity(format!("user/{number}").into())
+}
+
+#[test]
+fn what_is_said_at_an_address_is_heard_there_and_nowhere_else() {
+    let hub = Hub::new();
+    let mut inbox = hub.inbox_of(somebody(1), 8);
+    inbox.enter(&at("group", Some("3"))).expect("room");
+    inbox.enter(&at("group", Some("3"))).expect("twice is once");
+    let elsewhere = Address { facility: Facility::parse("other").expect("a name"), ..at("group", Some("3")) };
+    for place in [at("group", None), at("group", Some("4")), at("group", Some("3 ")), elsewhere] {
+        assert!(!hub.is_heard(&place), "{place:?}");
+        hub.deliver(&place, b"1").expect("small");
+    }
+    hub.deliver(&at("group", Some("3")), b"2").expect("small");
+    assert_eq!(taken(&inbox), ["group=2"]);
+    hub.deliver(&at("group", Some("3")), b"3").expect("small");
+    assert!(inbox.leave(&at("group", Some("3"))), "the last");
+    assert!(!inbox.leave(&at("group", Some("3"))), "there is none");
+    assert!(!stirred(&inbox), "what came before the end is not sent after it");
+    assert_eq!(hub.counted(), (0, 0, 0));
+}
+
+#[test]
+fn any_payload_is_json_when_it_arrives() {
+    let hub = Hub::new();
+    let mut inbox = hub.inbox_of(somebody(1), 8);
+    inbox.enter(&at("a", None)).expect("room");
+    let nested = format!("{}1{}", "[".repeat(DEPTH_AND_ONE), "]".repeat(DEPTH_AND_ONE));
+    for (payload, expected) in [
+        (&b"5"[..], "5"),
+        (b"[1]", "[1]"),
+        (b"true", "true"),
+        (b"null", "null"),
+        (b"\"q\"", "\"q\""),
+        (b" {\"a\": 1}\n", "{\"a\": 1}"),
+        (b"", "\"\""),
+        (b"plain", "\"plain\""),
+        (b"{", "\"{\""),
+        (b"1 2", "\"1 2\""),
+        (b"NaN", "\"NaN\""),
+        (b"\xff\x00", "\"\u{fffd}\\u0000\""),
+        (nested.as_bytes(), &format!("\"{nested}\"")),
+    ] {
+        hub.deliver(&at("a", None), payload).expect("small");
+        assert_eq!(taken(&inbox), [format!("a={expected}")], "{payload:?}");
+    }
+    // Each byte of this takes six as a string.
+    let control = vec![1; PAYLOAD_MAX / 2];
+    assert_eq!(hub.deliver(&at("a", None), &control), Err(HubError::TooLarge));
+    assert_eq!(hub.deliver(&at("a", None), &vec![b'1'; PAYLOAD_MAX + 1]), Err(HubError::TooLarge));
+    assert!(!stirred(&inbox));
+}
+
+const DEPTH_AND_ONE: usize = 127;
+
+#[test]
+fn an_inbox_that_is_not_read_says_what_was_too_much() {
+    let hub = Hub::new();
+    let (mut slow, mut good) = (hub.inbox_of(somebody(1), 8), hub.inbox_of(somebody(2), 8));
+    for inbox in [&mut slow, &mut good] {
+        inbox.enter(&at("a", None)).expect("room");
+    }
+    for count in 0..=WAITING {
+        hub.deliver(&at("a", None), count.to_string().as_bytes()).expect("small");
+        assert_eq!(taken(&good), [format!("a={count}")]);
+    }
+    assert_eq!(slow.take(1).err(), Some(Overflowed::Channels));
+}
+
+#[test]
+fn large_messages_are_taken_one_by_one() {
+    let hub = Hub::new();
+    let mut inbox = hub.inbox_of(somebody(1), 8);
+    inbox.enter(&at("a", None)).expect("room");
+    let large = vec![b'1'; 200 << 10];
+    for payload in [&large[..], &large, b"1", b"2"] {
+        hub.deliver(&at("a", None), payload).expect("small enough");
+    }
+    let mut portions = Vec::new();
+    while stirred(&inbox) {
+        portions.push(inbox.take(32).expect("no overflow").len());
+    }
+    assert_eq!(portions, [1, 3]);
+}
+
+#[test]
+fn subscriptions_to_channels_are_bounded_and_one_owner_leaves_places() {
+    let hub = Hub::new();
+    let mut inbox = hub.inbox_of(somebody(1), 2);
+    let names = ["a", "b", "c"].map(|name| at(name, None));
+    let entered = names.each_ref().map(|name| inbox.enter(name));
+    assert_eq!(entered, [Ok(()), Ok(()), Err(Refused::TooMany)]);
+    inbox.enter_own(&names[2]);
+    assert_eq!(inbox.channels().len(), 3, "of its own it hears in any case");
+    let mut greedy = hub.inbox_of(somebody(2), usize::MAX);
+    let more = (0..).take_while(|number: &u32| greedy.enter(&at("x", Some(&number.to_string()))).is_ok());
+    let most = more.count();
+    assert_eq!(most, (1 << 18) / 16);
+    let mut second = hub.inbox_of(somebody(2), 8);
+    assert_eq!(second.enter(&names[0]), Err(Refused::TooMany), "in whichever connection");
+    let mut other = hub.inbox_of(somebody(3), 8);
+    assert_eq!(other.enter(&names[0]), Ok(()));
+    // Who logs in takes along what was counted elsewhere.
+    greedy.belongs_to(somebody(4));
+    assert_eq!(second.enter(&names[0]), Ok(()));
+    assert_eq!(hub.counted(), (most + 5, 4, most + 3));
+    drop((greedy, second, other, inbox));
+    assert_eq!(hub.counted(), (0, 0, 0));
+}
+
+#[test]
+fn a_notice_comes_once_to_whoever_is_subscribed_to_a_channel() {
+    let hub = Hub::new();
+    let (mut two, mut none) = (hub.inbox_of(somebody(1), 8), hub.inbox_of(somebody(2), 8));
+    two.enter(&at("a", None)).expect("room");
+    two.enter(&at("b", None)).expect("room");
+    none.subscribe(one("auth")).expect("subscribed");
+    hub.tell(Notice::Interrupted);
+    assert_eq!(taken(&two), ["Interrupted"]);
+    assert!(!stirred(&none));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Event, inbox::Queue, lock};
+use super::{Event, Sent, inbox::Queue, lock};
 use crate::call::EventName;
 
 #[derive(Debug)]
@@ -45,9 +45,10 @@ impl Topic {
     }
 
     pub(super) fn publish(&self, event: Arc<Event>) {
+        let weight = event.weight();
         let mut state = lock(&self.state);
         for queue in &state.queues {
-            queue.push(Arc::clone(&event));
+            queue.push(Sent::Event(Arc::clone(&event)), weight);
         }
         state.last = Some(event);
     }
@@ -59,7 +60,7 @@ impl Topic {
             return false;
         }
         if let Some(last) = &state.last {
-            queue.push(Arc::clone(last));
+            queue.push(Sent::Event(Arc::clone(last)), last.weight());
         }
         state.queues.push(Arc::clone(queue));
         true

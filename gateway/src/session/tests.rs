@@ -52,7 +52,7 @@ fn identity(n: u8) -> Identity {
     Identity {
         session: SessionId(Uuid::from_bytes([n; 16])),
         token: token(n),
-        auth_id: "1000".to_owned(),
+        who: crate::call::Who::alice(),
         issued: 0,
         expires: 0,
         acl: vec!["#".to_owned()],

@@ -17,7 +17,7 @@ fn identity(n: u16) -> Identity {
     Identity {
         session: session(n),
         token: token(),
-        auth_id: "1000".to_owned(),
+        who: crate::call::Who::alice(),
         issued: 0,
         expires: 0,
         acl: Vec::new(),

@@ -68,7 +68,7 @@ pub fn token(identity: &Identity, server: Option<&str>) -> Vec<u8> {
     let session = identity.session.0.hyphenated().to_string();
     text(&json!({ "data": {
         "token": identity.token.expose(),
-        "auth_id": identity.auth_id,
+        "auth_id": identity.who.auth_id,
         "xivo_user_uuid": null,
         "xivo_uuid": server,
         "issued_at": issued,

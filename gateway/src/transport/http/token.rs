@@ -321,5 +321,5 @@ impl Ask {
 fn grants(known: &Known, scope: &str) -> bool {
     let mut name = [0; uuid::fmt::Hyphenated::LENGTH];
     let session = known.identity.session.0.hyphenated().encode_lower(&mut name);
-    granted(&known.identity.acl, scope, Holder { auth_id: &known.identity.auth_id, session })
+    granted(&known.identity.acl, scope, Holder { auth_id: &known.identity.who.auth_id, session })
 }

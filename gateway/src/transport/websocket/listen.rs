@@ -7,7 +7,7 @@ use crate::{
     backend::Failure,
     call::{Answer, Error, EventNames, Listen},
     dialect::sysadm,
-    hub::Refused,
+    hub::{Refused, Sent},
     session::Ticket,
 };
 
@@ -46,9 +46,11 @@ impl Connection {
     pub(super) fn deliver(&mut self) {
         let Some((_, inbox)) = &self.inbox else { return };
         match inbox.take(BATCH) {
-            Ok(events) => {
-                for event in events {
-                    self.send(event.text(sysadm::encode_event));
+            Ok(messages) => {
+                for message in messages {
+                    if let Sent::Event(event) = message {
+                        self.send(event.text(sysadm::encode_event));
+                    }
                 }
             }
             Err(_overflowed) => {

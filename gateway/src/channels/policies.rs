@@ -1,0 +1,231 @@
+//! `channels.toml`: who may subscribe and publish where. What is not allowed there is refused, but for one thing:
+//! everybody may hear what is said to themselves.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use doorward_launch::{Misconfigured, StartError, account};
+use doorward_proto::acl::{Holder, granted, well_formed};
+use serde::Deserialize;
+
+use crate::call::{Address, ChannelName, Identity, Verb};
+
+/// The most channels of a table, and the most entries of one list.
+const CHANNELS_MAX: usize = 1_024;
+const ENTRIES_MAX: usize = 64;
+
+/// The whole table. Without a file it is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policies(BTreeMap<ChannelName, Policy>);
+
+/// One channel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Policy {
+    subscribe: Option<Rule>,
+    publish: Option<Rule>,
+    handler: Option<Arc<HandlerPlace>>,
+}
+
+/// Who may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rule {
+    /// Whoever has connected.
+    Anyone,
+    /// Whoever is logged in, of any kind.
+    Member,
+    Nobody,
+    /// Whose own entries grant it.
+    Acl,
+    /// Whoever is logged in, as far as these entries grant it.
+    Entries(Vec<String>),
+}
+
+/// Where a channel's handler listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerPlace {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// Who must have called listen() there.
+    pub uid: u32,
+    /// How long it may take to answer.
+    pub deadline: Duration,
+}
+
+/// What the table says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes.
+    Allow,
+    /// No.
+    Deny,
+    /// The handler says, of somebody who is logged in. A custom message it answers, too.
+    Ask(Arc<HandlerPlace>),
+    /// The channel takes no custom messages.
+    Unsupported,
+}
+
+impl Policies {
+    /// Reads the table; a file that is not there is an empty one.
+    ///
+    /// # Errors
+    /// With the sentence for whoever has to mend it.
+    pub fn read(path: &Path) -> Result<Self, StartError> {
+        Ok(doorward_launch::table(path, Self::check)?.unwrap_or_default())
+    }
+
+    fn check(file: File) -> Result<Self, Misconfigured> {
+        if file.channels.len() > CHANNELS_MAX {
+            return Err(Misconfigured::at("channels", format!("at most {CHANNELS_MAX}")));
+        }
+        let mut policies = BTreeMap::new();
+        for (name, channel) in file.channels {
+            let at = |key: &str| format!("channels.{name}{key}");
+            let Some(name) = ChannelName::parse(&name) else {
+                return Err(Misconfigured::at(at(""), "a channel is called by 1 to 64 of A-Z a-z 0-9 _ -"));
+            };
+            let handler = match channel.handler {
+                Some(handler) => Some(Arc::new(handler.check(&name)?)),
+                None => None,
+            };
+            let subscribe = channel.subscribe.map(|rule| rule.check(&at(".subscribe"))).transpose()?;
+            let publish = channel.publish.map(|rule| rule.check(&at(".publish"))).transpose()?;
+            policies.insert(name, Policy { subscribe, publish, handler });
+        }
+        Ok(Self(policies))
+    }
+
+    /// Whether somebody, or nobody in particular, may do this there.
+    pub fn decide(&self, who: Option<&Identity>, at: &Address, verb: &Verb) -> Decision {
+        let policy = self.0.get(&at.channel);
+        let handler = policy.and_then(|policy| policy.handler.as_ref());
+        if matches!(verb, Verb::Action(_)) && handler.is_none() {
+            return Decision::Unsupported;
+        }
+        if *verb == Verb::Subscribe && who.is_some_and(|who| who.who.is_own(at)) {
+            return Decision::Allow;
+        }
+        let rule = policy.and_then(|policy| match verb {
+            Verb::Subscribe => policy.subscribe.as_ref(),
+            Verb::Publish | Verb::Action(_) => policy.publish.as_ref(),
+        });
+        let allowed = match (rule, who) {
+            (None, Some(_)) => return handler.map_or(Decision::Deny, |place| Decision::Ask(place.clone())),
+            (None | Some(Rule::Nobody), _) => false,
+            (Some(Rule::Anyone), _) | (Some(Rule::Member), Some(_)) => true,
+            (Some(Rule::Acl), Some(who)) => grant(&who.acl, who, at, verb),
+            (Some(Rule::Entries(entries)), Some(who)) => grant(entries, who, at, verb),
+            (Some(Rule::Member | Rule::Acl | Rule::Entries(_)), None) => false,
+        };
+        match (allowed, verb, handler, who) {
+            (false, ..) => Decision::Deny,
+            (true, Verb::Subscribe | Verb::Publish, ..) => Decision::Allow,
+            // A handler is told who is asking, by authd's word.
+            (true, Verb::Action(_), Some(place), Some(_)) => Decision::Ask(Arc::clone(place)),
+            (true, Verb::Action(_), ..) => Decision::Deny,
+        }
+    }
+
+    /// Every handler that there is.
+    pub fn handlers(&self) -> impl Iterator<Item = &Arc<HandlerPlace>> {
+        self.0.values().filter_map(|policy| policy.handler.as_ref())
+    }
+}
+
+fn grant(entries: &[String], who: &Identity, at: &Address, verb: &Verb) -> bool {
+    let mut session = [0; uuid::fmt::Hyphenated::LENGTH];
+    let session = &*who.session.0.hyphenated().encode_lower(&mut session);
+    granted(entries, &at.subject(verb), Holder { auth_id: &who.who.auth_id, session })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    channels: BTreeMap<String, Channel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Channel {
+    subscribe: Option<RuleText>,
+    publish: Option<RuleText>,
+    handler: Option<HandlerText>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RuleText {
+    Word(String),
+    Entries(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HandlerText {
+    socket: PathBuf,
+    user: String,
+    #[serde(default = "seconds")]
+    seconds: u64,
+}
+
+fn seconds() -> u64 {
+    5
+}
+
+impl RuleText {
+    fn check(self, key: &str) -> Result<Rule, Misconfigured> {
+        let wrong = |sentence: String| Err(Misconfigured::at(key, sentence));
+        match self {
+            Self::Word(word) => match word.as_str() {
+                "anyone" => Ok(Rule::Anyone),
+                "member" => Ok(Rule::Member),
+                "nobody" => Ok(Rule::Nobody),
+                "acl" => Ok(Rule::Acl),
+                _ => wrong(format!("{word:?} is none of anyone, member, nobody, acl, nor a list of entries")),
+            },
+            Self::Entries(entries) if entries.len() > ENTRIES_MAX => wrong(format!("at most {ENTRIES_MAX}")),
+            Self::Entries(entries) => {
+                for entry in &entries {
+                    if let Err(why) = well_formed(entry) {
+                        return wrong(format!("{entry:?} {why}"));
+                    }
+                    // Nothing else is ever asked here, so it is a mistake.
+                    if !entry.strip_prefix('!').unwrap_or(entry).starts_with("ws.") {
+                        return wrong(format!("{entry:?} does not begin with ws."));
+                    }
+                }
+                Ok(Rule::Entries(entries))
+            }
+        }
+    }
+}
+
+impl HandlerText {
+    fn check(self, channel: &ChannelName) -> Result<HandlerPlace, Misconfigured> {
+        let at = |key: &str| format!("channels.{}.handler.{key}", channel.as_str());
+        if !self.socket.is_absolute() {
+            return Err(Misconfigured::at(at("socket"), "must be an absolute path"));
+        }
+        let account = account::resolve(&self.user);
+        let uid = account.map_err(|failure| Misconfigured::at(at("user"), failure.to_string()))?.uid;
+        // No service that clients reach is root's. Who is root all the same, as tests are, calls only itself.
+        if uid == 0 && !rustix::process::geteuid().is_root() {
+            let sentence = "must not be root: a handler has an account of its own";
+            return Err(Misconfigured::at(at("user"), sentence));
+        }
+        if !(1..=30).contains(&self.seconds) {
+            return Err(Misconfigured::at(at("seconds"), "must be from 1 to 30"));
+        }
+        let deadline = Duration::from_secs(self.seconds);
+        Ok(HandlerPlace { channel: channel.clone(), socket: self.socket, uid, deadline })
+    }
+}
+
+#[cfg(test)]
+mod tests;
