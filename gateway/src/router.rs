@@ -127,7 +127,7 @@ impl Router {
         if reads_only && action.told.right.writes() {
             return Err(Error::ReadsOnly);
         }
-        Ok(Asked::new(&known.subsystem, up, &action.told, args))
+        Ok(Asked::new(&known.subsystem, up, action, args))
     }
 
     /// What there is to call of a row or a subsystem for somebody.

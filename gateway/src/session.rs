@@ -11,6 +11,7 @@ mod login;
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,7 @@ use crate::{
 
 /// So many requests more may be in flight if they end others, or say what there is.
 const TO_MAKE_ROOM: usize = 4;
-/// Between two questions to authd for events that wait, when it gives no answer.
+/// Between two questions to authd that nobody's request asks for, at least.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The machine.
@@ -43,7 +44,8 @@ pub struct Session {
     prompted: bool,
     /// Refused logins in a row.
     refusals: u8,
-    /// authd could not be asked for events that wait; it is asked again not before this.
+    /// authd gave no answer, or one that cannot be relied upon for long, to a question that nobody's request
+    /// asked for; the next comes not before this.
     not_before: Option<Instant>,
 }
 
@@ -79,16 +81,17 @@ struct UnderWay {
     ticket: Ticket,
     /// The session that it was allowed to.
     session: SessionId,
-    /// It can be stopped, and is when that session is held here no more.
-    stops: bool,
+    /// What rights were asked of, if it can be stopped: it is when that session is held here no more, or may do
+    /// this no more.
+    stops: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
     /// The first request in the queue.
     Request,
-    /// Events.
-    Events,
+    /// Events, reports of progress, and calls of which nothing is heard yet.
+    Others,
 }
 
 #[derive(Debug)]
@@ -146,7 +149,7 @@ impl Session {
             State::Held(held) => held.warning(),
             State::Anonymous | State::Closed => None,
         };
-        let others = [warning, self.not_before];
+        let others = [warning, self.not_before, self.looks_at_calls()];
         others.into_iter().flatten().fold(self.clock.deadline(self.works()), Instant::min)
     }
 
@@ -166,7 +169,22 @@ impl Session {
         }
     }
 
-    /// Whether events that wait can be sent now, or authd be asked whether they may.
+    /// Whether the session is known to live with the rights it had when it was looked at last.
+    pub fn relied_upon(&self, now: Instant, watch: Watch) -> bool {
+        match &self.state {
+            State::Held(held) => watch.is_some() && held.fresh(watch, now),
+            State::Anonymous | State::Closed => false,
+        }
+    }
+
+    /// When authd is to be asked whether what goes on for a long time still may.
+    fn looks_at_calls(&self) -> Option<Instant> {
+        let State::Held(held) = &self.state else { return None };
+        let may_ask = any_stops(&self.under_way) && !self.waits_for_authd() && self.not_before.is_none();
+        may_ask.then(|| held.stale())
+    }
+
+    /// Whether events and reports of progress that wait can be sent now, or authd be asked whether they may.
     pub fn takes_events(&self, now: Instant, watch: Watch) -> bool {
         match &self.state {
             State::Held(held) if watch.is_some() => {
@@ -211,6 +229,11 @@ impl Session {
                 }
                 if let Some(reason) = self.clock.over(now, self.works()) {
                     self.close(Action::Close(reason), actions);
+                }
+                if self.looks_at_calls().is_some_and(|then| then <= now) {
+                    // While the stream of ended sessions is down, what authd says is relied upon by nobody.
+                    self.not_before = Some(now + AGAIN);
+                    self.look(watch, actions);
                 }
             }
         }
@@ -342,6 +365,8 @@ impl Session {
                 if held.renew(identity, asked, now) {
                     actions.push(Action::HearAgain);
                 }
+                self.stop_what_is_forbidden(actions);
+                let State::Held(held) = &mut self.state else { return };
                 // What asked is answered by what authd said, however short its validity: asking again
                 // would go round for ever.
                 match waits {
@@ -350,19 +375,16 @@ impl Session {
                             self.answer(first, now, router, actions);
                         }
                     }
-                    Waits::Events if watch.is_some() && held.may_listen() => {
-                        held.hears(router, actions);
-                        actions.push(Action::Deliver);
-                    }
-                    Waits::Request | Waits::Events => {}
+                    Waits::Others if watch.is_some() => send(held, &self.under_way, router, actions),
+                    Waits::Request | Waits::Others => {}
                 }
             }
             // Who only listens would not learn by a 401 that there is nothing more to come.
-            Err(Error::Unauthorized | Error::NotFound) if waits == Waits::Events && !held.is_idle(now) => {
+            Err(Error::Unauthorized | Error::NotFound) if waits == Waits::Others && !held.is_idle(now) => {
                 self.ended(EndReason::Revoked, actions);
             }
             Err(Error::Unauthorized | Error::NotFound) => self.state = State::Anonymous,
-            Err(_) if waits == Waits::Events => self.not_before = Some(now + AGAIN),
+            Err(_) if waits == Waits::Others => self.not_before = Some(now + AGAIN),
             Err(error) => {
                 // Each of these would wait for the same deadline again.
                 while self.queue.front().is_some_and(|next| !next.call.authenticates())
@@ -374,16 +396,26 @@ impl Session {
         }
     }
 
-    /// Events are sent to a session that is known to live: by the same rule as requests are answered.
+    /// Events and progress are sent to a session that is known to live: by the same rule as requests are
+    /// answered.
     fn published(&mut self, now: Instant, watch: Watch, router: &Router, actions: &mut Vec<Action>) {
         let takes = self.takes_events(now, watch);
-        let State::Held(held) = &mut self.state else { return };
-        if held.fresh(watch, now) && watch.is_some() {
-            held.hears(router, actions);
-            actions.push(Action::Deliver);
+        if self.relied_upon(now, watch)
+            && let State::Held(held) = &mut self.state
+        {
+            send(held, &self.under_way, router, actions);
         } else if takes {
+            self.look(watch, actions);
+        }
+    }
+
+    /// Asks authd for the session, for what no request waits for.
+    fn look(&mut self, watch: Watch, actions: &mut Vec<Action>) {
+        if let State::Held(held) = &self.state
+            && watch.is_some()
+        {
             actions.push(Action::Check(held.identity.token.clone()));
-            self.busy = Busy::Check(Waits::Events);
+            self.busy = Busy::Check(Waits::Others);
         }
     }
 
@@ -399,6 +431,22 @@ impl Session {
             }
         }
     }
+}
+
+/// Has what waits for a session that lives sent.
+fn send(held: &mut Held, under_way: &[UnderWay], router: &Router, actions: &mut Vec<Action>) {
+    if held.may_listen() {
+        held.hears(router, actions);
+        actions.push(Action::Deliver);
+    }
+    if any_stops(under_way) {
+        actions.push(Action::Report);
+    }
+}
+
+/// Whether what can take long is under way.
+fn any_stops(under_way: &[UnderWay]) -> bool {
+    under_way.iter().any(|waiting| waiting.stops.is_some())
 }
 
 #[cfg(test)]

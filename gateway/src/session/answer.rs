@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Action, Session, State, Ticket, UnderWay, Waiting};
 use crate::{
+    access,
     call::{Answer, Call, Error, Listen, Reply, SessionsRequest},
     router::Router,
 };
@@ -19,12 +20,12 @@ impl Session {
     ) {
         let State::Held(held) = &mut self.state else { return };
         let (ticket, session) = (request.ticket, held.identity.session);
-        let mut stops = false;
+        let mut stops = None;
         let others = match (request.subject, request.call) {
             (None, Call::Malformed(error)) => Err(Reply::Error(error)),
             (None, Call::Subsystem(request)) => match router.asked(&held.identity, *request) {
                 Ok(asked) => {
-                    stops = true;
+                    stops = Some(asked.subject());
                     Ok(Action::Subsystem(ticket, Box::new(asked)))
                 }
                 Err(error) => Err(Reply::Error(error)),
@@ -120,16 +121,35 @@ impl Session {
         }
     }
 
-    fn stop(&mut self, error: Error, actions: &mut Vec<Action>, meant: impl Fn(&UnderWay) -> bool) -> usize {
-        let before = self.under_way.len();
-        self.under_way.retain(|waiting| {
-            let stops = waiting.stops && meant(waiting);
-            if stops {
-                actions.push(Action::Stop(waiting.ticket));
-                actions.push(Action::Reply(waiting.ticket, Reply::Error(error.clone())));
-            }
-            !stops
-        });
-        before - self.under_way.len()
+    /// What the session that is held here may do no more is not done to its end.
+    pub(super) fn stop_what_is_forbidden(&mut self, actions: &mut Vec<Action>) {
+        let State::Held(held) = &self.state else { return };
+        let (session, identity) = (held.identity.session, &held.identity);
+        // What another session began is ended by its being another's.
+        let lost =
+            |waiting: &UnderWay, subject: &str| waiting.session == session && !access::may(identity, subject);
+        stop(&mut self.under_way, Error::Forbidden, actions, lost);
     }
+
+    fn stop(&mut self, error: Error, actions: &mut Vec<Action>, meant: impl Fn(&UnderWay) -> bool) -> usize {
+        stop(&mut self.under_way, error, actions, |waiting, _| meant(waiting))
+    }
+}
+
+fn stop(
+    under_way: &mut Vec<UnderWay>,
+    error: Error,
+    actions: &mut Vec<Action>,
+    meant: impl Fn(&UnderWay, &str) -> bool,
+) -> usize {
+    let before = under_way.len();
+    under_way.retain(|waiting| {
+        let stops = waiting.stops.as_deref().is_some_and(|subject| meant(waiting, subject));
+        if stops {
+            actions.push(Action::Stop(waiting.ticket));
+            actions.push(Action::Reply(waiting.ticket, Reply::Error(error.clone())));
+        }
+        !stops
+    });
+    before - under_way.len()
 }

@@ -75,7 +75,7 @@ pub enum Event {
     Cancel(Ticket, Vec<Ticket>),
     /// The session held here has ended.
     Ended(EndReason),
-    /// Events wait, and [`super::Session::takes_events`].
+    /// Events or reports of progress wait, and [`super::Session::takes_events`].
     Published,
     /// What authd was asked for last was not done: the source of this connection is under a penalty, for so
     /// many seconds.
@@ -127,6 +127,8 @@ pub enum Action {
     HearAgain,
     /// Send events that wait.
     Deliver,
+    /// Send reports of progress that wait, because they came when the session was not [`super::Session::relied_upon`].
+    Report,
     /// Ask authd for the session of this token; answer with [`Event::Checked`].
     Check(Token),
     /// Ask authd to end the session of this token; answer with [`Event::Cleared`].

@@ -97,6 +97,11 @@ impl Held {
         self.watch == watch && now < self.fresh_until && !self.is_idle(now)
     }
 
+    /// When [`Held::fresh`] is true no more, whatever the stream of ended sessions tells.
+    pub(super) fn stale(&self) -> Instant {
+        self.idle_until.map_or(self.fresh_until, |idle| idle.min(self.fresh_until))
+    }
+
     pub(super) fn used(&mut self, now: Instant) {
         self.idle_until = self.identity.idle_until(now, Some(now));
     }

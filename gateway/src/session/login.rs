@@ -140,6 +140,8 @@ impl Session {
                     &mut self.state,
                     State::Held(Box::new(Held::new(identity, asked, now))),
                 );
+                // The same session, taken up again, may have lost rights since.
+                self.stop_what_is_forbidden(actions);
                 self.clock.logged_in();
                 self.refusals = 0;
                 self.answers_are_over(&answers);

@@ -1,6 +1,7 @@
 //! The machine by itself: what happened, and what it wants done, as short words.
 
 mod background;
+mod calls;
 mod events;
 mod timers;
 
@@ -113,6 +114,7 @@ fn word(action: &Action) -> String {
         Action::Cancel(ticket, id) => format!("find {id} {ticket}"),
         Action::HearAgain => "hear again".to_owned(),
         Action::Deliver => "deliver".to_owned(),
+        Action::Report => "report".to_owned(),
         Action::TellExpiring(left) => format!("tell expiring {}", left.as_secs()),
         Action::Check(_) => "check".to_owned(),
         Action::Clear(_) => "clear".to_owned(),

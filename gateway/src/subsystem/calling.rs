@@ -10,10 +10,14 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 
-use super::{Standing, Subsystem, described::DEPTH_MAX, places::Place};
+use super::{
+    Standing, Subsystem,
+    described::{Action, DEPTH_MAX},
+    places::Place,
+};
 use crate::{
     backend::{Backend, Failure, Pass, failure::shown},
-    call::{DescribedAction, Error, Secret},
+    call::{Error, Secret},
     depth::deeper_than,
     plain::is_plain,
 };
@@ -33,7 +37,7 @@ const GRACE: Duration = Duration::from_millis(250);
 pub struct Asked {
     pub(super) subsystem: Arc<Subsystem>,
     pub(super) standing: Arc<Standing>,
-    pub(super) action: DescribedAction,
+    pub(super) action: Action,
     pub(super) args: String,
 }
 
@@ -58,12 +62,7 @@ pub struct Progress {
 
 impl Asked {
     /// For an action of this description.
-    pub fn new(
-        subsystem: &Arc<Subsystem>,
-        standing: &Arc<Standing>,
-        action: &DescribedAction,
-        args: String,
-    ) -> Self {
+    pub fn new(subsystem: &Arc<Subsystem>, standing: &Arc<Standing>, action: &Action, args: String) -> Self {
         Self {
             subsystem: Arc::clone(subsystem),
             standing: Arc::clone(standing),
@@ -72,11 +71,19 @@ impl Asked {
         }
     }
 
+    /// What rights are asked of.
+    pub fn subject(&self) -> Arc<str> {
+        Arc::clone(&self.action.subject)
+    }
+
     /// Calls, for the session of `pass`.
     pub async fn begin(self, backend: Arc<Backend>, pass: Option<Pass>, request: String) -> Step {
         let (subsystem, standing) = (Arc::clone(&self.subsystem), Arc::clone(&self.standing));
-        let whole =
-            if self.action.streams { subsystem.registration.stream } else { subsystem.registration.call };
+        let whole = if self.action.told.streams {
+            subsystem.registration.stream
+        } else {
+            subsystem.registration.call
+        };
         let due = Instant::now() + whole;
         let step = timeout_at(due, self.begin_in_time(&backend, pass, request, due));
         match standing.over.run_until_cancelled(step).await {
@@ -100,7 +107,7 @@ impl Asked {
         let place = Arc::new(place);
         let audience = self.subsystem.name.as_str();
         // Each is good for one write only.
-        let writes = self.action.right.writes();
+        let writes = self.action.told.right.writes();
         let assertion = match pass.kept_assertion(audience).filter(|_| !writes) {
             Some(kept) => kept,
             None => self.assertion(backend, &pass, audience).await?,
@@ -119,7 +126,7 @@ impl Asked {
     }
 
     async fn assertion(&self, backend: &Backend, pass: &Pass, audience: &str) -> Result<Secret, Failure> {
-        match self.action.right.writes() {
+        match self.action.told.right.writes() {
             true => backend.assertion_for_once(pass, audience).await,
             false => backend.assertion_to_keep(pass, audience).await,
         }
@@ -140,13 +147,13 @@ impl Asked {
         let left = due.saturating_duration_since(Instant::now());
         let request = proto::CallRequest {
             assertion: assertion.expose().to_owned(),
-            action: self.action.name.as_ref().to_owned(),
+            action: self.action.told.name.as_ref().to_owned(),
             args: self.args.clone().into_bytes(),
             request_id,
             deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
         };
         let held = Arc::clone(place);
-        if !self.action.streams {
+        if !self.action.told.streams {
             let call = async move {
                 let _held = held;
                 client.call(request).await
@@ -183,6 +190,16 @@ async fn open(
 }
 
 impl Progress {
+    /// Keeps a report back until it may be sent, but not for longer than the call may take.
+    pub async fn wait(self: Box<Self>, report: Box<RawValue>, released: impl Future<Output = ()>) -> Step {
+        let failed = match self.standing.over.run_until_cancelled(timeout_at(self.due, released)).await {
+            Some(Ok(())) => return Step::Progress(report, self),
+            Some(Err(_)) => about(&self.subsystem, Failure::late("stream")),
+            None => gone(&self.subsystem),
+        };
+        Step::Done(Err(failed))
+    }
+
     /// What comes next.
     pub async fn next(self) -> Step {
         let (subsystem, standing) = (Arc::clone(&self.subsystem), Arc::clone(&self.standing));

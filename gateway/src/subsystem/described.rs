@@ -38,7 +38,7 @@ pub struct Action {
     /// What is told of it.
     pub told: DescribedAction,
     /// What rights are asked of: `sysadm.NAMESPACE.NAME.ACTION`.
-    pub subject: String,
+    pub subject: Arc<str>,
 }
 
 impl Description {
@@ -54,7 +54,7 @@ impl Description {
         if actions.len() > NAMES_MAX || events.len() > NAMES_MAX {
             return Err(format!("more than {NAMES_MAX} actions or events"));
         }
-        let subject = |action: &str| format!("sysadm.{namespace}.{name}.{action}");
+        let subject = |action: &str| Arc::from(format!("sysadm.{namespace}.{name}.{action}"));
         let mut actions = actions
             .into_iter()
             .map(|action| {

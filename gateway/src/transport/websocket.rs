@@ -208,16 +208,18 @@ impl Connection {
             return Poll::Ready(Wake::Told(told));
         }
         // After the reply to a subscription, and after what was found out about the session.
-        if let Some((_, inbox)) = &self.inbox
+        let waits = self.running.keeps_back() || self.inbox.is_some();
+        if waits
             && self.session.takes_events(Instant::now().into_std(), self.shared.backend.watch())
-            && inbox.poll_stirred(context).is_ready()
+            && (self.running.keeps_back()
+                || self.inbox.as_ref().is_some_and(|(_, inbox)| inbox.poll_stirred(context).is_ready()))
         {
             return Poll::Ready(Wake::Published);
         }
         // After the events, which do not wait for a subsystem that reports more than can be sent. The next report
         // is read only when the last was flushed.
-        if let Poll::Ready((ticket, step)) = self.running.poll_next(context) {
-            return Poll::Ready(Wake::Told(Told::Stepped(ticket, step)));
+        if let Poll::Ready(told) = self.running.poll_next(context) {
+            return Poll::Ready(Wake::Told(told));
         }
         if let Poll::Ready(frame) = self.frames.poll_read(context) {
             return Poll::Ready(Wake::Frame(frame));
@@ -362,6 +364,7 @@ impl Connection {
             Action::Cancel(ticket, id) => self.find(ticket, &id),
             Action::HearAgain => self.hear_again(),
             Action::Deliver => self.deliver(),
+            Action::Report => self.running.release(),
             Action::Clear(token) => {
                 let ended = self.shared.backend.end(token);
                 self.asking = Some(Box::pin(async move { Told::Cleared(ended.await.map(|_| ())) }));

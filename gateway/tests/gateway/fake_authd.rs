@@ -231,6 +231,13 @@ impl FakeAuthd {
         self.state.sessions.lock().expect("not poisoned").remove(token).expect("the session lives");
     }
 
+    /// What a session may do from now on, without telling.
+    pub(crate) fn set_acl(&self, token: &str, acl: &[&str]) {
+        let mut sessions = self.state.sessions.lock().expect("not poisoned");
+        let granted = sessions.get_mut(token).expect("the session lives");
+        granted.acl = acl.iter().map(|entry| (*entry).to_owned()).collect();
+    }
+
     /// Whether the session lives.
     pub(crate) fn lives(&self, token: &str) -> bool {
         self.state.sessions.lock().expect("not poisoned").contains_key(token)

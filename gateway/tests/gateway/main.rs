@@ -26,6 +26,7 @@ mod rows;
 mod sessions;
 mod settings;
 mod subsystem_bounds;
+mod subsystem_rights;
 mod subsystem_streams;
 mod subsystems;
 mod support;

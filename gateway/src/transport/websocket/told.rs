@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
 use super::Connection;
 use crate::{
     backend::{self, Failure, Moment},
     call::{Answer, Challenge, Error, Identity},
     session::{self, Event, Ticket},
-    subsystem::Step,
+    subsystem::{Progress, Step},
     transport::asking,
 };
 
@@ -24,6 +27,8 @@ pub(super) enum Told {
     /// These requests had the id that is to be cancelled.
     Found(Ticket, Vec<Ticket>),
     Stepped(Ticket, Step),
+    /// A report of progress that was kept back until the session was looked at again.
+    Reported(Ticket, Box<RawValue>, Box<Progress>),
 }
 
 impl Connection {
@@ -56,7 +61,14 @@ impl Connection {
             Told::Answered(ticket, result) => {
                 Event::Answered(ticket, result.map_err(|failure| self.shown(failure)))
             }
-            Told::Stepped(ticket, Step::Progress(args, rest)) => return self.progress(ticket, &args, rest),
+            Told::Stepped(ticket, Step::Progress(args, rest)) => {
+                let now = Instant::now().into_std();
+                return match self.session.relied_upon(now, self.shared.backend.watch()) {
+                    true => self.progress(ticket, &args, rest),
+                    false => self.running.keep_back(ticket, args, rest),
+                };
+            }
+            Told::Reported(ticket, args, rest) => return self.progress(ticket, &args, rest),
             Told::Stepped(ticket, Step::Done(result)) => {
                 self.running.over(ticket);
                 let answer = result.map(Answer::Result).map_err(|failure| self.shown(failure));

@@ -2,7 +2,8 @@
 
 use std::{future::poll_fn, io, sync::Arc};
 
-use tokio::time::Instant;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep_until};
 
 use super::Front;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 
 /// What is spoken here, for audit records: requests of either kind share sessions.
 const DIALECT: &str = "sysadm";
-/// So many steps answer a request, more than any takes.
+/// So many steps answer a request, more than any takes; those that wait for a subsystem are not counted.
 const STEPS: usize = 8;
 
 pub(super) struct Exchange {
@@ -107,7 +108,9 @@ impl Exchange {
         self.ticket = self.ticket.wrapping_add(1);
         let ticket = self.ticket;
         let mut event = Event::Request { ticket, subject, call };
-        for _ in 0..STEPS {
+        let mut running = None;
+        let mut steps = 0;
+        while steps < STEPS {
             let mut actions = Vec::new();
             let (now, backend) = (Instant::now().into_std(), &self.front.shared.backend);
             self.session.on(event, now, backend.watch(), &self.front.shared.router, &mut actions);
@@ -122,14 +125,25 @@ impl Exchange {
                     Action::Refused(refusal) => {
                         self.front.client.refused(&self.front.shared.audit, refusal, DIALECT);
                     }
+                    // The session is gone, and nobody tells those who wait for a subsystem.
+                    Action::Close(_) if running.is_some() => {
+                        answered = Some(Reply::Error(Error::Unauthorized));
+                    }
+                    Action::Subsystem(_, asked) => running = Some(Box::pin(self.run(*asked))),
                     other => next = self.perform(other).await.or(next),
                 }
             }
-            match (answered, next) {
-                (Some(reply), _) => return reply,
-                (None, Some(told)) => event = told,
-                (None, None) => break,
-            }
+            event = match (answered, next, &mut running) {
+                (Some(reply), _, _) => return reply,
+                (None, Some(told), _) => told,
+                // Each of these steps waits for something; how long, the call's deadline says.
+                (None, None, Some(running)) => {
+                    steps = 0;
+                    self.wait(ticket, running).await
+                }
+                (None, None, None) => break,
+            };
+            steps += 1;
         }
         tracing::error!(connection = %self.front.client.id, request = self.number, "a request has no answer");
         Reply::Error(Error::Fault)
@@ -183,7 +197,6 @@ impl Exchange {
                 let answer = backend.logs(self.front.shared.audit.clone(), pass, request).await;
                 Event::Answered(ticket, answer.map_err(|failure| self.told_of(failure)))
             }
-            Action::Subsystem(ticket, asked) => Event::Answered(ticket, self.run(*asked).await),
             // There is no other request on this connection now.
             Action::Cancel(ticket, _) => Event::Cancel(ticket, Vec::new()),
             Action::Listen(ticket, ..) => {
@@ -204,8 +217,10 @@ impl Exchange {
             | Action::NoReply(_)
             | Action::Refused(_)
             | Action::Deliver
+            | Action::Report
             | Action::HearAgain
             | Action::Stop(_)
+            | Action::Subsystem(..)
             | Action::Used
             | Action::TellExpiring(_)
             | Action::TellEnded(_)
@@ -215,12 +230,12 @@ impl Exchange {
         })
     }
 
-    /// The result of a subsystem, without its progress, as long as the session lives.
-    async fn run(&self, asked: Asked) -> Result<Answer, Error> {
+    /// The result of a subsystem, without its progress.
+    fn run(&self, asked: Asked) -> impl Future<Output = Result<Box<RawValue>, Failure>> + use<> {
         let backend = Arc::clone(&self.front.shared.backend);
         let pass = self.holding.as_ref().map(Holding::pass);
         let request = format!("{}/{}", self.front.client.id, self.number);
-        let result = async {
+        async move {
             let mut step = asked.begin(backend, pass, request).await;
             loop {
                 match step {
@@ -228,15 +243,25 @@ impl Exchange {
                     Step::Done(result) => return result,
                 }
             }
-        };
+        }
+    }
+
+    /// Waits for it as long as the session lives, and no longer than until the session is to be looked at again.
+    async fn wait(
+        &self,
+        ticket: Ticket,
+        result: impl Future<Output = Result<Box<RawValue>, Failure>>,
+    ) -> Event {
         let ended = poll_fn(|context| match &self.holding {
             Some(holding) => holding.poll_ended(context).map(|_| ()),
             None => std::task::Poll::Pending,
         });
-        tokio::select! {
+        let result = tokio::select! {
             result = result => result.map(Answer::Result).map_err(|failure| self.told_of(failure)),
             () = ended => Err(Error::Unauthorized),
-        }
+            () = sleep_until(Instant::from_std(self.session.deadline())) => return Event::Tick,
+        };
+        Event::Answered(ticket, result)
     }
 
     async fn logged_in(&mut self, login: Login) -> Event {
