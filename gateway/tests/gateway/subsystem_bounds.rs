@@ -249,3 +249,42 @@ async fn who_may_call_nothing_of_a_subsystem_hears_nothing_of_it() {
     assert_eq!(alice.reply().await["args"], 1);
     assert_eq!(dora.query().await, 0, "no event in between");
 }
+
+#[tokio::test]
+async fn the_first_sixty_four_registrations_count_and_one_more_does_not() {
+    let world = World::empty().await;
+    let fakes: Vec<_> = (0..65).map(|n| (format!("s{n:02}"), world.fake(&format!("s{n:02}")))).collect();
+    for (name, fake) in &fakes {
+        world.register(name, &fake.file(""));
+    }
+    let (mut client, _) = world.gateway.alice().await;
+    let all: Vec<_> = fakes.iter().take(64).map(|(name, _)| format!("example/{name}")).collect();
+    let rows =
+        |listed: &serde_json::Value| listed.as_object().expect("rows").keys().cloned().collect::<Vec<_>>();
+    until_async(async || rows(&listed(&mut client).await) == all).await;
+    for (name, code) in [("s00", 0), ("s63", 0), ("s64", 404)] {
+        assert_eq!(ask_code(&mut client, name, json!({"action": "echo"})).await, code, "{name}");
+    }
+    // The place of one that goes is the next one's.
+    world.unregister("s07");
+    world.is_up("s64", true).await;
+    assert_eq!(ask_code(&mut client, "s64", json!({"action": "echo"})).await, 0);
+    assert_eq!(ask_code(&mut client, "s07", json!({"action": "echo"})).await, 404);
+}
+
+#[tokio::test]
+async fn a_report_of_progress_has_a_bound_and_more_is_a_fault() {
+    let (world, fake) = World::with("a", "").await;
+    let (mut client, _) = world.gateway.alice().await;
+    // `{"n":0,"pad":"..."}` is 16 bytes more than what is in it.
+    let padded = |id, pad: usize| request("a", id, &json!({"action": "count", "parts": 1, "pad": pad}));
+    client.send(padded("most", (64 << 10) - 16)).await;
+    let progress = client.reply().await;
+    assert_eq!((&progress["name"], progress["args"].to_string().len()), (&json!("progress"), 64 << 10));
+    assert_eq!(code(&client.reply().await), 0);
+    client.send(padded("more", (64 << 10) - 15)).await;
+    let reply = client.reply().await;
+    assert_eq!((code(&reply), &reply["id"]), (500, &json!("more")), "and nothing of it is told");
+    fake.hang(0).await;
+    assert_eq!(ask_code(&mut client, "a", json!({"action": "echo"})).await, 0);
+}
