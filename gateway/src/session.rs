@@ -8,14 +8,11 @@ mod clock;
 mod event;
 mod held;
 mod login;
+mod unasked;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use self::{clock::Countdown, held::Held, login::Answers};
+use self::{clock::Countdown, held::Held, login::Answers, unasked::send};
 pub use self::{
     clock::Timers,
     event::{Action, Event, Hopeless, Known, Login, Outcome, Refusal, Settings, Ticket, Watch},
@@ -28,8 +25,6 @@ use crate::{
 
 /// So many requests more may be in flight if they end others, or say what there is.
 const TO_MAKE_ROOM: usize = 4;
-/// Between two questions to authd that nobody's request asks for, at least.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// The machine.
 #[derive(Debug)]
@@ -169,32 +164,6 @@ impl Session {
         }
     }
 
-    /// Whether the session is known to live with the rights it had when it was looked at last.
-    pub fn relied_upon(&self, now: Instant, watch: Watch) -> bool {
-        match &self.state {
-            State::Held(held) => watch.is_some() && held.fresh(watch, now),
-            State::Anonymous | State::Closed => false,
-        }
-    }
-
-    /// When authd is to be asked whether what goes on for a long time still may.
-    fn looks_at_calls(&self) -> Option<Instant> {
-        let State::Held(held) = &self.state else { return None };
-        let may_ask = any_stops(&self.under_way) && !self.waits_for_authd() && self.not_before.is_none();
-        may_ask.then(|| held.stale())
-    }
-
-    /// Whether events and reports of progress that wait can be sent now, or authd be asked whether they may.
-    pub fn takes_events(&self, now: Instant, watch: Watch) -> bool {
-        match &self.state {
-            State::Held(held) if watch.is_some() => {
-                let may_ask = !self.waits_for_authd() && self.not_before.is_none_or(|then| now >= then);
-                held.fresh(watch, now) || may_ask
-            }
-            State::Held(_) | State::Anonymous | State::Closed => false,
-        }
-    }
-
     /// What is to be done after this event. Actions are added to `actions` in their order.
     pub fn on(
         &mut self,
@@ -230,11 +199,7 @@ impl Session {
                 if let Some(reason) = self.clock.over(now, self.works()) {
                     self.close(Action::Close(reason), actions);
                 }
-                if self.looks_at_calls().is_some_and(|then| then <= now) {
-                    // While the stream of ended sessions is down, what authd says is relied upon by nobody.
-                    self.not_before = Some(now + AGAIN);
-                    self.look(watch, actions);
-                }
+                self.look_at_calls(now, watch, actions);
             }
         }
         // Between two logins that came together there is no tick.
@@ -384,7 +349,7 @@ impl Session {
                 self.ended(EndReason::Revoked, actions);
             }
             Err(Error::Unauthorized | Error::NotFound) => self.state = State::Anonymous,
-            Err(_) if waits == Waits::Others => self.not_before = Some(now + AGAIN),
+            Err(_) if waits == Waits::Others => self.not_before = Some(now + unasked::AGAIN),
             Err(error) => {
                 // Each of these would wait for the same deadline again.
                 while self.queue.front().is_some_and(|next| !next.call.authenticates())
@@ -393,29 +358,6 @@ impl Session {
                     actions.push(Action::Reply(next.ticket, Reply::Error(error.clone())));
                 }
             }
-        }
-    }
-
-    /// Events and progress are sent to a session that is known to live: by the same rule as requests are
-    /// answered.
-    fn published(&mut self, now: Instant, watch: Watch, router: &Router, actions: &mut Vec<Action>) {
-        let takes = self.takes_events(now, watch);
-        if self.relied_upon(now, watch)
-            && let State::Held(held) = &mut self.state
-        {
-            send(held, &self.under_way, router, actions);
-        } else if takes {
-            self.look(watch, actions);
-        }
-    }
-
-    /// Asks authd for the session, for what no request waits for.
-    fn look(&mut self, watch: Watch, actions: &mut Vec<Action>) {
-        if let State::Held(held) = &self.state
-            && watch.is_some()
-        {
-            actions.push(Action::Check(held.identity.token.clone()));
-            self.busy = Busy::Check(Waits::Others);
         }
     }
 
@@ -431,22 +373,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Has what waits for a session that lives sent.
-fn send(held: &mut Held, under_way: &[UnderWay], router: &Router, actions: &mut Vec<Action>) {
-    if held.may_listen() {
-        held.hears(router, actions);
-        actions.push(Action::Deliver);
-    }
-    if any_stops(under_way) {
-        actions.push(Action::Report);
-    }
-}
-
-/// Whether what can take long is under way.
-fn any_stops(under_way: &[UnderWay]) -> bool {
-    under_way.iter().any(|waiting| waiting.stops.is_some())
 }
 
 #[cfg(test)]
