@@ -1,6 +1,7 @@
 //! `gateway.toml`: every key, its default, and what it becomes.
 
 mod defaults;
+mod redis;
 
 use std::{
     net::SocketAddr,
@@ -18,6 +19,8 @@ use crate::{
     subsystem::Pace,
     transport::{self, Rules},
 };
+
+pub use self::redis::Redis;
 
 /// A little more than authd gives PAM for a whole conversation.
 const LOGIN: Duration = Duration::from_secs(310);
@@ -49,6 +52,15 @@ pub const KEYS: Keys = &[
     ("certd.socket", Takes::Restart),
     ("certd.user", Takes::Restart),
     ("subsystems.directory", Takes::Restart),
+    ("channels.engine", Takes::Restart),
+    ("redis.socket", Takes::Restart),
+    ("redis.socket_user", Takes::Restart),
+    ("redis.url", Takes::Restart),
+    ("redis.tls_ca", Takes::Restart),
+    ("redis.tls_name", Takes::Restart),
+    ("redis.user", Takes::Restart),
+    ("redis.password_file", Takes::Restart),
+    ("redis.prefix", Takes::Restart),
     ("http.origins", Takes::Reload),
     ("http.hosts", Takes::Reload),
     ("http.trusted_proxies", Takes::Reload),
@@ -97,6 +109,10 @@ pub struct Config {
     pub certd: Certd,
     /// `[subsystems]`
     pub subsystems: Subsystems,
+    /// `[channels]`
+    pub channels: Channels,
+    /// `[redis]`
+    pub redis: Redis,
     /// `[http]`
     pub http: Http,
     /// `[token_api]`
@@ -165,6 +181,25 @@ pub struct Subsystems {
     /// How often they are asked whether they are well. No key; tests have less time.
     #[serde(skip)]
     pub pace: Pace,
+}
+
+/// `[channels]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Channels {
+    /// What carries messages.
+    pub engine: Carrier,
+}
+
+/// `[channels] engine`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// This gateway itself, for its own clients.
+    #[default]
+    Memory,
+    /// `[redis]`
+    Redis,
 }
 
 /// `[http]`
@@ -247,6 +282,9 @@ impl Config {
         if !self.subsystems.directory.is_absolute() {
             return Err(Misconfigured::at("subsystems.directory", "must be an absolute path"));
         }
+        if self.channels.engine == Carrier::Redis {
+            self.redis.check()?;
+        }
         if self.token_api.server_uuid.as_deref().is_some_and(|text| uuid::Uuid::try_parse(text).is_err()) {
             return Err(Misconfigured::at("token_api.server_uuid", "must be a UUID"));
         }
@@ -313,6 +351,9 @@ impl Config {
         let state = state.asks_for_sockets();
         // Whose subsystems are is looked up again whenever they are registered.
         let state = state.user_database().read(&self.subsystems.directory);
+        // What `[redis]` names is read before this holds. A Unix socket needs nothing.
+        let redis = (self.channels.engine == Carrier::Redis).then(|| self.redis.tcp()).flatten();
+        let state = redis.into_iter().fold(state, Confinement::connects);
         let files = self.tls.certificate.iter().chain(&self.tls.key);
         files.fold(state, |confinement, file| confinement.read_beside(file))
     }

@@ -19,9 +19,11 @@ use tokio_util::task::TaskTracker;
 use crate::{
     accept::{Door, Listener, Places},
     backend::Backend,
-    config::{Config, Subsystems},
+    channels::Engine,
+    config::{Carrier, Config, Subsystems},
     hub::Hub,
     misses::Misses,
+    redis,
     router::Router,
     subsystem,
     transport::{
@@ -51,6 +53,7 @@ pub struct Parts {
     authd: u32,
     certd: Option<u32>,
     hub: Hub,
+    redis: Option<redis::Settings>,
 }
 
 impl Parts {
@@ -90,7 +93,11 @@ pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Resul
         path if path.as_os_str().is_empty() => None,
         path => Some(sockets.stream(path, DOOR_MODE, (*service).into())?),
     };
-    Ok(Parts { tcp, unix, configured, authd, certd, hub: Hub::new() })
+    let redis = match config.channels.engine {
+        Carrier::Memory => None,
+        Carrier::Redis => Some(config.redis.settings()?),
+    };
+    Ok(Parts { tcp, unix, configured, authd, certd, hub: Hub::new(), redis })
 }
 
 /// Serves until `control.shutdown`.
@@ -121,11 +128,21 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         async move { subsystem::keep(&directory, pace, subsystems, hub).await }
     };
     let keeping = tokio::spawn(control.shutdown.clone().run_until_cancelled_owned(keeping));
+    let (engine, carrying) = match parts.redis {
+        None => (Engine::memory(parts.hub.clone()), None),
+        Some(settings) => {
+            let prefix = config.redis.prefix.as_deref().unwrap_or_default();
+            let (engine, running) = Engine::redis(prefix, settings, parts.hub.clone());
+            let keep = control.shutdown.clone().run_until_cancelled_owned(running.keep());
+            (engine, Some(tokio::spawn(keep)))
+        }
+    };
     let shared = Shared {
         router: Router::new(&hostname, backend.certd(), subsystems),
         backend: Arc::clone(&backend),
         audit: control.audit.clone(),
         hub: parts.hub,
+        engine,
         rules: config.rules(),
         proxies: config.http.trusted_proxies.clone(),
         limits: config.limits(),
@@ -201,6 +218,9 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     }
     // It ends at once, and has nothing to say.
     let _ = keeping.await;
+    if let Some(carrying) = carrying {
+        let _ = carrying.await;
+    }
     backend.stop().await;
     Ok(())
 }

@@ -8,7 +8,7 @@ mod policies;
 mod seat;
 
 pub use self::{
-    engine::{Engine, EngineError, Interrupted},
+    engine::{Engine, EngineError, Interrupted, Running},
     policies::{Decision, HandlerPlace, Policies},
     seat::Seat,
 };

@@ -2,7 +2,9 @@
 
 use doorward_launch::{audit, log, sandbox};
 
-use super::{Authd, Certd, Config, Http, Limits, Listen, Subsystems, Timers, TlsFiles, TokenApi};
+use super::{
+    Authd, Certd, Channels, Config, Http, Limits, Listen, Redis, Subsystems, Timers, TlsFiles, TokenApi,
+};
 use crate::subsystem::Pace;
 
 impl Default for Config {
@@ -18,6 +20,8 @@ impl Default for Config {
             authd: Authd::default(),
             certd: Certd::default(),
             subsystems: Subsystems::default(),
+            channels: Channels::default(),
+            redis: Redis::default(),
             http: Http::default(),
             token_api: TokenApi::default(),
             limits: Limits::default(),

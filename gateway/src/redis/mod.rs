@@ -60,23 +60,12 @@ impl Default for Timing {
     }
 }
 
-/// Whether messages arrive. Counted, so that nobody who looks seldom misses an interruption that is over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Odd while they do; there is no connection at first.
-    changes: u64,
-}
-
-impl Delivery {
-    /// Whether they arrive now.
-    pub fn is_up(self) -> bool {
-        self.changes % 2 == 1
-    }
-
-    /// Whether there was an interruption since `earlier`, or is one.
-    pub fn was_interrupted_since(self, earlier: Self) -> bool {
-        self.changes > earlier.changes && (!self.is_up() || self.changes - earlier.changes > 1)
-    }
+/// Who gets what is subscribed to. Nothing here may wait.
+pub trait Listener<A>: Send + Sync {
+    /// A message of a topic.
+    fn message(&self, at: &A, payload: Bytes);
+    /// Messages may be missed from now on, or none any more: told in turn, between the messages that it is about.
+    fn interrupted(&self, interrupted: bool);
 }
 
 /// For those who publish and subscribe. `A` is what a topic is to them. Clones are the same.
@@ -112,11 +101,11 @@ impl<A: Send + Sync + 'static> Handle<A> {
     }
 
     /// Keeps the connections and hands over what comes, without waiting for anybody; never ends.
-    pub async fn keep(self, queue: Queue, settings: Settings, deliver: impl Fn(&A, Bytes) + Send + Sync) {
+    pub async fn keep(self, queue: Queue, settings: Settings, listener: impl Listener<A>) {
         let Shared { entrance, wishes } = &*self.0;
         tokio::join!(
             publisher::keep(&settings, entrance, queue.0),
-            subscriber::keep(&settings, wishes, &deliver),
+            subscriber::keep(&settings, wishes, &listener),
         );
     }
 
@@ -130,7 +119,7 @@ impl<A: Send + Sync + 'static> Handle<A> {
     }
 
     /// Somebody wants a topic. The future tells when messages are sure to arrive; that they are not now is told at
-    /// once, and they will as soon as [`Handle::delivery`] says so.
+    /// once, and they will as soon as the interruption is over.
     pub fn enter(
         &self,
         key: &str,
@@ -139,14 +128,14 @@ impl<A: Send + Sync + 'static> Handle<A> {
         self.0.wishes.enter(key, at)
     }
 
-    /// Nobody wants a topic any more.
-    pub fn leave(&self, key: &str) {
-        self.0.wishes.leave(key);
+    /// Nobody wants a topic any more, if that is so: asked where no [`Handle::enter`] comes in between.
+    pub fn leave(&self, key: &str, is_wanted: impl FnOnce() -> bool) {
+        self.0.wishes.leave(key, is_wanted);
     }
 
-    /// Whether messages of all topics arrive.
-    pub fn delivery(&self) -> watch::Receiver<Delivery> {
-        self.0.wishes.delivery()
+    /// Whether messages may be missed now.
+    pub fn interrupted(&self) -> watch::Receiver<bool> {
+        self.0.wishes.interrupted()
     }
 
     /// Whether anything can be published.

@@ -5,14 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, sleep_until},
 };
 
 use super::{
-    Delivery, Settings, Timing, Unasked, jitter,
+    Listener, Settings, Timing, Unasked, jitter,
     link::{Broken, Link, sentence},
     pace::{Pace, Seldom},
     resp::{Frame, Part},
@@ -27,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub(super) struct Wishes<A> {
     table: Mutex<Table<A>>,
     changed: Notify,
-    delivery: watch::Sender<Delivery>,
+    interrupted: watch::Sender<bool>,
 }
 
 impl<A> Wishes<A> {
@@ -35,7 +34,7 @@ impl<A> Wishes<A> {
         Self {
             table: Mutex::new(Table::new()),
             changed: Notify::new(),
-            delivery: watch::Sender::new(Delivery::default()),
+            interrupted: watch::Sender::new(true),
         }
     }
 
@@ -55,13 +54,17 @@ impl<A> Wishes<A> {
         }
     }
 
-    pub(super) fn leave(&self, key: &str) {
-        self.table().leave(key);
-        self.changed.notify_one();
+    pub(super) fn leave(&self, key: &str, is_wanted: impl FnOnce() -> bool) {
+        let mut table = self.table();
+        if !is_wanted() {
+            table.leave(key);
+            drop(table);
+            self.changed.notify_one();
+        }
     }
 
-    pub(super) fn delivery(&self) -> watch::Receiver<Delivery> {
-        self.delivery.subscribe()
+    pub(super) fn interrupted(&self) -> watch::Receiver<bool> {
+        self.interrupted.subscribe()
     }
 
     /// Nothing that holds this lock can panic half-way through a change, or waits.
@@ -69,27 +72,23 @@ impl<A> Wishes<A> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, up: bool) {
-        self.delivery.send_if_modified(|delivery| {
-            let changed = delivery.is_up() != up;
-            if changed {
-                delivery.changes += 1;
-            }
-            changed
-        });
+    fn tell(&self, interrupted: bool, listener: &impl Listener<A>) {
+        if self.interrupted.send_replace(interrupted) != interrupted {
+            listener.interrupted(interrupted);
+        }
     }
 }
 
 /// Keeps the subscriptions, and hands over what comes; never ends.
-pub(super) async fn keep<A>(settings: &Settings, wishes: &Wishes<A>, deliver: &(impl Fn(&A, Bytes) + Sync)) {
+pub(super) async fn keep<A>(settings: &Settings, wishes: &Wishes<A>, listener: &impl Listener<A>) {
     let (mut pace, mut lines, mut dropped) = (Pace::new(), Seldom::default(), Seldom::default());
     loop {
         let broken = match Link::connect(settings).await {
             Ok(link) => {
                 pace.up(Instant::now());
                 wishes.table().up();
-                let broken = serve(link, settings.timing, wishes, deliver, &mut dropped).await;
-                wishes.tell(false);
+                let broken = serve(link, settings.timing, wishes, listener, &mut dropped).await;
+                wishes.tell(true, listener);
                 wishes.table().down();
                 broken
             }
@@ -107,7 +106,7 @@ async fn serve<A>(
     mut link: Link,
     timing: Timing,
     wishes: &Wishes<A>,
-    deliver: &(impl Fn(&A, Bytes) + Sync),
+    listener: &impl Listener<A>,
     dropped: &mut Seldom,
 ) -> Broken {
     let mut heard = Instant::now();
@@ -117,7 +116,7 @@ async fn serve<A>(
             match link.frame() {
                 Ok(Some(frame)) => {
                     heard = Instant::now();
-                    if let Err(broken) = arrived(wishes, frame, deliver, dropped) {
+                    if let Err(broken) = arrived(wishes, frame, listener, dropped) {
                         return broken;
                     }
                 }
@@ -146,7 +145,7 @@ async fn serve<A>(
         }
         if restored && !std::mem::replace(&mut told, true) {
             tracing::info!("connected to Redis, all subscriptions are confirmed");
-            wishes.tell(true);
+            wishes.tell(false, listener);
         }
         let wake = heard + if silent < timing.every { timing.every } else { timing.every + timing.within };
         tokio::select! {
@@ -168,7 +167,7 @@ fn send(link: &mut Link, command: &Command) {
 fn arrived<A>(
     wishes: &Wishes<A>,
     frame: Frame,
-    deliver: &impl Fn(&A, Bytes),
+    listener: &impl Listener<A>,
     dropped: &mut Seldom,
 ) -> Result<(), Broken> {
     let parts = match frame {
@@ -192,7 +191,7 @@ fn arrived<A>(
         {
             let at = std::str::from_utf8(&key).ok().and_then(|key| wishes.table().at(key));
             if let Some(at) = at {
-                deliver(&at, payload);
+                listener.message(&at, payload);
             }
             Ok(())
         }

@@ -24,6 +24,7 @@ pub use self::{origin::Rules, tls::Tls};
 use crate::{
     backend::Backend,
     call::{ConnectionId, Origin},
+    channels::Engine,
     gate::{Gate, Permit, Source},
     hub::Hub,
     misses::Misses,
@@ -43,6 +44,8 @@ pub struct Shared {
     pub audit: Audit,
     /// Events.
     pub hub: Hub,
+    /// What carries messages of channels.
+    pub engine: Engine,
     /// Which pages may connect.
     pub rules: Rules,
     /// Who may say for whom they ask.
@@ -176,6 +179,7 @@ impl Shared {
             backend: Arc::clone(&self.backend),
             audit: self.audit.clone(),
             hub: self.hub.clone(),
+            engine: self.engine.clone(),
             router: self.router.clone(),
             rules,
             proxies,

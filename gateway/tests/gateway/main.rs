@@ -4,6 +4,7 @@
 
 mod authd_gone;
 mod authentication;
+mod channels_redis;
 mod client_certificates;
 mod ends;
 mod events;
@@ -21,6 +22,7 @@ mod penalties;
 mod redis;
 mod redis_peers;
 mod redis_server;
+
 mod rest;
 mod rows;
 mod sessions;

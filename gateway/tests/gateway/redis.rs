@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorward_gateway::redis::{Address, Handle, Login, NotSure, Settings, Timing, Trust, Unpublished};
+use doorward_gateway::redis::{
+    Address, Handle, Listener, Login, NotSure, Settings, Timing, Trust, Unpublished,
+};
 use doorward_launch::Identity;
 use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
 use tokio::{
@@ -24,9 +26,25 @@ use crate::{redis_server::Redis, support::PATIENCE};
 /// One gateway's end.
 pub(crate) struct End {
     pub(crate) handle: Handle<String>,
-    pub(crate) messages: mpsc::UnboundedReceiver<(String, Bytes)>,
+    messages: mpsc::UnboundedReceiver<(String, Bytes)>,
     _task: AbortOnDropHandle<()>,
 }
+
+struct Ear(mpsc::UnboundedSender<(String, Bytes)>);
+
+impl Listener<String> for Ear {
+    fn message(&self, at: &String, payload: Bytes) {
+        // The test may be over.
+        let _ = self.0.send((at.clone(), payload));
+    }
+
+    fn interrupted(&self, interrupted: bool) {
+        let _ = self.0.send((SYSTEM.to_owned(), if interrupted { "down" } else { "up" }.into()));
+    }
+}
+
+/// Not a key: under this a test hears of interruptions.
+const SYSTEM: &str = "";
 
 /// Quick to notice.
 pub(crate) const QUICK: Timing =
@@ -44,26 +62,23 @@ impl End {
     pub(crate) fn start(settings: Settings) -> Self {
         let (handle, queue) = Handle::new();
         let (got, messages) = mpsc::unbounded_channel();
-        let deliver = move |key: &String, payload| {
-            // The test may be over.
-            let _ = got.send((key.clone(), payload));
-        };
-        let task = AbortOnDropHandle::new(tokio::spawn(handle.clone().keep(queue, settings, deliver)));
+        let task = AbortOnDropHandle::new(tokio::spawn(handle.clone().keep(queue, settings, Ear(got))));
         Self { handle, messages, _task: task }
     }
 
     /// Connected in both directions.
     async fn up(settings: Settings) -> Self {
-        let end = Self::start(settings);
+        let mut end = Self::start(settings);
         end.is(true).await;
+        end.expect(SYSTEM, b"up").await;
         end
     }
 
     /// Waits until messages arrive and can be published, or neither.
     pub(crate) async fn is(&self, up: bool) {
-        let (mut delivery, mut publishes) = (self.handle.delivery(), self.handle.publishes());
+        let (mut interrupted, mut publishes) = (self.handle.interrupted(), self.handle.publishes());
         let both = async {
-            delivery.wait_for(|delivery| delivery.is_up() == up).await.expect("it is kept");
+            interrupted.wait_for(|interrupted| *interrupted != up).await.expect("it is kept");
             publishes.wait_for(|publishes| *publishes == up).await.expect("it is kept");
         };
         timeout(PATIENCE, both).await.expect("in time");
@@ -169,7 +184,7 @@ async fn any_bytes_pass_and_what_is_too_long_costs_itself_alone() {
         let (_, got) = end.next().await;
         assert_eq!((got.first(), got.last()), (Some(&b'y'), Some(&b'y')), "the longer one was dropped");
     }
-    assert!(end.handle.delivery().borrow().is_up(), "and nothing was interrupted");
+    assert!(!*end.handle.interrupted().borrow(), "and nothing was interrupted");
 }
 
 #[tokio::test]
@@ -179,14 +194,17 @@ async fn redis_hears_of_the_last_who_leaves() {
     let subscribers = || redis.cli(&["PUBSUB", "NUMSUB", "k"]).lines().last().map(ToOwned::to_owned);
     end.enter("k").await.expect("confirmed");
     assert_eq!(subscribers().as_deref(), Some("1"));
-    end.handle.leave("k");
+    end.handle.leave("k", || false);
     crate::support::until(|| (subscribers().as_deref() == Some("0")).then_some(())).await;
     // Whatever comes in between, the last word counts.
     for _ in 0..200 {
         drop(end.handle.enter("k", "k".to_owned()));
-        end.handle.leave("k");
+        end.handle.leave("k", || false);
     }
     end.enter("k").await.expect("confirmed");
+    assert_eq!(subscribers().as_deref(), Some("1"));
+    end.handle.leave("k", || true);
+    end.enter("k").await.expect("somebody came before the question");
     assert_eq!(subscribers().as_deref(), Some("1"));
 }
 
@@ -197,16 +215,15 @@ async fn a_redis_that_is_killed_and_comes_back_is_told_of_and_nothing_is_lost_af
     for key in ["a", "b"] {
         end.enter(key).await.expect("confirmed");
     }
-    let before = *end.handle.delivery().borrow();
     redis.kill();
     end.is(false).await;
-    assert!(end.handle.delivery().borrow().was_interrupted_since(before));
+    end.expect(SYSTEM, b"down").await;
     assert_eq!(end.publish("a", "lost").await, Err(Unpublished::Down));
     assert_eq!(end.enter("c").await, Err(NotSure::Interrupted));
-    end.handle.leave("b");
+    end.handle.leave("b", || false);
     redis.restart();
     end.is(true).await;
-    assert!(end.handle.delivery().borrow().was_interrupted_since(before), "it is still known afterwards");
+    end.expect(SYSTEM, b"up").await;
     for key in ["a", "c"] {
         assert_eq!(redis.cli(&["PUBLISH", key, "x"]), "1");
         end.expect(key, b"x").await;
@@ -281,7 +298,7 @@ async fn a_user_and_a_password_open_what_redis_allows_them() {
     assert_eq!(end.publish("other:c:events", "x").await, Err(Unpublished::Refused));
     end.publish("p:c:events", "x").await.expect("it may");
     end.expect("p:c:events", b"x").await;
-    assert!(end.handle.delivery().borrow().is_up(), "what was refused costs nobody else anything");
+    assert!(!*end.handle.interrupted().borrow(), "what was refused costs nobody else anything");
 
     for (user, password) in [(Some("door"), Some("wrong")), (None, Some("secret")), (None, None)] {
         let wrong = End::start(Settings { login: login(user, password), ..unix(&redis) });

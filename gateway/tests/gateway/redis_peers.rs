@@ -91,7 +91,7 @@ async fn who_is_no_redis_is_left_alone_and_tried_again() {
             fake.ended().await;
         }
         assert_eq!(end.enter("k").await, Err(NotSure::Interrupted));
-        assert!(!end.handle.delivery().borrow().is_up() && !*end.handle.publishes().borrow());
+        assert!(*end.handle.interrupted().borrow() && !*end.handle.publishes().borrow());
     }
 }
 

@@ -1,20 +1,27 @@
 //! What carries messages: within this gateway, or to others as well.
 
 mod memory;
+mod redis;
 
-use std::future::{Ready, ready};
+use std::future::Future;
 
 use bytes::Bytes;
+use futures_util::future::{Either, ready};
 use tokio::sync::watch;
 
-pub use self::memory::Memory;
-use crate::{call::Address, hub::Hub};
+pub use self::{
+    memory::Memory,
+    redis::{Redis, Running},
+};
+use crate::{call::Address, hub::Hub, redis::Settings};
 
 /// Clones are the same engine. Nothing here waits but the futures.
 #[derive(Debug, Clone)]
 pub enum Engine {
     /// One gateway, and nobody else.
     Memory(Memory),
+    /// Several gateways, and whoever else is at that Redis.
+    Redis(Redis),
 }
 
 /// Why a message went nowhere.
@@ -39,6 +46,13 @@ impl Engine {
         Self::Memory(Memory::new(hub))
     }
 
+    /// By a Redis, under this prefix. It tells the hub itself of interruptions, in turn with the messages. Does nothing
+    /// until the second is kept.
+    pub fn redis(prefix: &str, settings: Settings, hub: Hub) -> (Self, Running) {
+        let (redis, running) = Redis::new(prefix, settings, hub);
+        (Self::Redis(redis), running)
+    }
+
     /// Passes a message on: JSON. Calls keep their order; the future tells when the engine has it.
     pub fn publish(
         &self,
@@ -46,7 +60,8 @@ impl Engine {
         payload: Bytes,
     ) -> impl Future<Output = Result<(), EngineError>> + Send + 'static + use<> {
         match self {
-            Self::Memory(memory) => ready(memory.publish(to, &payload)),
+            Self::Memory(memory) => Either::Left(ready(memory.publish(to, &payload))),
+            Self::Redis(redis) => Either::Right(redis.publish(to, payload)),
         }
     }
 
@@ -54,19 +69,21 @@ impl Engine {
     /// messages are sure to arrive.
     pub fn enter(
         &self,
-        _at: &Address,
+        at: &Address,
     ) -> impl Future<Output = Result<(), Interrupted>> + Send + 'static + use<> {
         match self {
-            Self::Memory(_) => now(Ok(())),
+            Self::Memory(_) => Either::Left(ready(Ok(()))),
+            Self::Redis(redis) => Either::Right(redis.enter(at)),
         }
     }
 
     /// The last who listened at an address here has left, as it seemed: whether somebody has come since then
     /// [`Hub::is_heard`] tells, and must be asked so that no [`Engine::enter`] comes between the question and what
     /// follows from it.
-    pub fn leave(&self, _at: &Address) {
+    pub fn leave(&self, at: &Address) {
         match self {
             Self::Memory(_) => {}
+            Self::Redis(redis) => redis.leave(at),
         }
     }
 
@@ -74,10 +91,7 @@ impl Engine {
     pub fn interruptions(&self) -> watch::Receiver<bool> {
         match self {
             Self::Memory(memory) => memory.interruptions(),
+            Self::Redis(redis) => redis.interruptions(),
         }
     }
-}
-
-fn now<T>(result: T) -> Ready<T> {
-    ready(result)
 }
