@@ -21,7 +21,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// On a runtime.
-    pub(super) fn new(tasks: TaskTracker) -> Self {
+    pub(crate) fn new(tasks: TaskTracker) -> Self {
         Self { tasks, runtime: Handle::current() }
     }
 

@@ -235,7 +235,7 @@ impl Progress {
 }
 
 /// JSON as a subsystem wrote it.
-pub(super) fn json(bytes: Vec<u8>, most: usize) -> Result<Box<RawValue>, Failure> {
+pub(crate) fn json(bytes: Vec<u8>, most: usize) -> Result<Box<RawValue>, Failure> {
     if bytes.len() > most {
         return Err(Failure::contract("it is too large"));
     }

@@ -13,6 +13,7 @@ mod registry;
 mod speed;
 mod tries;
 
+pub(crate) use self::{calling::json, places::Places};
 pub use self::{
     calling::{Asked, Progress, Step},
     described::{Action, Description},

@@ -11,8 +11,19 @@ const CALLS: usize = 256;
 const OF_ONE: usize = 64;
 
 /// Who has how many.
-#[derive(Debug, Default)]
-pub(super) struct Places(Mutex<Taken>);
+#[derive(Debug)]
+pub(crate) struct Places {
+    taken: Mutex<Taken>,
+    /// How many there are, and the most of them of one user.
+    all: usize,
+    of_one: usize,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::new(CALLS, OF_ONE)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -23,17 +34,22 @@ struct Taken {
 
 /// One place. It is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
     user: Box<str>,
 }
 
 impl Places {
+    /// So many, and so many of one user.
+    pub(crate) fn new(all: usize, of_one: usize) -> Self {
+        Self { taken: Mutex::default(), all, of_one }
+    }
+
     /// A place for a call of this user, unless he has too many, or all have.
-    pub(super) fn take(self: &Arc<Self>, user: &str) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, user: &str) -> Option<Place> {
         let mut taken = self.lock();
         let his = taken.of.get(user).copied().unwrap_or(0);
-        if taken.all >= CALLS || his >= OF_ONE {
+        if taken.all >= self.all || his >= self.of_one {
             return None;
         }
         taken.all += 1;
@@ -42,7 +58,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

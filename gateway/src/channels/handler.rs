@@ -1,0 +1,332 @@
+//! Services that decide about a channel, beside the table: asked for each subscription, publication and custom
+//! message that the table leaves to them, with authd's word for who is asking.
+//!
+//! A handler that hangs, dies, or answers what it must not has refused. It is believed about its own channel, and about
+//! the one client that asks.
+
+mod answers;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use doorward_proto::channel::v1::{self as proto, channel_handler_client::ChannelHandlerClient};
+use tokio::time::{Instant, timeout_at};
+use tonic::{Response, Status, transport::Channel};
+
+pub use self::answers::Handled;
+use super::{HandlerPlace, Policies};
+use crate::{
+    backend::{Backend, Failure, Pass, failure::Faults, kept::Keeper, line::Line, link::Link},
+    call::{Address, ChannelName, Custom, Error, Payload, Secret},
+    subsystem::Places,
+};
+
+/// Questions under way to one handler, and the most of them of one identity.
+const QUESTIONS: usize = 64;
+const OF_ONE: usize = 16;
+/// The largest answer: a reply, 16 publications, and what they are wrapped in.
+const ANSWER_MAX: usize = 17 * (64 << 10) + (64 << 10);
+/// What a question that nobody waits for any more is given to end by itself.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// All of them, as far as they were asked. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Handlers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    keeper: Keeper,
+    known: Mutex<BTreeMap<ChannelName, Arc<Handler>>>,
+}
+
+#[derive(Debug)]
+struct Handler {
+    place: Arc<HandlerPlace>,
+    audience: String,
+    line: Line,
+    places: Arc<Places>,
+    faults: Faults,
+}
+
+/// Authd's word for who is asking.
+pub(crate) trait Word {
+    /// Whose questions are counted together.
+    fn who(&self) -> &str;
+    /// The word that was given to the same audience lately.
+    fn kept(&self, audience: &str) -> Option<Secret>;
+    /// A new one.
+    fn anew(&self, audience: &str) -> impl Future<Output = Result<Secret, Failure>> + Send;
+}
+
+/// Of a connection's session.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Gives the word.
+    pub backend: Arc<Backend>,
+    /// Whose session it is.
+    pub pass: Pass,
+}
+
+impl Word for Asker {
+    fn who(&self) -> &str {
+        self.pass.auth_id()
+    }
+
+    fn kept(&self, audience: &str) -> Option<Secret> {
+        self.pass.kept_assertion(audience)
+    }
+
+    async fn anew(&self, audience: &str) -> Result<Secret, Failure> {
+        self.backend.assertion_to_keep(&self.pass, audience).await
+    }
+}
+
+/// What a handler wants to have back when a connection holds the identity no more.
+#[derive(Debug)]
+pub struct Presence(Vec<u8>);
+
+type Client = ChannelHandlerClient<Channel>;
+
+impl Handlers {
+    /// None was asked yet.
+    pub fn new(backend: &Backend) -> Self {
+        Self::kept_by(backend.keeper().clone())
+    }
+
+    fn kept_by(keeper: Keeper) -> Self {
+        Self(Arc::new(Inner { keeper, known: Mutex::default() }))
+    }
+
+    /// The table has changed: connections to those that are in it no more are given up.
+    pub fn renew(&self, policies: &Policies) {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, handler| policies.handlers().any(|place| *place == handler.place));
+    }
+
+    /// One that the table has otherwise than before is another one.
+    fn of(&self, place: &Arc<HandlerPlace>) -> Arc<Handler> {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&place.channel).filter(|handler| handler.place == *place) {
+            Some(handler) => Arc::clone(handler),
+            None => {
+                let handler = Arc::new(Handler::new(place));
+                known.insert(place.channel.clone(), Arc::clone(&handler));
+                handler
+            }
+        }
+    }
+
+    /// What of this the client is subscribed to.
+    ///
+    /// # Errors
+    /// When it is nothing.
+    pub async fn may_subscribe(
+        &self,
+        place: &Arc<HandlerPlace>,
+        asker: &Asker,
+        at: &Address,
+    ) -> Result<Vec<Address>, Error> {
+        self.subscribe(place, asker, at).await
+    }
+
+    async fn subscribe(
+        &self,
+        place: &Arc<HandlerPlace>,
+        word: &impl Word,
+        at: &Address,
+    ) -> Result<Vec<Address>, Error> {
+        let handler = self.of(place);
+        let reply = handler.ask(&self.0.keeper, word, at, |mut client: Client, asked| async move {
+            client.can_subscribe(proto::CanSubscribeRequest { asked: Some(asked) }).await
+        });
+        handler.said(reply.await.and_then(|reply| answers::subscriptions(at, reply)))
+    }
+
+    /// Whether the client may say this there.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub async fn may_publish(
+        &self,
+        place: &Arc<HandlerPlace>,
+        asker: &Asker,
+        at: &Address,
+        message: &Payload,
+    ) -> Result<(), Error> {
+        self.publish(place, asker, at, message).await
+    }
+
+    async fn publish(
+        &self,
+        place: &Arc<HandlerPlace>,
+        word: &impl Word,
+        at: &Address,
+        message: &Payload,
+    ) -> Result<(), Error> {
+        let handler = self.of(place);
+        let reply = handler.ask(&self.0.keeper, word, at, |mut client: Client, asked| {
+            let request = proto::CanPublishRequest { asked: Some(asked), message: message.0.to_vec() };
+            async move { client.can_publish(request).await }
+        });
+        handler.said(reply.await.and_then(answers::permission))
+    }
+
+    /// What is to be done about a custom message.
+    ///
+    /// # Errors
+    /// When it is nothing: it has no such action, or the client may not.
+    pub async fn on_message(
+        &self,
+        place: &Arc<HandlerPlace>,
+        asker: &Asker,
+        custom: &Custom,
+        request_id: &str,
+    ) -> Result<Handled, Error> {
+        self.message(place, asker, custom, request_id).await
+    }
+
+    async fn message(
+        &self,
+        place: &Arc<HandlerPlace>,
+        word: &impl Word,
+        custom: &Custom,
+        request_id: &str,
+    ) -> Result<Handled, Error> {
+        let handler = self.of(place);
+        let reply = handler.ask(&self.0.keeper, word, &custom.at, |mut client: Client, asked| {
+            let request = proto::MessageRequest {
+                asked: Some(asked),
+                action: custom.action.as_str().to_owned(),
+                message: custom.message.0.to_vec(),
+                request_id: request_id.to_owned(),
+            };
+            async move { client.on_message(request).await }
+        });
+        handler.said(reply.await.and_then(|reply| answers::handled(&custom.at, reply)))
+    }
+
+    /// A connection holds an identity of the kind that the handler's channel is named after. None: it does not want to
+    /// be told of the end.
+    pub async fn online(&self, place: &Arc<HandlerPlace>, asker: &Asker, at: &Address) -> Option<Presence> {
+        self.appear(place, asker, at).await
+    }
+
+    async fn appear(&self, place: &Arc<HandlerPlace>, word: &impl Word, at: &Address) -> Option<Presence> {
+        let handler = self.of(place);
+        let reply = handler.ask(&self.0.keeper, word, at, |mut client: Client, asked| async move {
+            client.on_online(proto::OnlineRequest { asked: Some(asked) }).await
+        });
+        let presence = handler.said(reply.await.and_then(answers::presence)).ok()?;
+        (!presence.is_empty()).then_some(Presence(presence))
+    }
+
+    /// That connection holds it no more.
+    pub async fn offline(&self, place: &Arc<HandlerPlace>, presence: Presence) {
+        let handler = self.of(place);
+        let told = async {
+            let mut client = handler.client().await?;
+            let channel = place.channel.as_str().to_owned();
+            Ok(client.on_offline(proto::OfflineRequest { channel, presence: presence.0 }).await?)
+        };
+        let told = timeout_at(Instant::now() + place.deadline, told).await;
+        // It is told once; who cannot be told has to find out otherwise.
+        let _ = handler.said(told.unwrap_or_else(|_| Err(Failure::late("offline"))).map(|_| ()));
+    }
+}
+
+impl Handler {
+    fn new(place: &Arc<HandlerPlace>) -> Self {
+        let audience = format!("channel/{}", place.channel.as_str());
+        let link = Link { path: place.socket.clone(), uid: place.uid };
+        Self {
+            line: Line::shared(&audience, link),
+            places: Arc::new(Places::new(QUESTIONS, OF_ONE)),
+            faults: Faults::default(),
+            place: Arc::clone(place),
+            audience,
+        }
+    }
+
+    async fn client(&self) -> Result<Client, Failure> {
+        let channel = self.line.channel().await?;
+        Ok(Client::new(channel).max_decoding_message_size(ANSWER_MAX).max_encoding_message_size(usize::MAX))
+    }
+
+    /// Asks within the deadline.
+    async fn ask<R, Calling>(
+        &self,
+        keeper: &Keeper,
+        word: &impl Word,
+        at: &Address,
+        call: impl Fn(Client, proto::Asked) -> Calling,
+    ) -> Result<R, Failure>
+    where
+        R: Send + 'static,
+        Calling: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+    {
+        let place = self.places.take(word.who());
+        let place =
+            Arc::new(place.ok_or_else(|| Failure::new(Error::TooMany, "too many questions under way"))?);
+        let due = Instant::now() + self.place.deadline;
+        let once = async |assertion: Secret| {
+            let client = self.client().await?;
+            let left = due.saturating_duration_since(Instant::now());
+            let call = call(
+                client,
+                proto::Asked {
+                    assertion: assertion.expose().to_owned(),
+                    channel: at.channel.as_str().to_owned(),
+                    pk: at.pk.as_ref().map(|pk| pk.as_str().to_owned()),
+                    facility: at.facility.as_str().to_owned(),
+                    deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+                },
+            );
+            // It has its place until it is over, whether or not anybody waits.
+            let held = Arc::clone(&place);
+            let call = async move {
+                let _held = held;
+                call.await
+            };
+            Ok::<_, Failure>(keeper.keep(GRACE, call, drop).await?.into_inner())
+        };
+        let asking = async {
+            if let Some(kept) = word.kept(&self.audience) {
+                match once(kept).await {
+                    // authd's key may have changed since.
+                    Err(Failure { error: Error::Unauthorized, .. }) => {}
+                    answered => return answered,
+                }
+            }
+            once(word.anew(&self.audience).await?).await
+        };
+        timeout_at(due, asking).await.map_err(|_| Failure::late("the handler"))?
+    }
+
+    /// What the client is told. A fault is a refusal; the log hears of it now and then.
+    fn said<T>(&self, answer: Result<T, Failure>) -> Result<T, Error> {
+        let failure = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(failure) if answers::is_answer(&failure) => return Err(failure.error),
+            Err(failure) => failure,
+        };
+        if let Some(unsaid) = self.faults.now() {
+            let error = failure.detail.as_str();
+            tracing::warn!(
+                channel = self.place.channel.as_str(),
+                error,
+                unsaid,
+                "a handler does not do its part"
+            );
+        }
+        Err(match failure.error {
+            Error::TooMany => Error::TooMany,
+            _ => Error::Forbidden,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
