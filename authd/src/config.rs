@@ -2,11 +2,14 @@
 
 mod access;
 mod audited;
+mod authenticator;
 mod guessing;
+mod jwt;
+mod sessions;
 mod subsystems;
 mod token_api;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use doorward_launch::{Keys, Misconfigured, Takes, log, sandbox};
 use serde::{Deserialize, Serialize};
@@ -14,15 +17,21 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     access::Access,
     audited::Audit,
+    authenticator::Authenticator,
     guessing::Penalty,
+    jwt::Jwt,
+    sessions::{Limit, Sessions},
     subsystems::Subsystems,
     token_api::{Backend, TokenApi},
 };
 use crate::{
     account::Groups,
-    conversation, penalty,
+    conversation,
+    jwt::Issuer,
+    method::TokenRules,
+    penalty,
     rights::Acls,
-    session::{AtLimit, Bounds},
+    session::{Bounds, USER},
 };
 
 /// Every key, and when a change of it takes effect. A login or a session that is there keeps what it
@@ -66,6 +75,8 @@ pub const KEYS: Keys = &[
     ("token_api.default_backend", Takes::Reload),
     ("token_api.backends", Takes::Reload),
     ("token_api.group_acl", Takes::Reload),
+    ("jwt", Takes::Restart),
+    ("authenticator", Takes::Restart),
     ("sessions.idle_seconds", Takes::Reload),
     ("sessions.absolute_seconds", Takes::Reload),
     ("sessions.per_user", Takes::Reload),
@@ -108,6 +119,10 @@ pub struct Config {
     pub subsystems: Subsystems,
     /// What tokens of the token API are good for.
     pub token_api: TokenApi,
+    /// Whose tokens are believed.
+    pub jwt: Vec<Jwt>,
+    /// Who else knows somebody.
+    pub authenticator: Vec<Authenticator>,
     /// Sessions.
     pub sessions: Sessions,
     /// What guessing brings.
@@ -192,32 +207,6 @@ pub enum LocalMode {
     Off,
 }
 
-/// `[sessions]`
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sessions {
-    /// How long a session lives without a request.
-    pub idle_seconds: u32,
-    /// How long it lives in any case.
-    pub absolute_seconds: u32,
-    /// Sessions of one user.
-    pub per_user: usize,
-    /// Sessions in all.
-    pub total: usize,
-    /// What becomes of the next login of a user who has as many as may be.
-    pub at_limit: Limit,
-}
-
-/// What becomes of the next login of a user who has as many sessions as may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// It is refused.
-    Refuse,
-    /// It ends the oldest of them.
-    EndOldest,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -234,6 +223,8 @@ impl Default for Config {
             access: Access::default(),
             subsystems: Subsystems::default(),
             token_api: TokenApi::default(),
+            jwt: Vec::new(),
+            authenticator: Vec::new(),
             sessions: Sessions::default(),
             penalty: Penalty::default(),
         }
@@ -284,18 +275,6 @@ impl Default for Pam {
 impl Default for LocalLogin {
     fn default() -> Self {
         Self { mode: LocalMode::Kernel, uid_min: 1000 }
-    }
-}
-
-impl Default for Sessions {
-    fn default() -> Self {
-        Self {
-            idle_seconds: 300,
-            absolute_seconds: 43_200,
-            per_user: 100,
-            total: 65_536,
-            at_limit: Limit::Refuse,
-        }
     }
 }
 
@@ -366,7 +345,10 @@ impl Config {
             ));
         }
         self.access.check()?;
-        self.token_api.check()?;
+        jwt::check(&self.jwt)?;
+        let taken = self.jwt.iter().map(|entry| entry.kind.as_str());
+        authenticator::check(&self.authenticator, taken.chain(self.token_api.names()))?;
+        self.token_api.check(&self.kinds())?;
         Ok(())
     }
 
@@ -387,16 +369,29 @@ impl Config {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
-            idle: Duration::from_secs(self.sessions.idle_seconds.into()),
-            absolute: Duration::from_secs(self.sessions.absolute_seconds.into()),
-            per_user: self.sessions.per_user,
-            total: self.sessions.total,
-            at_limit: match self.sessions.at_limit {
-                Limit::Refuse => AtLimit::Refuse,
-                Limit::EndOldest => AtLimit::EndOldest,
-            },
-        }
+        self.sessions.bounds()
+    }
+
+    /// The kinds that plug-ins know.
+    fn kinds(&self) -> Vec<String> {
+        self.authenticator.iter().map(|entry| entry.kind.clone()).collect()
+    }
+
+    pub(crate) fn token_rules(&self) -> TokenRules {
+        self.token_api.rules(self.kinds())
+    }
+
+    /// Whose tokens are believed.
+    pub(crate) fn issuers(&self) -> Vec<Issuer> {
+        jwt::issuers(&self.jwt)
+    }
+
+    /// The most that each kind of identities may do that are no users of the host.
+    pub(crate) fn others(&self) -> BTreeMap<String, Arc<[String]>> {
+        let by_jwt = self.issuers().into_iter().map(|issuer| (issuer.kind, issuer.acl_max));
+        let by_plugin =
+            self.authenticator.iter().map(|entry| (entry.kind.clone(), entry.acl_max.clone().into()));
+        by_jwt.chain(by_plugin).filter(|(kind, _)| kind != USER).collect()
     }
 
     pub(crate) fn refusal_delay(&self) -> Duration {

@@ -1,5 +1,6 @@
 //! From the configuration to the sockets, and the order in which authd stops.
 
+mod neighbours;
 mod renewal;
 
 use std::{
@@ -31,6 +32,7 @@ use doorward_proto::authd::v1::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+use self::neighbours::{authenticator_uids, certd_uid, plugins};
 use self::renewal::{Registered, Renewal};
 use crate::{
     access::{ROWS, classify},
@@ -40,9 +42,11 @@ use crate::{
     config::{self, Config, KEYS, LocalMode},
     conversation::Conversations,
     driver::{self, Logins},
+    jwt::{Issuers, KeyFile},
     method::Policy,
     peer::{Door, Peers},
     penalty::Penalties,
+    plugin::Plugins,
     rights::Holders,
     service::{LoginService, RightsService, SessionsService, Shared},
     session::{Boot, Clock, Sessions},
@@ -67,12 +71,14 @@ pub struct Parts {
 }
 
 /// The users at the other ends of authd's sockets.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Neighbours {
     /// The gateway's.
     pub gateway: Identity,
     /// certd's uid; None: there is no certd.
     pub certd: Option<u32>,
+    /// Those of plug-in authenticators, by their kinds.
+    pub authenticators: BTreeMap<String, u32>,
 }
 
 /// What a test replaces; the daemon has the system's.
@@ -116,12 +122,16 @@ impl Daemon for Authd {
     }
 
     fn confinement(config: &Config) -> Confinement {
-        Confinement::new(&config.sandbox)
+        let confinement = Confinement::new(&config.sandbox)
             .keep(&config.state_dir)
             .read(Boot::FILE.as_ref())
             .read(&config.subsystems.directory)
             .user_database()
-            .asks_for_sockets()
+            .asks_for_sockets();
+        config.issuers().iter().fold(confinement, |confinement, issuer| {
+            let (KeyFile::Key(file) | KeyFile::Set(file)) = &issuer.file;
+            confinement.read_beside(file)
+        })
     }
 
     fn audit(config: &Config) -> Option<Place> {
@@ -145,7 +155,8 @@ impl Daemon for Authd {
         }
         tell_missing_groups(config);
         let certd = certd_uid(config, service, gateway)?;
-        Parts::bind(config, service, Neighbours { gateway, certd }, sockets)
+        let authenticators = authenticator_uids(config, service, gateway)?;
+        Parts::bind(config, service, Neighbours { gateway, certd, authenticators }, sockets)
     }
 
     async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Result<(), StartError> {
@@ -167,25 +178,6 @@ fn tell_missing_groups(config: &Config) {
             "none of the access groups exists: nobody but root can log in"
         );
     }
-}
-
-/// Who must listen on certd's socket.
-fn certd_uid(config: &Config, service: &Identity, gateway: Identity) -> Result<Option<u32>, Misconfigured> {
-    const KEY: &str = "certd.user";
-    if config.certd.socket.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let certd = system_account::resolve(&config.certd.user).map_err(|failure| {
-        Misconfigured::at(KEY, format!("{failure}, or set certd.socket = \"\" if there is no certd"))
-    })?;
-    if certd.uid == 0 {
-        return Err(Misconfigured::at(KEY, "must not be root"));
-    }
-    // Whoever answers as certd says who logs in.
-    if rustix::process::geteuid().is_root() && [service.uid, gateway.uid].contains(&certd.uid) {
-        return Err(Misconfigured::at(KEY, "must be another user than authd's and the gateway's"));
-    }
-    Ok(Some(certd.uid))
 }
 
 impl Parts {
@@ -250,7 +242,8 @@ pub async fn serve(
     service: Service,
     control: Control<Config>,
 ) -> Result<(), StartError> {
-    let Parts { socket, peer_socket, public_key, peers: Neighbours { gateway, certd: certd_uid } } = parts;
+    let Parts { socket, peer_socket, public_key, peers } = parts;
+    let Neighbours { gateway, certd: certd_uid, authenticators } = peers;
     let signer = Signer::open(&config.state_dir.join("assertion.key"))
         .map_err(|e| StartError::failed("cannot have a signing key", e))?;
     publish(public_key, signer.public_pem())
@@ -276,20 +269,26 @@ pub async fn serve(
         sessions: sessions.clone(),
         accounts: Accounts::new(service.directory, config.groups()),
         acls: Current::new(registered.acls()),
-        kinds: BTreeMap::new(),
+        kinds: config.others(),
     });
     let certd = certd_uid.map(|uid| {
         let settings = certd::Settings { socket: config.certd.socket.clone(), uid };
         Certd::start(settings, sessions.clone(), &tasks, stop.clone())
     });
+    let issuers = Issuers::open(config.issuers())
+        .map_err(|e| StartError::failed("cannot have the keys of [[jwt]]", e))?;
+    let issuers = Arc::new(issuers);
+    let plugins = Plugins::new(plugins(&config, &authenticators)?, tasks.clone(), stop.clone());
     let own_uids = own_uids(gateway);
     let parts = driver::Parts {
+        issuers: issuers.clone(),
+        plugins,
         holders: holders.clone(),
         conversations: Conversations::new(config.conversations(), tasks.clone()),
         certd,
         peers: peers.clone(),
         policy: Current::new(policy(&config, own_uids.clone())),
-        token_rules: Current::new(config.token_api.rules()),
+        token_rules: Current::new(config.token_rules()),
         refusal_delay: Current::new(config.refusal_delay()),
         audit: audit.clone(),
         penalties: penalties.clone(),
@@ -312,7 +311,7 @@ pub async fn serve(
     let door = Door { listener: peer_socket.listen(128)?, gateway: gateway.uid, accepted_from };
     let keeper = tokio::spawn({
         let (sessions, holders, stop) = (sessions.clone(), shared.holders.clone(), stop.clone());
-        async move { tokio::join!(sessions.keep(&stop), holders.keep(&stop)) }
+        async move { tokio::join!(sessions.keep(&stop), holders.keep(&stop), issuers.keep(&stop)) }
     });
     let penalty_keeper = tokio::spawn({
         let (penalties, stop) = (penalties.clone(), stop.clone());

@@ -61,6 +61,12 @@ pub enum AuthError {
     /// certd did not answer in time.
     #[error("certd gave no answer in time")]
     CertdTimedOut,
+    /// A plug-in authenticator cannot be reached, or is not who it should be, or fails.
+    #[error("an authenticator cannot be asked: {0}")]
+    Authenticator(String),
+    /// A plug-in authenticator did not answer in time.
+    #[error("an authenticator gave no answer in time")]
+    AuthenticatorTimedOut,
     /// The key of a login was revoked before its session was there.
     #[error("the key was revoked during the login")]
     KeyRevoked,
@@ -104,6 +110,8 @@ impl AuthError {
             | Self::PamServiceRefused
             | Self::NoCertd
             | Self::Certd(_)
+            | Self::Authenticator(_)
+            | Self::AuthenticatorTimedOut
             | Self::Directory(_)
             | Self::UserMissing
             | Self::Unrecorded(_)
@@ -118,7 +126,7 @@ impl AuthError {
 
 impl AuthError {
     /// The words of [`AuthError::code`] that a login may fail with.
-    pub const OF_LOGINS: [&str; 16] = [
+    pub const OF_LOGINS: [&str; 18] = [
         "bad-request",
         "too-many-logins",
         "too-many-sessions",
@@ -128,6 +136,8 @@ impl AuthError {
         "no-certd",
         "certd-unavailable",
         "certd-timed-out",
+        "authenticator-unavailable",
+        "authenticator-timed-out",
         "key-revoked",
         "directory",
         "user-missing",
@@ -157,6 +167,8 @@ impl AuthError {
             Self::NoCertd => "no-certd",
             Self::Certd(_) => "certd-unavailable",
             Self::CertdTimedOut => "certd-timed-out",
+            Self::Authenticator(_) => "authenticator-unavailable",
+            Self::AuthenticatorTimedOut => "authenticator-timed-out",
             Self::KeyRevoked => "key-revoked",
             Self::Directory(_) => "directory",
             Self::Store(_) => "store",

@@ -16,9 +16,13 @@ pub mod driver;
 
 pub mod login;
 
+pub mod jwt;
+
 pub mod method;
 
 pub mod others;
+
+pub mod plugin;
 
 pub mod rights;
 
@@ -30,6 +34,8 @@ pub mod certd;
 
 pub mod peer;
 
+pub mod vouched;
+
 pub mod account;
 
 pub mod session;
@@ -37,6 +43,8 @@ pub mod session;
 pub mod assertion;
 
 pub mod secret;
+
+mod line;
 
 pub mod error;
 

@@ -10,8 +10,9 @@ use crate::{
     conversation::{Message, Round, Task, Verdict, VerdictKind, Word},
     error::AuthError,
     method::{Cause, Method, Opening, Otherwise, Policy},
-    secret::{Answer, Malformed, Password, Token},
+    secret::{Answer, Credentials, Jwt, Malformed, Password, Token},
     session::{Dialect, Fingerprint},
+    vouched::{Limit, Newcomer, Vouched},
 };
 
 /// Rounds of one conversation; a module that talks without end is stopped.
@@ -26,6 +27,8 @@ pub enum Event {
     Peer(Option<Uid>),
     /// What certd says of the proof; None: no registered key was proven.
     Proof(Option<Verified>),
+    /// Whom an issuer or a plug-in speaks for, or why for nobody.
+    Vouched(Result<Vouched, Cause>),
     /// What the user database says; None: no such user.
     Account(Option<Account>),
     /// The worker's next word.
@@ -39,6 +42,10 @@ pub enum Step {
     Identify(Vec<u8>),
     /// Ask certd whose key it is; the name is whom they say to be.
     Prove(Proof, Option<Username>),
+    /// Find out whom an issuer's token is about.
+    Verify(Jwt),
+    /// Ask the plug-in authenticator of a kind whose these are.
+    Ask(String, Credentials),
     /// Look an account up.
     Resolve(Who),
     /// Begin a PAM conversation about the user, and wait for its word.
@@ -51,8 +58,10 @@ pub enum Step {
     Prompt(Vec<Message>),
     /// Take up the session of a token.
     TakeUp(Token),
-    /// Open a session, with the key that was proven, if it was one.
-    Grant(Account, Option<Fingerprint>),
+    /// Open a session, with the key that was proven, if it was one, or within an issuer's word.
+    Grant(Account, Option<Fingerprint>, Option<Limit>),
+    /// Open a session of somebody who has no account.
+    Welcome(Box<Newcomer>),
     /// Refuse, no sooner than all refusals; `after` is what PAM asked for. None: at once.
     Refuse {
         /// Why, for the log.
@@ -72,6 +81,8 @@ enum State {
     Identifying { claimed: Option<Username>, otherwise: Option<Otherwise> },
     /// Waits for what certd says.
     Proving { claimed: Option<Username> },
+    /// Waits for whom an issuer or a plug-in speaks for.
+    Vouching,
     /// Waits for the account of a uid or of a key's owner before PAM is asked about it.
     Admitting { claimed: Option<Username>, otherwise: Option<Otherwise> },
     /// PAM computes.
@@ -111,6 +122,8 @@ pub struct Login {
     uid: Option<Uid>,
     /// The registered key that was proven.
     key: Option<Verified>,
+    /// What an issuer's word is good for, if it was by that.
+    limit: Option<Limit>,
 }
 
 impl Login {
@@ -119,9 +132,9 @@ impl Login {
         let user = match &opening {
             Ok(Opening::Converse { user, .. }) => Some(user.clone()),
             Ok(Opening::Identify { user, .. } | Opening::Prove { user, .. }) => user.clone(),
-            Ok(Opening::TakeUp(_)) | Err(_) => None,
+            Ok(Opening::TakeUp(_) | Opening::Verify(_) | Opening::Ask { .. }) | Err(_) => None,
         };
-        Self { method, policy, state: State::Fresh(opening), user, uid: None, key: None }
+        Self { method, policy, state: State::Fresh(opening), user, uid: None, key: None, limit: None }
     }
 
     /// The method's name.
@@ -164,6 +177,14 @@ impl Login {
                 Step::Prove(proof, user)
             }
             State::Fresh(Ok(Opening::TakeUp(token))) => Step::TakeUp(token),
+            State::Fresh(Ok(Opening::Verify(jwt))) => {
+                self.state = State::Vouching;
+                Step::Verify(jwt)
+            }
+            State::Fresh(Ok(Opening::Ask { kind, credentials })) => {
+                self.state = State::Vouching;
+                Step::Ask(kind, credentials)
+            }
             // Nothing about any account can be learnt from the time this takes.
             State::Fresh(Err(cause @ Cause::NoSuchToken)) => Step::Refuse { cause, after: None },
             State::Fresh(Err(cause)) => self.refuse(cause),
@@ -176,7 +197,11 @@ impl Login {
         match &event {
             Event::Peer(Some(uid)) => self.uid = Some(*uid),
             Event::Account(Some(account)) => self.uid = Some(account.uid),
-            Event::Peer(None) | Event::Account(None) | Event::Proof(_) | Event::Word(_) => {}
+            Event::Peer(None)
+            | Event::Account(None)
+            | Event::Proof(_)
+            | Event::Vouched(_)
+            | Event::Word(_) => {}
         }
         match (std::mem::replace(&mut self.state, State::Over), event) {
             (State::Identifying { claimed, otherwise }, Event::Peer(None)) => {
@@ -188,6 +213,16 @@ impl Login {
             }
             (State::Proving { .. }, Event::Proof(None)) => self.refuse(Cause::NotProven),
             (State::Proving { claimed }, Event::Proof(Some(verified))) => self.proven(verified, claimed),
+            (State::Vouching, Event::Vouched(Err(cause))) => self.refuse(cause),
+            (State::Vouching, Event::Vouched(Ok(Vouched::Other(newcomer)))) => {
+                Step::Welcome(Box::new(newcomer))
+            }
+            (State::Vouching, Event::Vouched(Ok(Vouched::User(user, limit)))) => {
+                self.user = Some(user.clone());
+                self.limit = Some(limit);
+                self.state = State::Admitting { claimed: Some(user.clone()), otherwise: None };
+                Step::Resolve(Who::Name(user))
+            }
             (State::Admitting { claimed, otherwise }, Event::Account(account)) => {
                 match self.admitted(account, claimed.as_ref()) {
                     Ok(user) => self.converse(user, None, Task::Account),
@@ -273,7 +308,10 @@ impl Login {
             return self.refuse(Cause::UserChanged);
         }
         match self.admits(&account) {
-            Ok(()) => Step::Grant(account, self.key.as_ref().map(|key| key.fingerprint)),
+            Ok(()) => {
+                let key = self.key.as_ref().map(|key| key.fingerprint);
+                Step::Grant(account, key, self.limit.take())
+            }
             Err(cause) => self.refuse(cause),
         }
     }

@@ -110,6 +110,74 @@ impl Token {
     }
 }
 
+/// The longest JWT, in bytes.
+const JWT_MAX: usize = 16 << 10;
+/// The most that is passed on to a plug-in authenticator, in bytes.
+const CREDENTIALS_MAX: usize = 8 << 10;
+
+/// A token that an issuer has signed: 1 byte to 16 KiB of ASCII.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Jwt(Zeroizing<String>);
+
+impl Jwt {
+    /// Takes the text over.
+    ///
+    /// # Errors
+    /// [`Malformed`], and the text is wiped.
+    pub fn parse(text: String) -> Result<Self, Malformed> {
+        let text = Zeroizing::new(text);
+        let fits = (1..=JWT_MAX).contains(&text.len()) && text.is_ascii();
+        if fits { Ok(Self(text)) } else { Err(Malformed) }
+    }
+
+    /// The text, for whoever verifies it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a plug-in authenticator judges: a JSON object of at most 8 KiB.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials(Zeroizing<Vec<u8>>);
+
+impl Credentials {
+    /// Takes the bytes over.
+    ///
+    /// # Errors
+    /// [`Malformed`], and the bytes are wiped.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
+        let bytes = Zeroizing::new(bytes);
+        let object = |bytes: &[u8]| {
+            serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+                && bytes.trim_ascii_start().starts_with(b"{")
+        };
+        let fits = bytes.len() <= CREDENTIALS_MAX && std::str::from_utf8(&bytes).is_ok() && object(&bytes);
+        if fits { Ok(Self(bytes)) } else { Err(Malformed) }
+    }
+
+    /// Those of a login of the token API.
+    ///
+    /// # Errors
+    /// [`Malformed`] when they are too long.
+    pub fn of(username: &str, password: &Password) -> Result<Self, Malformed> {
+        #[derive(serde::Serialize)]
+        struct Both<'a> {
+            username: &'a str,
+            password: &'a str,
+        }
+        // Reserved once: a buffer that grows leaves copies behind.
+        let mut bytes = Vec::with_capacity(CREDENTIALS_MAX * 2);
+        let both = Both { username, password: &password.0 };
+        serde_json::to_writer(&mut bytes, &both).map_err(|_| Malformed)?;
+        Self::parse(bytes)
+    }
+
+    /// The bytes, for the plug-in.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Random bytes of the operating system.
 ///
 /// # Errors
@@ -129,7 +197,7 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(Password, Answer, Token, TokenHash);
+redacted!(Password, Answer, Token, TokenHash, Jwt, Credentials);
 
 #[cfg(test)]
 mod tests {

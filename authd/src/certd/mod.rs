@@ -3,7 +3,6 @@
 //! The gateway relays no verdict. What authd does not tell apart is left to certd: it parses keys,
 //! certificates and signatures, and it alone knows which challenges are open.
 
-mod link;
 mod watch;
 
 use std::{
@@ -28,6 +27,7 @@ use tonic::{Status, transport::Channel};
 use crate::{
     account::Username,
     error::AuthError,
+    line,
     peer::Connection,
     session::{Fingerprint, Sessions},
 };
@@ -134,7 +134,7 @@ impl Certd {
         stop: CancellationToken,
     ) -> Self {
         let client = || {
-            let channel = link::channel(settings.socket.clone(), settings.uid);
+            let channel = line::channel(settings.socket.clone(), settings.uid, "certd's".to_owned());
             ProofsClient::new(channel).max_decoding_message_size(ANSWER_MAX)
         };
         let watching = Arc::new(AtomicBool::new(false));

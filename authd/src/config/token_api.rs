@@ -56,7 +56,13 @@ impl Default for TokenApi {
 }
 
 impl TokenApi {
-    pub(super) fn check(&self) -> Result<(), Misconfigured> {
+    /// The names of back ends that are no plug-ins.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.backends.keys().map(String::as_str)
+    }
+
+    /// `kinds` are those of plug-in authenticators, which are back ends, too.
+    pub(super) fn check(&self, kinds: &[String]) -> Result<(), Misconfigured> {
         if !(1..=LONGEST_SECONDS_MAX).contains(&self.longest_seconds) {
             let sentence = format!("must be 1 to {LONGEST_SECONDS_MAX}");
             return Err(Misconfigured::at("token_api.longest_seconds", sentence));
@@ -74,8 +80,8 @@ impl TokenApi {
             let sentence = "has a name that is empty, longer than 64 bytes, or with control characters";
             return Err(Misconfigured::at("token_api.backends", sentence));
         }
-        if !self.backends.contains_key(&self.default_backend) {
-            let sentence = format!("{:?} is none of token_api.backends", self.default_backend);
+        if !self.backends.contains_key(&self.default_backend) && !kinds.contains(&self.default_backend) {
+            let sentence = format!("{:?} is no back end and no authenticator", self.default_backend);
             return Err(Misconfigured::at("token_api.default_backend", sentence));
         }
         check_entries("token_api.acl", &self.acl)?;
@@ -84,10 +90,11 @@ impl TokenApi {
     }
 
     /// What decides about logins of the token API.
-    pub(crate) fn rules(&self) -> TokenRules {
-        let others = self.backends.keys().filter(|name| **name != self.default_backend);
+    pub(super) fn rules(&self, kinds: Vec<String>) -> TokenRules {
+        let others = self.backends.keys().chain(&kinds).filter(|name| **name != self.default_backend);
         TokenRules {
             backends: std::iter::once(&self.default_backend).chain(others).cloned().collect(),
+            authenticators: kinds.clone(),
             default_seconds: self.default_seconds.into(),
             longest_seconds: self.longest_seconds.into(),
         }

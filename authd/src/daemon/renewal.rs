@@ -52,7 +52,7 @@ impl Renewal {
         let (gateway, peers) = &self.gateway;
         self.accepted_from.set(listeners(config.local_login.mode, peers, *gateway));
         let policy = policy(config, self.own_uids.clone());
-        let rules = config.token_api.rules();
+        let rules = config.token_rules();
         self.logins.take_over(policy, rules, config.refusal_delay(), config.conversations());
     }
 }

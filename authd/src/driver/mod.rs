@@ -27,10 +27,12 @@ use crate::{
     certd::{Certd, Challenge},
     conversation::{self, Conversations, Message, SourceKey},
     error::AuthError,
+    jwt::Issuers,
     login::{Login, Step},
     method::{self, Cause, Claim, Policy, TokenRules, Tries, Wish},
     peer::{Connection, Peers},
     penalty::{Penalties, Refused, Try},
+    plugin::Plugins,
     rights::{Holders, Seen},
     secret::{self, Answer, Malformed, Token},
     session::Dialect,
@@ -79,6 +81,11 @@ impl Purpose {
 impl Asker {
     fn source(&self) -> String {
         self.source.map_or_else(String::new, |address| address.to_canonical().to_string())
+    }
+
+    /// The client's address, as a trusted proxy tells it or as the gateway sees it.
+    fn client(&self) -> String {
+        self.forwarded.map_or_else(|| self.source(), |address| address.to_canonical().to_string())
     }
 
     /// What its share of the bounds is counted by.
@@ -135,6 +142,8 @@ pub enum Outcome {
     },
     /// Refused.
     Denied,
+    /// No plug-in authenticator is configured for the kind. It was no try.
+    NoSuchKind,
     /// The credentials are right; the wished life is none or too long. There is no session.
     InvalidExpiration,
     /// Not tried: its source is under a penalty.
@@ -155,6 +164,10 @@ pub struct Parts {
     pub conversations: Conversations,
     /// Registered keys; None: nobody logs in with one.
     pub certd: Option<Certd>,
+    /// Issuers of JWTs.
+    pub issuers: Arc<Issuers>,
+    /// Plug-in authenticators.
+    pub plugins: Plugins,
     /// What the kernel said of local users.
     pub peers: Arc<Peers>,
     /// What decides, beside the account.
@@ -237,7 +250,19 @@ impl Logins {
         claim: Claim,
         gone: CancellationToken,
     ) -> Result<Outcome, AuthError> {
+        let claim = match &asker.purpose {
+            Purpose::Token(wish) => self.parts.token_rules.get().claim(wish, claim),
+            Purpose::Sysadm | Purpose::Channel => claim,
+        };
         let claimed = claim.username();
+        if let Claim::Model { kind, .. } = &claim
+            && !self.parts.plugins.knows(kind)
+        {
+            let (user, reason) = (Some(claimed), Some(Cause::NoSuchKind.code()));
+            let record = Record { user, reason, ..asker.known(Event::LoginRefused) };
+            self.parts.audit.record_bounded(record);
+            return Ok(Outcome::NoSuchKind);
+        }
         let begun = || {
             // Kept until the answer is out: a login that may have to wait has its place before it begins,
             // or the answer "no place" would tell a wrong password early.

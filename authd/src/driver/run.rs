@@ -1,5 +1,6 @@
 //! The task of one login: its steps carried out one after the other, and its end.
 
+mod opening;
 mod telling;
 
 use std::{
@@ -10,20 +11,21 @@ use std::{
 use doorward_launch::audit;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 use uuid::Uuid;
 
 pub use self::telling::Abandoned;
-use super::{Asker, Logins, Outcome, Purpose, Reply, Turn, lock};
+use super::{Asker, Logins, Outcome, Reply, Turn, lock};
 use crate::{
-    account::Account,
     conversation::{Conversation, Share, SourceKey, Start},
     error::AuthError,
     login::{Event, Login, Step, refusal_delay},
     method::{Cause, Tries},
     penalty::Try,
-    secret::{self, Token},
-    session::{EndReason, Fingerprint, Holder, Identity, KeyLogin},
+    plugin,
+    secret::{self, Credentials},
+    session::{self, KeyLogin},
+    vouched::{Newcomer, Vouched},
 };
 
 /// One login's task.
@@ -38,6 +40,8 @@ pub(super) struct Run {
     conversation: Option<Conversation>,
     /// What the conversation takes of its source's bounds, for as long as a failure is not to be known.
     share: Option<Arc<Share>>,
+    /// What it takes of a plug-in authenticator's bounds, likewise.
+    plugin_share: Option<Arc<plugin::Share>>,
     /// When the login began or, after its conversation, when a module last began to compute.
     computed_since: Instant,
     /// When its refusal would have been answered, if that is known.
@@ -85,6 +89,7 @@ impl Run {
             login,
             conversation: None,
             share: None,
+            plugin_share: None,
             computed_since: Instant::now(),
             due: None,
             peer: None,
@@ -130,7 +135,10 @@ impl Run {
                         None => return,
                     }
                 }
-                Step::Grant(account, key) => return self.grant(account, key, reply, &end).await,
+                Step::Grant(account, key, limit) => {
+                    return self.grant(account, (key, limit), reply, &end).await;
+                }
+                Step::Welcome(newcomer) => return self.welcome(*newcomer, reply).await,
                 Step::TakeUp(token) => return self.take_up(token, reply).await,
                 Step::Refuse { cause, after } => {
                     return self.refuse(cause, after, reply, &end).await;
@@ -229,6 +237,15 @@ impl Run {
                     Err(failure) => Step::Fail(failure),
                 }
             }
+            Step::Verify(jwt) => {
+                self.tell(Event::Vouched(self.logins.parts.issuers.verify(&jwt, session::utc())))
+            }
+            Step::Ask(kind, credentials) => match self.ask(&kind, credentials).await {
+                Ok(found) => {
+                    self.tell(Event::Vouched(found.map(Vouched::Other).ok_or(Cause::AuthenticatorDenied)))
+                }
+                Err(failure) => Step::Fail(failure),
+            },
             Step::Resolve(who) => match self.logins.parts.holders.accounts.find(who).await {
                 Ok(account) => self.tell(Event::Account(account)),
                 Err(failure) => Step::Fail(failure),
@@ -257,8 +274,21 @@ impl Run {
                 }
             }
             // The others end the task or wait for the client; see `run`.
-            Step::Prompt(_) | Step::Grant(..) | Step::TakeUp(_) | Step::Refuse { .. } | Step::Fail(_) => step,
+            Step::Prompt(_)
+            | Step::Grant(..)
+            | Step::Welcome(_)
+            | Step::TakeUp(_)
+            | Step::Refuse { .. }
+            | Step::Fail(_) => step,
         }
+    }
+
+    /// The source keeps its share of the plug-in until it may know what came of it.
+    async fn ask(&mut self, kind: &str, credentials: Credentials) -> Result<Option<Newcomer>, AuthError> {
+        let plugins = &self.logins.parts.plugins;
+        let (question, share) = plugins.seat(kind, self.asker.charged())?;
+        self.plugin_share = Some(share);
+        plugins.ask(question, credentials, self.asker.client()).await
     }
 
     async fn word(&mut self) -> Step {
@@ -295,92 +325,6 @@ impl Run {
         None
     }
 
-    async fn grant(
-        &mut self,
-        account: Account,
-        key: Option<Fingerprint>,
-        mut reply: Reply,
-        end: &CancellationToken,
-    ) {
-        // The worker has nothing more to say; what it left behind is ended while the client goes on.
-        self.end_conversation();
-        if !self.waited(None, &mut reply, end).await {
-            return;
-        }
-        let holder = Holder {
-            who: Identity::User { name: account.name.as_str().to_owned(), uid: account.uid.as_u32() },
-            method: self.method.to_owned(),
-            dialect: self.asker.purpose.dialect(),
-            source: self.asker.source(),
-        };
-        if !account.may_use(holder.dialect) {
-            return self.refuse(Cause::NoAccessGroup, Some(Duration::ZERO), reply, end).await;
-        }
-        let by_key = key.zip(self.key_login.as_ref());
-        let holders = &self.logins.parts.holders;
-        let opened = match &self.asker.purpose {
-            Purpose::Sysadm => holders.grant(holder, &account, by_key).await,
-            Purpose::Channel => holders.grant_channel(holder, &account).await,
-            Purpose::Token(wish) => match self.logins.parts.token_rules.get().life(wish.seconds) {
-                Ok(life) => holders.grant_token(holder, &account, life).await,
-                Err(cause) => return self.invalid(cause, reply).await,
-            },
-        };
-        match opened {
-            Ok((token, seen)) => {
-                self.share = None;
-                self.attempts.clear();
-                if let Err(failure) = self.granted(&account, &seen, key) {
-                    self.failed(&failure);
-                    self.end_untold(&token, EndReason::Unrecorded).await;
-                    return drop(reply.send(Err(failure)));
-                }
-                let granted = Outcome::Granted { token, seen: Box::new(seen) };
-                if let Err(Ok(Outcome::Granted { token, .. })) = reply.send(Ok(granted)) {
-                    self.end_untold(&token, EndReason::Untaken).await;
-                }
-            }
-            Err(AuthError::KeyRevoked) => {
-                self.refuse(Cause::KeyRevoked, Some(Duration::ZERO), reply, end).await;
-            }
-            Err(failure) => {
-                self.failed(&failure);
-                drop(reply.send(Err(failure)));
-            }
-        }
-    }
-
-    /// Whose credentials are right is told what is wrong with the rest of the request. It was no guess.
-    async fn invalid(&mut self, cause: Cause, reply: Reply) {
-        self.share = None;
-        self.attempts.clear();
-        self.refused(cause).await;
-        drop(reply.send(Ok(Outcome::InvalidExpiration)));
-    }
-
-    /// Nobody has the token, so nobody else can end it.
-    async fn end_untold(&self, token: &Token, reason: EndReason) {
-        if let Err(failure) = self.logins.parts.holders.sessions.end(token, reason).await {
-            warn!(cause = %failure, "a session that nobody took is not yet removed");
-        }
-    }
-
-    async fn take_up(&mut self, token: Token, reply: Reply) {
-        let seen = self.logins.parts.holders.take_up(&token, self.asker.purpose.dialect()).await;
-        let seen = seen.and_then(|seen| self.taken_up(&seen).map(|()| seen));
-        drop(reply.send(match seen {
-            Ok(seen) => Ok(Outcome::Granted { token, seen: Box::new(seen) }),
-            Err(AuthError::NoSuchToken) => {
-                self.refused(Cause::NoSuchToken).await;
-                Ok(self.denied())
-            }
-            Err(failure) => {
-                self.failed(&failure);
-                Err(failure)
-            }
-        }));
-    }
-
     /// Answers a refusal when it may be answered. The conversation ends first: waiting holds none.
     async fn refuse(&mut self, cause: Cause, after: Option<Duration>, reply: Reply, end: &CancellationToken) {
         self.guessed();
@@ -394,7 +338,7 @@ impl Run {
                 () = tokio::time::sleep_until(when.into()) => {}
             }
         }
-        self.share = None;
+        (self.share, self.plugin_share) = (None, None);
         drop(reply.send(Ok(self.denied())));
     }
 
@@ -405,7 +349,7 @@ impl Run {
         self.end_conversation();
         // Nothing more can be said to it.
         self.logins.open().remove(&self.id);
-        if self.share.is_none() {
+        if self.share.is_none() && self.plugin_share.is_none() {
             return;
         }
         let when = self.due.unwrap_or_else(|| self.refusal(Duration::ZERO));

@@ -90,7 +90,7 @@ fn the_password_answers_the_first_hidden_prompt_and_a_known_user_is_let_in() {
     let step = login.on(verdict(VerdictKind::Success, "alice"));
     assert!(matches!(step, Step::Resolve(Who::Name(user)) if user == name("alice")));
     let step = login.on(Event::Account(Some(account("alice", 1000, Some(Access::Full)))));
-    assert!(matches!(step, Step::Grant(account, None) if account.uid.as_u32() == 1000));
+    assert!(matches!(step, Step::Grant(account, None, None) if account.uid.as_u32() == 1000));
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn a_key_lets_its_owner_in_after_account_management() {
         let step = login.on(verdict(VerdictKind::Success, "alice"));
         assert!(matches!(step, Step::Resolve(Who::Name(user)) if user == name("alice")));
         let step = login.on(known());
-        assert!(matches!(step, Step::Grant(account, Some(Fingerprint(key)))
+        assert!(matches!(step, Step::Grant(account, Some(Fingerprint(key)), None)
             if account.uid.as_u32() == 1000 && key == [7; 32]));
     }
 }

@@ -4,9 +4,7 @@
 //! local address, or the gateway itself, is nobody here. Who has loaded a certificate in the same
 //! connection may be somebody by that; it is one login, refused once.
 
-use super::{
-    Cause, Claim, Method, Opening, Otherwise, Policy, Tries, hint, in_an_access_group, tls_certificate,
-};
+use super::{Cause, Claim, Method, Opening, Otherwise, Policy, Tries, hint, person, tls_certificate};
 use crate::account::Account;
 
 pub(super) const METHOD: Method = Method { name: "local_peer", tries: Tries::Certain, begin, admits };
@@ -22,23 +20,10 @@ fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
 }
 
 fn admits(account: &Account, policy: &Policy) -> Result<(), Cause> {
-    let uid = account.uid.as_u32();
     if !policy.local_login {
         return Err(Cause::LocalLoginOff);
     }
-    if account.uid.is_root() {
-        return Err(Cause::Root);
-    }
-    if policy.own_uids.contains(&uid) {
-        return Err(Cause::OwnUid);
-    }
-    if uid < policy.uid_min {
-        return Err(Cause::SystemUid);
-    }
-    if !account.shell_listed {
-        return Err(Cause::Shell);
-    }
-    in_an_access_group(account)
+    person(account, policy)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! same for all of them.
 
 mod certificate_challenge;
+mod jwt;
 mod local_peer;
+mod model;
 mod password;
 mod tls_certificate;
 mod token;
@@ -16,7 +18,7 @@ pub use self::wish::{TokenRules, Wish};
 use crate::{
     account::{Account, Username},
     certd::Proof,
-    secret::{Password, Token},
+    secret::{Credentials, Jwt, Malformed, Password, Token},
     session::Dialect,
 };
 
@@ -27,6 +29,8 @@ pub const METHODS: &[Method] = &[
     token::METHOD,
     certificate_challenge::METHOD,
     tls_certificate::METHOD,
+    jwt::METHOD,
+    model::METHOD,
 ];
 
 /// One way to log in.
@@ -65,7 +69,7 @@ pub enum Claim {
         /// The name as typed.
         username: String,
         /// The password as typed; an error if it cannot be one.
-        password: Result<Password, crate::secret::Malformed>,
+        password: Result<Password, Malformed>,
     },
     /// What the kernel said about the far end of the connection.
     LocalPeer {
@@ -91,7 +95,16 @@ pub enum Claim {
         proof: Proof,
     },
     /// A token.
-    Token(Result<Token, crate::secret::Malformed>),
+    Token(Result<Token, Malformed>),
+    /// An issuer's token.
+    Jwt(Result<Jwt, Malformed>),
+    /// Credentials for a plug-in authenticator.
+    Model {
+        /// Which.
+        kind: String,
+        /// Them.
+        credentials: Result<Credentials, Malformed>,
+    },
 }
 
 impl Claim {
@@ -102,7 +115,8 @@ impl Claim {
             | Self::LocalPeer { username, .. }
             | Self::CertificateChallenge { username, .. }
             | Self::TlsCertificate { username, .. } => username.chars().take(256).collect(),
-            Self::Token(_) => String::new(),
+            Self::Model { kind, .. } => kind.chars().take(64).chain(['/']).collect(),
+            Self::Token(_) | Self::Jwt(_) => String::new(),
         }
     }
 }
@@ -135,6 +149,15 @@ pub enum Opening {
     },
     /// Taking up a live session.
     TakeUp(Token),
+    /// Finding out whom an issuer speaks for.
+    Verify(Jwt),
+    /// Asking a plug-in authenticator.
+    Ask {
+        /// Which.
+        kind: String,
+        /// Whose are these?
+        credentials: Credentials,
+    },
 }
 
 /// Another way in, for a login whose first one did not do.
@@ -222,11 +245,27 @@ pub enum Cause {
     AskedMore,
     /// The credentials are right, and the wished life of the token is none or too long.
     InvalidExpiration,
+    /// The text is no JWT, or too long, or has a header that is not understood.
+    MalformedJwt,
+    /// No issuer of the configuration, or no key of it, can have signed the JWT.
+    NoSuchIssuer,
+    /// The signature is not the issuer's.
+    ForgedJwt,
+    /// The JWT is over, has no end, or is not valid yet.
+    JwtTime,
+    /// The JWT is for somebody else, or for something else, or names nobody.
+    JwtClaims,
+    /// No plug-in authenticator knows that kind of identity.
+    NoSuchKind,
+    /// What is to be passed on to a plug-in authenticator is no JSON object, or too long.
+    MalformedCredentials,
+    /// The plug-in authenticator refused.
+    AuthenticatorDenied,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 35] = [
         Self::MalformedUser,
         Self::MalformedPassword,
         Self::UnknownUser,
@@ -254,6 +293,14 @@ impl Cause {
         Self::NoSuchBackend,
         Self::AskedMore,
         Self::InvalidExpiration,
+        Self::MalformedJwt,
+        Self::NoSuchIssuer,
+        Self::ForgedJwt,
+        Self::JwtTime,
+        Self::JwtClaims,
+        Self::NoSuchKind,
+        Self::MalformedCredentials,
+        Self::AuthenticatorDenied,
     ];
 
     /// Its word in audit records and in the log. Stable: programs look for it.
@@ -286,6 +333,14 @@ impl Cause {
             Self::NoSuchBackend => "no-such-backend",
             Self::AskedMore => "asked-more",
             Self::InvalidExpiration => "invalid-expiration",
+            Self::MalformedJwt => "malformed-jwt",
+            Self::NoSuchIssuer => "no-such-issuer",
+            Self::ForgedJwt => "forged-jwt",
+            Self::JwtTime => "jwt-time",
+            Self::JwtClaims => "jwt-claims",
+            Self::NoSuchKind => "no-such-kind",
+            Self::MalformedCredentials => "malformed-credentials",
+            Self::AuthenticatorDenied => "authenticator-denied",
         }
     }
 }
@@ -305,6 +360,24 @@ pub fn begin(mut claim: Claim) -> Option<(&'static Method, Result<Opening, Cause
         }
     }
     None
+}
+
+/// People with access and a shell come in without a password, and nobody else.
+fn person(account: &Account, policy: &Policy) -> Result<(), Cause> {
+    let uid = account.uid.as_u32();
+    if account.uid.is_root() {
+        return Err(Cause::Root);
+    }
+    if policy.own_uids.contains(&uid) {
+        return Err(Cause::OwnUid);
+    }
+    if uid < policy.uid_min {
+        return Err(Cause::SystemUid);
+    }
+    if !account.shell_listed {
+        return Err(Cause::Shell);
+    }
+    in_an_access_group(account)
 }
 
 /// Who is in no access group stays out, whatever the method.

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::Cause;
+use super::{Cause, Claim};
+use crate::secret::Credentials;
 
 /// What holds for logins of the token API.
 #[derive(Debug, Clone, Default)]
 pub struct TokenRules {
     /// Names of back ends, the default first.
     pub backends: Vec<String>,
+    /// Those of them that are plug-in authenticators.
+    pub authenticators: Vec<String>,
     /// A token's life where its client wishes none.
     pub default_seconds: u64,
     /// The longest that a client may wish.
@@ -34,6 +37,19 @@ impl TokenRules {
         known.then_some(()).ok_or(Cause::NoSuchBackend)
     }
 
+    /// The claim as the wished back end takes it: a plug-in authenticator is asked about name and password.
+    pub fn claim(&self, wish: &Wish, claim: Claim) -> Claim {
+        let named = Some(&wish.backend).filter(|name| !name.is_empty()).or(self.backends.first());
+        let kind = named.filter(|name| self.authenticators.contains(name));
+        match (kind, claim) {
+            (Some(kind), Claim::Password { username, password: Ok(password) }) => {
+                let credentials = Credentials::of(&username, &password);
+                Claim::Model { kind: kind.clone(), credentials }
+            }
+            (_, claim) => claim,
+        }
+    }
+
     /// How long a token lives whose client wishes this.
     ///
     /// # Errors
@@ -56,6 +72,7 @@ mod tests {
     fn a_wish_is_the_default_or_within_what_may_be() {
         let rules = TokenRules {
             backends: vec!["pam".into(), "xivo_user".into()],
+            authenticators: Vec::new(),
             default_seconds: 7_200,
             longest_seconds: 10_000,
         };

@@ -20,6 +20,7 @@ use crate::{
     session::{
         Dialect, EndReason, Fingerprint, Holder, Identity, KeyLogin, Session, Sessions, Standing, Terms,
     },
+    vouched::{Limit, Newcomer},
 };
 
 /// How long the rights that were just looked up may be relied upon.
@@ -136,11 +137,38 @@ impl Holders {
     ///
     /// # Errors
     /// At a bound, and when the store fails.
-    pub async fn grant_channel(&self, holder: Holder, account: &Account) -> Result<(Token, Seen), AuthError> {
-        let life = self.channel_life();
-        let (token, session) =
-            self.sessions.grant_on(holder, Terms { life, acl: None, only_one: false }).await?;
+    pub async fn grant_channel(
+        &self,
+        holder: Holder,
+        account: &Account,
+        limit: Option<Limit>,
+    ) -> Result<(Token, Seen), AuthError> {
+        let (mut life, mut acl) = (self.channel_life(), None);
+        if let Some(limit) = limit {
+            let now = self.acls.get().entries(account, holder.dialect);
+            life = life.min(limit.life);
+            acl = Some(common(&limit.acl, &now, &holder.who.auth_id()).into());
+        }
+        let (token, session) = self.sessions.grant_on(holder, Terms { life, acl, only_one: false }).await?;
         Ok((token, self.begun(session, account)))
+    }
+
+    /// Opens a session of somebody who has no account, for so long at most; None: as long as one of channels.
+    ///
+    /// # Errors
+    /// At a bound, and when the store fails.
+    pub async fn grant_other(
+        &self,
+        holder: Holder,
+        newcomer: &Newcomer,
+        wished: Option<Duration>,
+    ) -> Result<(Token, Seen), AuthError> {
+        let longest = wished.unwrap_or_else(|| self.channel_life());
+        let life = newcomer.life.map_or(longest, |life| life.min(longest));
+        let terms = Terms { life, acl: Some(newcomer.acl.clone()), only_one: newcomer.only_one };
+        let (token, session) = self.sessions.grant_on(holder, terms).await?;
+        let left = session.ends - session.started;
+        Ok((token, seen(session, (left, left), (Some(Access::Limited), newcomer.acl.clone()))))
     }
 
     /// How long a session of channels lives at most.

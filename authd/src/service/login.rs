@@ -17,7 +17,7 @@ use crate::{
     error::AuthError,
     method::{Claim, Wish},
     penalty::{Standing, Watch},
-    secret::{Answer, Password, Token},
+    secret::{Answer, Credentials, Jwt, Password, Token},
     session::{Dialect, Sessions},
 };
 
@@ -166,14 +166,17 @@ fn purpose_from_wire(dialect: i32, wish: Option<wire::TokenWish>) -> Result<Purp
 /// kernel's word or by a key: who has one logs in with the SysAdm dialect.
 fn fits(purpose: &Purpose, claim: &Claim) -> Result<(), AuthError> {
     match (purpose, claim) {
+        (Purpose::Sysadm, Claim::Jwt(_) | Claim::Model { .. }) => {
+            Err(AuthError::BadRequest("method: for channels alone"))
+        }
         (Purpose::Sysadm, _)
         | (Purpose::Token(_) | Purpose::Channel, Claim::Password { .. })
-        | (Purpose::Channel, Claim::Token(_)) => Ok(()),
+        | (Purpose::Channel, Claim::Token(_) | Claim::Jwt(_) | Claim::Model { .. }) => Ok(()),
         (Purpose::Token(_), _) => Err(AuthError::BadRequest("method: the token API takes passwords alone")),
-        (Purpose::Channel, Claim::LocalPeer { .. })
-        | (Purpose::Channel, Claim::CertificateChallenge { .. } | Claim::TlsCertificate { .. }) => {
-            Err(AuthError::BadRequest("method: for the SysAdm dialect alone"))
-        }
+        (
+            Purpose::Channel,
+            Claim::LocalPeer { .. } | Claim::CertificateChallenge { .. } | Claim::TlsCertificate { .. },
+        ) => Err(AuthError::BadRequest("method: for the SysAdm dialect alone")),
     }
 }
 
@@ -194,7 +197,10 @@ fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim>
         Method::TlsCertificate(wire::TlsCertificate { username, key, certificate }) => {
             Claim::TlsCertificate { username, proof: Proof::Loaded { key, certificate } }
         }
-        Method::Jwt(_) | Method::Model(_) => return None,
+        Method::Jwt(wire::Jwt { jwt }) => Claim::Jwt(Jwt::parse(jwt)),
+        Method::Model(wire::Model { kind, credentials }) => {
+            Claim::Model { kind, credentials: Credentials::parse(credentials) }
+        }
     })
 }
 
@@ -213,6 +219,7 @@ fn outcome_to_wire(outcome: Outcome, sessions: &Sessions) -> wire::Outcome {
                 .collect(),
         }),
         Outcome::Denied => Kind::Denied(wire::Denied {}),
+        Outcome::NoSuchKind => Kind::NoSuchKind(wire::NoSuchKind {}),
         Outcome::InvalidExpiration => Kind::InvalidExpiration(wire::InvalidExpiration {}),
         Outcome::Penalised { left } => Kind::Penalised(wire::Penalised { left_ms: milliseconds(left) }),
     };

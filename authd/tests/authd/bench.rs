@@ -97,7 +97,11 @@ impl Bench {
         let service = Identity::current();
         let certd = (!self.config.certd.socket.as_os_str().is_empty())
             .then(|| self.config.certd.user.parse().expect("tests give a number"));
-        let peers = Neighbours { gateway: self.gateway, certd };
+        let own = |entry: &doorward_authd::config::Authenticator| {
+            (entry.kind.clone(), entry.user.parse().expect("tests give a number"))
+        };
+        let authenticators = self.config.authenticator.iter().map(own).collect();
+        let peers = Neighbours { gateway: self.gateway, certd, authenticators };
         let parts = Parts::bind(&self.config, &service, peers, &mut Sockets::default()).expect("bound");
         let now = self.now.clone();
         let system = Service {

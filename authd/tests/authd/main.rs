@@ -10,18 +10,21 @@ mod fakes {
 
     use doorward_authd::account::{Directory, User};
 
+    pub(crate) mod authenticator;
     pub(crate) mod certd;
     pub(crate) mod directory;
     pub(crate) mod pam;
 }
 #[path = "../../../launch/tests/raw/mod.rs"]
 mod http2;
+mod jwt;
 mod keys;
 mod logins;
 mod logs;
 mod others;
 mod peers;
 mod penalties;
+mod plugins;
 mod raw;
 mod refusals;
 mod sessions;

@@ -4,15 +4,21 @@
 //! a handle that was used, one right password of somebody who needs a second answer), and must get no
 //! session, no rights and no assertion out of it.
 
+#[path = "evil_gateway/calls.rs"]
+mod calls;
+
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_proto::authd::v1::{
     AbandonRequest, Activity, ActivityReport, AssertRequest, BackendsRequest, BeginRequest, CertificateProof,
-    ChallengeRequest, CheckRequest, Dialect, EndOtherRequest, EndRequest, ExplainRequest, ListRequest,
-    LocalPeer, LogsRequest, Others, Outcome, Password, RespondRequest, Source, TlsCertificate, Token,
+    ChallengeRequest, CheckRequest, Dialect, EndOtherRequest, EndRequest, ExplainRequest, Jwt, ListRequest,
+    LocalPeer, LogsRequest, Model, Others, Outcome, Password, RespondRequest, Source, TlsCertificate, Token,
     TokenWish, WatchEndedRequest, WatchPenaltiesRequest, begin_request::Method, end_other_request::Which,
     outcome::Kind,
 };
@@ -21,163 +27,17 @@ use doorward_tests::{CODE, Client, Options, Pam, Person, Role, Stack, secrets, s
 use prost::Message;
 use tonic::{Response, Status};
 
+use self::calls::{Call, Call::*, QUICK, SLOW, method};
 use crate::support::Doorstep;
 
-/// One call with arguments that give nobody the right to anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
-    CheckForged,
-    CheckSessionName,
-    CheckEnded,
-    LookForged,
-    LookEnded,
-    EndSessionName,
-    AssertSessionName,
-    AssertEnded,
-    ReportSessionName,
-    ListSessionName,
-    ListEnded,
-    ListForged,
-    LogsSessionName,
-    LogsEnded,
-    LogsForged,
-    EndOtherSessionName,
-    EndOtherEnded,
-    EndOthersSessionName,
-    WatchEnded,
-    BeginTokenSessionName,
-    BeginTokenEnded,
-    BeginLocalForged,
-    BeginLocalUsed,
-    BeginLocalOtherUser,
-    BeginLocalRoot,
-    BeginLocalOtherConnection,
-    BeginNothing,
-    BeginWrongPassword,
-    BeginEmptyPassword,
-    BeginRootEmptyPassword,
-    BeginAlmost,
-    RespondForAnother,
-    RespondWrong,
-    RespondAgain,
-    RespondNowhere,
-    AbandonOwn,
-    AbandonAny,
-    Challenge,
-    BeginForgedProof,
-    BeginUnprovenKey,
-    WatchPenalties,
-    BeginApiByToken,
-    BeginApiLocal,
-    BeginApiWrongPassword,
-    BeginApiAlmost,
-    BeginApiElsewhere,
-    BeginWishAstray,
-    Backends,
-    Explain,
-}
-
-use Call::*;
-
-/// Those that authd answers by itself, without PAM and without a new descriptor.
-const QUICK: &[Call] = &[
-    CheckForged,
-    CheckSessionName,
-    CheckEnded,
-    EndSessionName,
-    AssertSessionName,
-    AssertEnded,
-    ReportSessionName,
-    ListSessionName,
-    ListEnded,
-    LogsSessionName,
-    LogsEnded,
-    LogsForged,
-    EndOtherSessionName,
-    BeginTokenSessionName,
-    BeginTokenEnded,
-    BeginLocalForged,
-    BeginLocalUsed,
-    BeginNothing,
-    RespondForAnother,
-    RespondNowhere,
-    AbandonOwn,
-    BeginForgedProof,
-    BeginUnprovenKey,
-    Challenge,
-];
-
-/// The others: with a module's answer, a fresh handle, or a stream.
-const SLOW: &[Call] = &[
-    ListForged,
-    EndOtherEnded,
-    EndOthersSessionName,
-    WatchEnded,
-    WatchPenalties,
-    BeginLocalOtherUser,
-    BeginLocalRoot,
-    BeginLocalOtherConnection,
-    BeginWrongPassword,
-    BeginEmptyPassword,
-    BeginRootEmptyPassword,
-    BeginAlmost,
-    RespondWrong,
-    RespondAgain,
-    AbandonAny,
-    LookForged,
-    LookEnded,
-    BeginApiByToken,
-    BeginApiLocal,
-    BeginApiWrongPassword,
-    BeginApiAlmost,
-    BeginApiElsewhere,
-    BeginWishAstray,
-    Backends,
-    Explain,
-];
+/// The public key of an issuer of authd's configuration (RFC 8037, A.2), who vouches for users of the host.
+const ISSUER: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+-----END PUBLIC KEY-----
+";
 
 /// A connection of the gateway that no sequence uses for itself.
 const ELSEWHERE: &str = "7a0b1f04-6b1c-4c54-9d5e-7f3f0f1cffff";
-
-/// The method that a call calls.
-fn method(call: Call) -> &'static str {
-    match call {
-        CheckForged | CheckSessionName | CheckEnded | LookForged | LookEnded => "Sessions/Check",
-        EndSessionName => "Sessions/End",
-        AssertSessionName | AssertEnded => "Sessions/Assert",
-        ReportSessionName => "Sessions/ReportActivity",
-        ListSessionName | ListEnded | ListForged => "Sessions/List",
-        LogsSessionName | LogsEnded | LogsForged => "Sessions/Logs",
-        EndOtherSessionName | EndOtherEnded | EndOthersSessionName => "Sessions/EndOther",
-        WatchEnded => "Sessions/WatchEnded",
-        RespondForAnother | RespondWrong | RespondAgain | RespondNowhere => "Login/Respond",
-        AbandonOwn | AbandonAny => "Login/Abandon",
-        Challenge => "Login/Challenge",
-        WatchPenalties => "Login/WatchPenalties",
-        Backends => "Login/Backends",
-        Explain => "Rights/Explain",
-        BeginTokenSessionName
-        | BeginTokenEnded
-        | BeginLocalForged
-        | BeginLocalUsed
-        | BeginLocalOtherUser
-        | BeginLocalRoot
-        | BeginLocalOtherConnection
-        | BeginNothing
-        | BeginWrongPassword
-        | BeginEmptyPassword
-        | BeginRootEmptyPassword
-        | BeginAlmost
-        | BeginForgedProof
-        | BeginUnprovenKey
-        | BeginApiByToken
-        | BeginApiLocal
-        | BeginApiWrongPassword
-        | BeginApiAlmost
-        | BeginApiElsewhere
-        | BeginWishAstray => "Login/Begin",
-    }
-}
 
 #[test]
 fn every_method_is_called() {
@@ -321,6 +181,20 @@ impl Sequence<'_> {
                 let method = word(&self.known.alice.name, "not the password");
                 self.begin_as_wished(Dialect::Sysadm, Some(wish("")), method).await
             }
+            BeginJwtUnsigned => self.begin_jwt(Dialect::Channel, &self.known.alice.name, None).await,
+            // What everybody can read, as if it were a shared secret.
+            BeginJwtByPublicKey => {
+                self.begin_jwt(Dialect::Channel, &self.known.alice.name, Some(ISSUER)).await
+            }
+            BeginJwtForRoot => self.begin_jwt(Dialect::Channel, "root", Some(ISSUER)).await,
+            BeginJwtAstray => self.begin_jwt(Dialect::Sysadm, &self.known.alice.name, Some(ISSUER)).await,
+            BeginKindUnknown => self.begin_kind("terminal").await,
+            BeginKindUser => self.begin_kind("user").await,
+            CheckChannelSessionName => {
+                let (token, dialect) = (session.clone(), Dialect::Channel.into());
+                let request = CheckRequest { token, used_ms_ago: None, dialect };
+                self.authd.sessions.check(request).await.map_or(Ok(()), |session| Err(format!("{session:?}")))
+            }
             Backends => {
                 drop(self.authd.login.backends(BackendsRequest {}).await);
                 Ok(())
@@ -401,6 +275,26 @@ impl Sequence<'_> {
         self.judge(outcome)
     }
 
+    async fn begin_jwt(&mut self, dialect: Dialect, user: &str, key: Option<&str>) -> Result<(), String> {
+        let claims = serde_json::json!({ "iss": "issuer", "sub": user, "exp": 4_000_000_000_u64 });
+        let algorithm = if key.is_some() { "HS256" } else { "none" };
+        let part = |value: &[u8]| URL_SAFE_NO_PAD.encode(value);
+        let header = serde_json::json!({ "alg": algorithm, "typ": "JWT" }).to_string();
+        let signed = format!("{}.{}", part(header.as_bytes()), part(claims.to_string().as_bytes()));
+        let signature = key.map_or_else(String::new, |key| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+            part(hmac::sign(&key, signed.as_bytes()).as_ref())
+        });
+        let jwt = Method::Jwt(Jwt { jwt: format!("{signed}.{signature}") });
+        self.begin_as_wished(dialect, None, Some(jwt)).await
+    }
+
+    async fn begin_kind(&mut self, kind: &str) -> Result<(), String> {
+        let credentials = br#"{"username":"root","uid":0}"#.to_vec();
+        let model = Method::Model(Model { kind: kind.to_owned(), credentials });
+        self.begin_as_wished(Dialect::Channel, None, Some(model)).await
+    }
+
     async fn begin_password(&mut self, username: &str, password: &str) -> Result<(), String> {
         let (username, password) = (username.to_owned(), password.to_owned());
         self.begin(Some(Method::Password(Password { username, password }))).await
@@ -475,6 +369,20 @@ async fn every_order(pam: Pam) {
     let mut options = Options::new(pam).authd("pam.refusal_delay_ms", 1);
     options = options.authd("peers.gateway_socket", doorstep.path());
     options = options.authd("sessions.idle_seconds", 3600).authd("pam.answer_seconds", 300);
+    let keys = tempfile::tempdir().expect("temp dir");
+    std::fs::set_permissions(keys.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    let file = keys.path().join("issuer.pem");
+    std::fs::write(&file, ISSUER).expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    let issuer = [
+        ("kind", "user"),
+        ("issuer", "issuer"),
+        ("algorithm", "EdDSA"),
+        ("key_file", file.to_str().expect("plain")),
+    ];
+    let issuer: toml::Table =
+        issuer.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).into_iter().collect();
+    options = options.authd("jwt", vec![toml::Value::Table(issuer)]);
     for bound in ["pam.per_source", "pam.per_account", "pam.conversations"] {
         options = options.authd(bound, 64);
     }

@@ -8,7 +8,6 @@ use tracing::{info, warn};
 
 use super::{super::lines::Say, Run};
 use crate::{
-    account::Account,
     driver::lock,
     error::{AuthError, chain},
     method::Cause,
@@ -71,22 +70,18 @@ impl Drop for Run {
 
 impl Run {
     /// Before anybody hears of it.
-    pub(super) fn granted(
-        &mut self,
-        account: &Account,
-        seen: &Seen,
-        key: Option<Fingerprint>,
-    ) -> Result<(), AuthError> {
+    pub(super) fn granted(&mut self, seen: &Seen, key: Option<Fingerprint>) -> Result<(), AuthError> {
+        let who = &seen.session.holder.who;
         self.logins.parts.audit.demand(Record {
-            user: Some(account.name.as_str().to_owned()),
-            uid: Some(account.uid.as_u32()),
+            user: Some(who.shown()),
+            uid: who.uid(),
             session: Some(seen.session.id.to_string()),
             key: key.map(|key| key.to_string()),
             ..self.known(Event::Login)
         })?;
         self.told = true;
         info!(
-            user = account.name.as_str(), uid = account.uid.as_u32(), method = self.method,
+            user = who.shown(), uid = who.uid(), method = self.method,
             source = self.asker.source(), connection = %self.asker.connection,
             session = %seen.session.id, key = key.map(tracing::field::display), "login granted"
         );
