@@ -36,6 +36,11 @@ pub fn may(identity: &Identity, subject: &str) -> bool {
     granted(&identity.acl, subject, Holder { auth_id: &identity.who.auth_id, session })
 }
 
+/// Whether a token of the token API takes up a session of the SysAdm dialect, too.
+pub fn takes_up(identity: &Identity) -> bool {
+    may(identity, "sysadm.rpc.auth_token._")
+}
+
 /// No word of our own subjects is the name of a person or a session.
 const NOBODY: Holder<'_> = Holder { auth_id: "", session: "" };
 

@@ -19,7 +19,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 pub use self::channel::{
-    ActionName, Address, CHANNELS_MAX, ChannelCall, ChannelName, Custom, Facility, Payload, Pk, Verb,
+    ActionName, Address, CHANNELS_MAX, ChannelAnswer, ChannelAuth, ChannelCall, ChannelName, Custom,
+    Facility, Payload, Pk, Verb,
 };
 pub use self::error::Error;
 pub use self::event::{EVENTS_MAX, EventName, EventNames, Listen};
@@ -73,6 +74,10 @@ pub enum Call {
     Describe(Option<SubsystemName>),
     /// The end of calls to subsystems: of those whose requests had this id, a JSON text.
     Cancel(String),
+    /// A login by the dialect of channels.
+    ChannelAuth(ChannelAuth),
+    /// Something about channels.
+    Channel(ChannelCall),
     /// There is such a row, but its args are wrong, which only those are told who may call it.
     Malformed(Error),
     /// Nothing here answers this: no such row, or nothing behind it yet.
@@ -87,6 +92,7 @@ impl Call {
             | Self::AuthRespond(_)
             | Self::AuthToken(_)
             | Self::AuthSsl(_)
+            | Self::ChannelAuth(_)
             | Self::AuthClear { .. } => true,
             Self::Identify
             | Self::Query
@@ -97,6 +103,7 @@ impl Call {
             | Self::Subsystem(_)
             | Self::Describe(_)
             | Self::Cancel(_)
+            | Self::Channel(_)
             | Self::Malformed(_)
             | Self::Absent => false,
         }
@@ -117,6 +124,8 @@ impl Call {
             | Self::Listen(..)
             | Self::Subsystem(_)
             | Self::Describe(_)
+            | Self::ChannelAuth(_)
+            | Self::Channel(_)
             | Self::Malformed(_)
             | Self::Absent => false,
         }
@@ -283,6 +292,8 @@ pub enum Answer {
     Described(Box<Described>),
     /// To `rpc/cancel`: so many calls were ended.
     Cancelled(usize),
+    /// About channels.
+    Channel(ChannelAnswer),
     /// What a subsystem said.
     Result(Box<RawValue>),
 }

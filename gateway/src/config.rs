@@ -1,9 +1,11 @@
 //! `gateway.toml`: every key, its default, and what it becomes.
 
+mod channels;
 mod defaults;
 mod redis;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,6 +22,7 @@ use crate::{
     transport::{self, Rules},
 };
 
+pub use self::channels::{Carrier, Channels};
 pub use self::redis::Redis;
 
 /// A little more than authd gives PAM for a whole conversation.
@@ -61,6 +64,10 @@ pub const KEYS: Keys = &[
     ("redis.user", Takes::Restart),
     ("redis.password_file", Takes::Restart),
     ("redis.prefix", Takes::Restart),
+    ("channels.file", Takes::Restart),
+    ("channels.facilities", Takes::Reload),
+    ("channels.heartbeat", Takes::Reload),
+    ("url_credentials", Takes::Reload),
     ("http.origins", Takes::Reload),
     ("http.hosts", Takes::Reload),
     ("http.trusted_proxies", Takes::Reload),
@@ -70,6 +77,8 @@ pub const KEYS: Keys = &[
     ("limits.message_after_login", Takes::Reload),
     ("limits.json_depth", Takes::Reload),
     ("limits.in_flight", Takes::Reload),
+    ("limits.subscriptions", Takes::Reload),
+    ("limits.publishes", Takes::Reload),
     ("limits.connections", Takes::Reload),
     ("limits.connections_per_source", Takes::Reload),
     ("limits.connections_before_login", Takes::Reload),
@@ -113,6 +122,8 @@ pub struct Config {
     pub channels: Channels,
     /// `[redis]`
     pub redis: Redis,
+    /// `[url_credentials]`: which parameters of a path bring credentials, and of which kind.
+    pub url_credentials: BTreeMap<String, String>,
     /// `[http]`
     pub http: Http,
     /// `[token_api]`
@@ -183,25 +194,6 @@ pub struct Subsystems {
     pub pace: Pace,
 }
 
-/// `[channels]`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Channels {
-    /// What carries messages.
-    pub engine: Carrier,
-}
-
-/// `[channels] engine`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Carrier {
-    /// This gateway itself, for its own clients.
-    #[default]
-    Memory,
-    /// `[redis]`
-    Redis,
-}
-
 /// `[http]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -233,6 +225,8 @@ pub struct Limits {
     pub message_after_login: usize,
     pub json_depth: usize,
     pub in_flight: usize,
+    pub subscriptions: usize,
+    pub publishes: u32,
     pub connections: usize,
     /// None: a quarter of all.
     pub connections_per_source: Option<usize>,
@@ -285,6 +279,7 @@ impl Config {
         if self.channels.engine == Carrier::Redis {
             self.redis.check()?;
         }
+        self.check_channels()?;
         if self.token_api.server_uuid.as_deref().is_some_and(|text| uuid::Uuid::try_parse(text).is_err()) {
             return Err(Misconfigured::at("token_api.server_uuid", "must be a UUID"));
         }
@@ -294,6 +289,8 @@ impl Config {
             ("message_after_login", limits.message_after_login, 256, 16 << 20),
             ("json_depth", limits.json_depth, 4, 127),
             ("in_flight", limits.in_flight, 1, 1_024),
+            ("subscriptions", limits.subscriptions, 1, 16_384),
+            ("publishes", limits.publishes as usize, 1, 1 << 20),
             ("connections", limits.connections, 1, 1 << 20),
             ("connections_per_source", limits.connections_per_source.unwrap_or(1), 1, 1 << 20),
             ("connections_before_login", limits.connections_before_login, 1, 1 << 20),
@@ -354,6 +351,7 @@ impl Config {
         // What `[redis]` names is read before this holds. A Unix socket needs nothing.
         let redis = (self.channels.engine == Carrier::Redis).then(|| self.redis.tcp()).flatten();
         let state = redis.into_iter().fold(state, Confinement::connects);
+        let state = state.read_beside(&self.channels.file);
         let files = self.tls.certificate.iter().chain(&self.tls.key);
         files.fold(state, |confinement, file| confinement.read_beside(file))
     }
@@ -385,6 +383,8 @@ impl Config {
             token_body: self.limits.token_body,
             depth: self.limits.json_depth,
             in_flight: self.limits.in_flight,
+            subscriptions: self.limits.subscriptions,
+            publishes: self.limits.publishes,
         }
     }
 

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use doorward_launch::Current;
+
 use crate::{
     access::{self, Rights},
     backend::Up,
     call::{
-        Answer, Call, Described, DescribedAction, Error, EventName, Identity, Reply, Right, SubsystemName,
-        SubsystemRequest,
+        Address, Answer, Call, Described, DescribedAction, Error, EventName, Identity, Reply, Right,
+        SubsystemName, SubsystemRequest, Verb,
     },
+    channels::{Decision, Policies},
     namespace::{self, Handler, Needs, Row, Subject, subjects},
     subsystem::{Asked, Known, Registry},
 };
@@ -19,6 +22,14 @@ pub struct Router {
     hostname: Arc<str>,
     certd: Option<Up>,
     subsystems: Registry,
+    policies: Arc<Current<Table>>,
+}
+
+/// Who may do what on channels, and how often that was changed.
+#[derive(Debug)]
+struct Table {
+    policies: Policies,
+    number: u64,
 }
 
 /// What a session may use now, by canonical names.
@@ -29,12 +40,25 @@ pub type Rows = Arc<[(Arc<str>, Right)]>;
 pub struct State {
     subsystems: u64,
     certd: bool,
+    policies: u64,
 }
 
 impl Router {
     /// For a host of this name. `certd` says whether certd can be reached; without one there is none.
     pub fn new(hostname: &str, certd: Option<Up>, subsystems: Registry) -> Self {
-        Self { hostname: hostname.into(), certd, subsystems }
+        let table = Table { policies: Policies::default(), number: 0 };
+        Self { hostname: hostname.into(), certd, subsystems, policies: Arc::new(Current::new(table)) }
+    }
+
+    /// From now on this holds for channels.
+    pub fn set_policies(&self, policies: Policies) {
+        let number = self.policies.get().number.wrapping_add(1);
+        self.policies.set(Table { policies, number });
+    }
+
+    /// Whether somebody, or nobody in particular, may do this there.
+    pub fn decide(&self, who: Option<&Identity>, at: &Address, verb: &Verb) -> Decision {
+        self.policies.get().policies.decide(who, at, verb)
     }
 
     /// Whether there is, on this host, what answers a row.
@@ -79,6 +103,8 @@ impl Router {
             | Call::Subsystem(_)
             | Call::Describe(_)
             | Call::Cancel(_)
+            | Call::ChannelAuth(_)
+            | Call::Channel(_)
             | Call::Malformed(_)
             | Call::Absent => Reply::Error(Error::NotFound),
         }
@@ -86,7 +112,11 @@ impl Router {
 
     /// While this is the same, so are the [`Router::rows`] of a session.
     pub fn state(&self) -> State {
-        State { subsystems: self.subsystems.now().number, certd: self.certd.as_ref().is_some_and(Up::is_up) }
+        State {
+            subsystems: self.subsystems.now().number,
+            certd: self.certd.as_ref().is_some_and(Up::is_up),
+            policies: self.policies.get().number,
+        }
     }
 
     /// What is up and may be used by somebody: to write if any of its actions writes.
@@ -215,6 +245,7 @@ mod tests {
             token: crate::call::Token::parse(crate::call::Secret::new(uuid::Uuid::nil().to_string()))
                 .expect("a token"),
             who: crate::call::Who::alice(),
+            is_token: false,
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
             issued: 0,
             expires: 0,

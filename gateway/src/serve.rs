@@ -11,6 +11,7 @@ use doorward_launch::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -19,9 +20,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     accept::{Door, Listener, Places},
     backend::Backend,
-    channels::Engine,
+    channels::{Engine, Policies},
     config::{Carrier, Config, Subsystems},
-    hub::Hub,
+    hub::{Hub, Notice},
     misses::Misses,
     redis,
     router::Router,
@@ -54,6 +55,7 @@ pub struct Parts {
     certd: Option<u32>,
     hub: Hub,
     redis: Option<redis::Settings>,
+    policies: Policies,
 }
 
 impl Parts {
@@ -71,6 +73,7 @@ impl Parts {
 pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
     let (authd, certd) = (config.authd_uid()?, config.certd_uid()?);
     file::state_directory(&config.state_dir, service)?;
+    let policies = Policies::read(&config.channels.file)?;
     let configured = match config.tls.files() {
         Some((certificate, key)) => {
             let pem = certificate::read(certificate, key)?;
@@ -97,7 +100,7 @@ pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Resul
         Carrier::Memory => None,
         Carrier::Redis => Some(config.redis.settings()?),
     };
-    Ok(Parts { tcp, unix, configured, authd, certd, hub: Hub::new(), redis })
+    Ok(Parts { tcp, unix, configured, authd, certd, hub: Hub::new(), redis, policies })
 }
 
 /// Serves until `control.shutdown`.
@@ -128,6 +131,8 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         async move { subsystem::keep(&directory, pace, subsystems, hub).await }
     };
     let keeping = tokio::spawn(control.shutdown.clone().run_until_cancelled_owned(keeping));
+    let router = Router::new(&hostname, backend.certd(), subsystems);
+    router.set_policies(parts.policies);
     let (engine, carrying) = match parts.redis {
         None => (Engine::memory(parts.hub.clone()), None),
         Some(settings) => {
@@ -137,12 +142,15 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
             (engine, Some(tokio::spawn(keep)))
         }
     };
+    let telling = tell_interruptions(engine.interruptions(), parts.hub.clone());
+    let telling = tokio::spawn(control.shutdown.clone().run_until_cancelled_owned(telling));
     let shared = Shared {
-        router: Router::new(&hostname, backend.certd(), subsystems),
+        router,
+        engine,
+        channels: config.ways(),
         backend: Arc::clone(&backend),
         audit: control.audit.clone(),
         hub: parts.hub,
-        engine,
         rules: config.rules(),
         proxies: config.http.trusted_proxies.clone(),
         limits: config.limits(),
@@ -216,11 +224,12 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     if timeout(GOODBYE, tasks.wait()).await.is_err() {
         tracing::warn!("some clients did not go in time");
     }
-    // It ends at once, and has nothing to say.
+    // These end at once, and have nothing to say.
     let _ = keeping.await;
     if let Some(carrying) = carrying {
         let _ = carrying.await;
     }
+    let _ = telling.await;
     backend.stop().await;
     Ok(())
 }
@@ -266,11 +275,13 @@ impl Renewal {
         };
         let served = certificate::load(&pem)?;
         let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
+        let policies = Policies::read(&config.channels.file)?;
         self.publish(&served)?;
         self.tls.set(tls);
         let shared = self.shared.get().renewed(
             config.rules(),
             config.http.trusted_proxies.clone(),
+            config.ways(),
             config.limits(),
             config.timers(),
         );
@@ -279,6 +290,9 @@ impl Renewal {
             gates.resize(limits.connections_before_login, limits.per_source, limits.plain_http);
         }
         self.places.resize(limits.connections, limits.connections_per_source, doorward_launch::descriptors());
+        // Whoever may hear no more what they are subscribed to is told now.
+        shared.router.set_policies(policies);
+        shared.hub.tell(Notice::LookAgain);
         self.shared.set(shared);
         Ok(())
     }
@@ -298,6 +312,21 @@ impl Renewal {
             tracing::warn!("{complaint}");
         }
         Ok(())
+    }
+}
+
+/// Nobody takes silence for completeness.
+async fn tell_interruptions(mut interrupted: watch::Receiver<bool>, hub: Hub) {
+    let mut told = false;
+    loop {
+        let now = *interrupted.borrow_and_update();
+        if now != told {
+            hub.tell(if now { Notice::Interrupted } else { Notice::Resumed });
+            told = now;
+        }
+        if interrupted.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -4,27 +4,38 @@
 //! I/O, no clock. The caller keeps what replies repeat and finds it again by ticket.
 
 mod answer;
+mod channels;
 mod clock;
 mod event;
 mod held;
 mod login;
 mod unasked;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use self::{clock::Countdown, held::Held, login::Answers, unasked::send};
+use self::{channels::Ears, clock::Countdown, held::Held, login::Answers};
 pub use self::{
     clock::Timers,
     event::{Action, Event, Hopeless, Known, Login, Outcome, Refusal, Settings, Ticket, Watch},
 };
 use crate::{
-    call::{Answer, AuthSsl, Call, EndReason, Error, EventName, Identity, Reply, SessionId},
+    call::{Answer, AuthSsl, Call, EndReason, Error, EventName, Identity, Purpose, Reply, SessionId},
     namespace::{Needs, Subject},
     router::Router,
 };
 
+/// Why a connection is closed that nobody logged in on.
+pub const LOGIN_TIMEOUT: &str = "login timeout";
+/// Why one is closed whose session has ended.
+pub const SESSION_ENDED: &str = "session ended";
 /// So many requests more may be in flight if they end others, or say what there is.
 const TO_MAKE_ROOM: usize = 4;
+/// When somebody is warned who has not logged in.
+const WARNING: Duration = Duration::from_secs(8);
 
 /// The machine.
 #[derive(Debug)]
@@ -42,6 +53,10 @@ pub struct Session {
     /// authd gave no answer, or one that cannot be relied upon for long, to a question that nobody's request
     /// asked for; the next comes not before this.
     not_before: Option<Instant>,
+    /// When it is told that nobody has logged in yet.
+    warning: Option<Instant>,
+    /// Only of those that have to do with events or channels.
+    ears: Option<Box<Ears>>,
 }
 
 #[derive(Debug)]
@@ -58,8 +73,8 @@ enum State {
 #[derive(Debug)]
 enum Busy {
     No,
-    /// A login, with what it answers.
-    Login(Ticket, Answers),
+    /// A login, with what it answers, and what the session is for.
+    Login(Ticket, Answers, Purpose),
     /// For a challenge.
     Challenge(Ticket),
     /// Whether the session still lives, and what waits for it.
@@ -74,8 +89,8 @@ enum Busy {
 #[derive(Debug)]
 struct UnderWay {
     ticket: Ticket,
-    /// The session that it was allowed to.
-    session: SessionId,
+    /// The session that it was allowed to, if not to anyone.
+    session: Option<SessionId>,
     /// What rights were asked of, if it can be stopped: it is when that session is held here no more, or may do
     /// this no more.
     stops: Option<Arc<str>>,
@@ -109,6 +124,8 @@ impl Session {
             prompted: false,
             refusals: 0,
             not_before: None,
+            warning: settings.warns.then(|| start + WARNING),
+            ears: None,
         }
     }
 
@@ -133,6 +150,11 @@ impl Session {
         matches!(self.state, State::Held(_))
     }
 
+    /// Whether nothing is answered any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
     /// Whether authd may still hold a login or a conversation of this connection.
     pub fn may_be_logging_in(&self) -> bool {
         self.prompted || matches!(self.busy, Busy::Login(..))
@@ -144,7 +166,7 @@ impl Session {
             State::Held(held) => held.warning(),
             State::Anonymous | State::Closed => None,
         };
-        let others = [warning, self.not_before, self.looks_at_calls()];
+        let others = [warning, self.not_before, self.looks_at_calls(), self.warning];
         others.into_iter().flatten().fold(self.clock.deadline(self.works()), Instant::min)
     }
 
@@ -193,6 +215,9 @@ impl Session {
             Event::Penalised(seconds) => self.penalised(seconds, actions),
             Event::Tick => {
                 self.not_before.take_if(|then| *then <= now);
+                if self.warning.take_if(|then| *then <= now).is_some() && !self.may_be_logging_in() {
+                    actions.push(Action::TellNoCredentials);
+                }
                 if let State::Held(held) = &mut self.state {
                     actions.extend(held.warn(now).map(Action::TellExpiring));
                 }
@@ -204,7 +229,7 @@ impl Session {
         }
         // Between two logins that came together there is no tick.
         if !self.waits_for_authd() && self.clock.ran_out() && !matches!(self.state, State::Closed) {
-            self.close(Action::Close("login timeout"), actions);
+            self.close(Action::Close(LOGIN_TIMEOUT), actions);
         }
         self.go_on(now, watch, router, actions);
         self.stop_what_nobody_holds(actions);
@@ -275,7 +300,11 @@ impl Session {
                 self.busy = Busy::Challenge(ticket);
                 actions.push(Action::Challenge);
             }
-            Call::Auth(_) | Call::AuthRespond(_) | Call::AuthToken(_) | Call::AuthSsl(AuthSsl::Proof(_)) => {
+            Call::Auth(_)
+            | Call::AuthRespond(_)
+            | Call::AuthToken(_)
+            | Call::ChannelAuth(_)
+            | Call::AuthSsl(AuthSsl::Proof(_)) => {
                 self.log_in(ticket, request.call, actions);
             }
             Call::AuthClear { reply } => self.clear(ticket, reply.then_some(Answer::Done), actions),
@@ -288,6 +317,7 @@ impl Session {
             | Call::Subsystem(_)
             | Call::Describe(_)
             | Call::Cancel(_)
+            | Call::Channel(_)
             | Call::Malformed(_)
             | Call::Absent => {
                 if request.subject.is_some_and(|subject| subject.row.needs == Needs::Nothing) {
@@ -299,14 +329,15 @@ impl Session {
                         actions.push(Action::Reply(ticket, Reply::Error(Error::Unavailable)));
                     }
                     (State::Held(held), watch) if !held.fresh(watch, now) => {
-                        actions.push(Action::Check(held.identity.token.clone()));
+                        actions.push(Action::Check(held.identity.token.clone(), held.purpose));
                         self.busy = Busy::Check(Waits::Request);
                         self.queue.push_front(request);
                     }
                     (State::Held(_), Some(_)) => self.answer(request, now, router, actions),
-                    (State::Anonymous | State::Closed, _) => {
-                        actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized)));
-                    }
+                    (State::Anonymous | State::Closed, _) => match request.call {
+                        Call::Channel(call) => self.channel(ticket, call, now, router, actions),
+                        _ => actions.push(Action::Reply(ticket, Reply::Error(Error::Unauthorized))),
+                    },
                 }
             }
         }
@@ -327,11 +358,10 @@ impl Session {
         let State::Held(held) = &mut self.state else { return };
         match result {
             Ok(identity) => {
-                if held.renew(identity, asked, now) {
+                if held.renew(identity, asked, now) && self.ears.is_some() {
                     actions.push(Action::HearAgain);
                 }
                 self.stop_what_is_forbidden(actions);
-                let State::Held(held) = &mut self.state else { return };
                 // What asked is answered by what authd said, however short its validity: asking again
                 // would go round for ever.
                 match waits {
@@ -340,7 +370,7 @@ impl Session {
                             self.answer(first, now, router, actions);
                         }
                     }
-                    Waits::Others if watch.is_some() => send(held, &self.under_way, router, actions),
+                    Waits::Others if watch.is_some() => self.send(router, actions),
                     Waits::Request | Waits::Others => {}
                 }
             }
@@ -369,7 +399,7 @@ impl Session {
             EndReason::Idle => self.state = State::Anonymous,
             EndReason::Expired | EndReason::Cleared | EndReason::Revoked => {
                 actions.push(Action::TellEnded(reason));
-                self.close(Action::Close("session ended"), actions);
+                self.close(Action::Close(SESSION_ENDED), actions);
             }
         }
     }

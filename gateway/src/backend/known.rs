@@ -127,7 +127,8 @@ impl Memory {
     fn forget_token(&mut self, hash: &Hash) {
         let sessions = [&self.young, &self.old].map(|generation| {
             let known = |purpose| generation.entries.get(&(*hash, purpose));
-            known(Purpose::Act).or_else(|| known(Purpose::Tell)).map(|known| known.identity.session)
+            let known = Purpose::ALL.into_iter().find_map(known);
+            known.map(|known| known.identity.session)
         });
         for session in sessions.into_iter().flatten() {
             self.forget(session);
@@ -137,7 +138,7 @@ impl Memory {
     pub(super) fn forget(&mut self, session: SessionId) {
         for generation in [&mut self.young, &mut self.old] {
             let Some(hash) = generation.tokens.remove(&session) else { continue };
-            for purpose in [Purpose::Act, Purpose::Tell] {
+            for purpose in Purpose::ALL {
                 if let Some(gone) = generation.entries.remove(&(hash, purpose)) {
                     generation.weight = generation.weight.saturating_sub(gone.weight());
                 }
@@ -223,6 +224,7 @@ mod tests {
             session: SessionId(Uuid::from_u128(u128::from(n) << 64)),
             token: token(n),
             who: crate::call::Who::alice(),
+            is_token: false,
             acl: vec!["#".to_owned()],
             issued: 0,
             expires: 0,

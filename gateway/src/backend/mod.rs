@@ -37,8 +37,8 @@ pub use self::{
     line::Up,
 };
 use crate::call::{
-    Answers, Challenge, ClientCertificate, ConnectionId, Credentials, Error, Identity, KeyProof, Origin,
-    Prompts, Purpose, ServerKey, Token,
+    Answers, Challenge, ChannelAuth, ClientCertificate, ConnectionId, Credentials, Error, Identity, KeyProof,
+    Origin, Prompts, Purpose, ServerKey, Token,
 };
 use crate::gate::{Gate, Permit, Source};
 use crate::penalty::Penalties;
@@ -140,6 +140,8 @@ pub enum Method {
     },
     /// By a live session's token.
     Token(Token),
+    /// By the dialect of channels.
+    Channel(ChannelAuth),
     /// Answers to the prompts of a conversation.
     Answers(Answers),
 }
@@ -153,6 +155,8 @@ pub enum Outcome {
     Prompts(Prompts),
     /// Refused.
     Denied,
+    /// There is no such kind of login.
+    NoSuchKind,
     /// Not tried: its source is under a penalty for so long.
     Penalised(Duration),
 }
@@ -263,6 +267,7 @@ impl Backend {
             wire::Outcome::Prompts(prompts) => Ok(Outcome::Prompts(prompts)),
             wire::Outcome::Denied => Ok(Outcome::Denied),
             wire::Outcome::Penalised(left) => Ok(Outcome::Penalised(left)),
+            wire::Outcome::NoSuchKind => Ok(Outcome::NoSuchKind),
             wire::Outcome::InvalidExpiration => Err(Failure::contract("nobody wished for a life")),
         }
     }
@@ -286,7 +291,8 @@ impl Backend {
         let Caller { connection, origin, .. } = caller;
         let mut client = self.login.clone();
         // Whoever takes up a session has it already; it goes on without this connection.
-        let new = !matches!(method, Method::Token(_));
+        let new = !matches!(method, Method::Token(_) | Method::Channel(ChannelAuth::Token(_)));
+        let about_channels = matches!(method, Method::Channel(_));
         let method = match method {
             Method::Answers(answers) => {
                 let request = wire::respond(connection, &answers);
@@ -297,7 +303,11 @@ impl Backend {
                 return self.heard_or_ended(new, call).await;
             }
             Method::Password(credentials) => wire::password(&credentials),
-            Method::Token(token) => wire::token(&token),
+            Method::Token(token) | Method::Channel(ChannelAuth::Token(Some(token))) => wire::token(&token),
+            Method::Channel(ChannelAuth::Token(None)) => return Ok(wire::denied()),
+            Method::Channel(ChannelAuth::Password(credentials)) => wire::password(&credentials),
+            Method::Channel(ChannelAuth::Jwt(jwt)) => wire::jwt(&jwt),
+            Method::Channel(ChannelAuth::Model { kind, credentials }) => wire::model(&kind, &credentials),
             Method::CertificateProof(proof) => wire::certificate_proof(proof),
             Method::TlsCertificate { username, shown } => wire::tls_certificate(username, shown),
             Method::LocalPeer { username, descriptor, shown } => {
@@ -311,7 +321,10 @@ impl Backend {
                 }
             }
         };
-        let request = wire::begin(connection, origin, method);
+        let request = match about_channels {
+            true => wire::begin_channel(connection, origin, method),
+            false => wire::begin(connection, origin, method),
+        };
         let call = async move {
             let _place = place;
             client.begin(request).await
@@ -398,44 +411,4 @@ impl Backend {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixStream;
-
-    use futures_util::future::join_all;
-    use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType, listen, socket};
-
-    use tokio::time::Instant;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn few_wait_to_hear_whose_they_are() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let peer_socket = directory.path().join("peer.sock");
-        let silent = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
-        net::bind(&silent, &SocketAddrUnix::new(&peer_socket).expect("a short path")).expect("bind");
-        listen(&silent, 16).expect("listen");
-        let backend = Backend::start(Settings {
-            socket: directory.path().join("authd.sock"),
-            peer_socket,
-            uid: rustix::process::geteuid().as_raw(),
-            certd: None,
-            login: WHOSE,
-            change: WHOSE,
-            call: WHOSE,
-        });
-        let asked = (0..WHOSE_WAITING + 100).map(|number| {
-            let backend = Arc::clone(&backend);
-            async move {
-                let (_, end) = UnixStream::pair().expect("a pair");
-                let connection = ConnectionId(uuid::Uuid::from_u128(number as u128));
-                let began = Instant::now();
-                assert_eq!(backend.whose(end.into(), connection).await, None);
-                began.elapsed() >= WHOSE
-            }
-        });
-        let waited = join_all(asked).await.into_iter().filter(|waited| *waited).count();
-        assert_eq!(waited, WHOSE_WAITING);
-        backend.stop().await;
-    }
-}
+mod tests;

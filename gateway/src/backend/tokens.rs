@@ -25,6 +25,7 @@ impl Backend {
             wire::Outcome::Denied => Ok(TokenAsked::Denied),
             wire::Outcome::Penalised(left) => Ok(TokenAsked::Penalised(left)),
             wire::Outcome::InvalidExpiration => Ok(TokenAsked::InvalidExpiration),
+            wire::Outcome::NoSuchKind => Err(Failure::contract("nobody named a kind")),
             wire::Outcome::Prompts(_) => Err(Failure::contract("prompts for a client that cannot answer")),
         }
     }

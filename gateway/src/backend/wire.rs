@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::Failure;
 use crate::call::{
-    Answers, Challenge, ClientCertificate, ConnectionId, Credentials, EndReason, Identity, Idle, Key,
-    KeyCertificate, KeyProof, ListedSession, Origin, Prompt, Prompts, Purpose, Secret, ServerKey, SessionId,
-    Style, Token, TokenWish, USER, Who,
+    Answers, Challenge, ChannelName, ClientCertificate, ConnectionId, Credentials, EndReason, Identity, Idle,
+    Key, KeyCertificate, KeyProof, ListedSession, Origin, Prompt, Prompts, Purpose, Secret, ServerKey,
+    SessionId, Style, Token, TokenWish, USER, Who,
 };
 
 pub(super) enum Outcome {
@@ -21,6 +21,7 @@ pub(super) enum Outcome {
     Denied,
     Penalised(Duration),
     InvalidExpiration,
+    NoSuchKind,
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
@@ -61,9 +62,28 @@ pub(super) fn begin_token(connection: ConnectionId, origin: Origin, wish: &Token
     }
 }
 
+/// A login by the dialect of channels.
+pub(super) fn begin_channel(
+    connection: ConnectionId,
+    origin: Origin,
+    method: begin_request::Method,
+) -> proto::BeginRequest {
+    proto::BeginRequest { dialect: proto::Dialect::Channel.into(), ..begin(connection, origin, method) }
+}
+
+pub(super) fn jwt(jwt: &Secret) -> begin_request::Method {
+    begin_request::Method::Jwt(proto::Jwt { jwt: jwt.expose().to_owned() })
+}
+
+pub(super) fn model(kind: &ChannelName, credentials: &Secret) -> begin_request::Method {
+    let credentials = credentials.expose().as_bytes().to_vec();
+    begin_request::Method::Model(proto::Model { kind: kind.as_str().to_owned(), credentials })
+}
+
 pub(super) fn dialect(purpose: Purpose) -> proto::Dialect {
     match purpose {
         Purpose::Act => proto::Dialect::Sysadm,
+        Purpose::Channel => proto::Dialect::Channel,
         Purpose::Tell => proto::Dialect::Token,
     }
 }
@@ -172,9 +192,7 @@ pub(super) fn outcome(outcome: proto::Outcome) -> Result<Outcome, Failure> {
         Some(outcome::Kind::Denied(proto::Denied {})) => Ok(Outcome::Denied),
         Some(outcome::Kind::Penalised(penalised)) => Ok(Outcome::Penalised(duration(penalised.left_ms))),
         Some(outcome::Kind::InvalidExpiration(proto::InvalidExpiration {})) => Ok(Outcome::InvalidExpiration),
-        Some(outcome::Kind::NoSuchKind(proto::NoSuchKind {})) => {
-            Err(Failure::contract("nobody named a kind"))
-        }
+        Some(outcome::Kind::NoSuchKind(proto::NoSuchKind {})) => Ok(Outcome::NoSuchKind),
         None => Err(Failure::contract("an unknown outcome")),
     }
 }
@@ -200,6 +218,7 @@ pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity
         left: duration(session.idle_left_ms),
     });
     Ok(Identity {
+        is_token: session.dialect() == proto::Dialect::Token,
         session: session_id(&session.session)?,
         token,
         who: Arc::new(Who {

@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
+use super::{Credentials, Error, Secret, Token};
+
 /// The longest name of a channel, a facility or an action, in bytes.
 const NAME_MAX: usize = 64;
 /// The longest pk, in bytes.
@@ -159,6 +161,35 @@ pub enum ChannelCall {
     Publish(Address, Payload),
     /// Whatever the handler of the channel makes of it.
     Custom(Box<Custom>),
+}
+
+/// A login by the dialect of channels.
+#[derive(Debug)]
+pub enum ChannelAuth {
+    /// By user name and password.
+    Password(Credentials),
+    /// By a live session's token; nothing where the text given cannot be one.
+    Token(Option<Token>),
+    /// By what an issuer of authd's configuration has signed.
+    Jwt(Secret),
+    /// By whatever the authenticator of this kind wants.
+    Model {
+        /// Which.
+        kind: ChannelName,
+        /// A JSON object.
+        credentials: Secret,
+    },
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub enum ChannelAnswer {
+    /// Of each, how many subscriptions there are then, or why there is none.
+    Joined(Vec<(Address, Result<usize, Error>)>),
+    /// There is none there now, and so many in all.
+    Left(Address, usize),
+    /// It was passed on.
+    Published,
 }
 
 /// A custom message.

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 pub enum Error {
     /// The request is wrong; says which field and what.
     BadRequest(Cow<'static, str>),
+    /// There is no such kind of login.
+    NoSuchKind,
     /// Not authenticated. One text for every cause.
     Unauthorized,
     /// Authenticated but not allowed.
@@ -33,7 +35,7 @@ impl Error {
     /// The number that clients are told.
     pub fn code(&self) -> u16 {
         match self {
-            Self::BadRequest(_) => 400,
+            Self::BadRequest(_) | Self::NoSuchKind => 400,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
@@ -50,7 +52,7 @@ impl Error {
     /// The text for people, without the details of a bad request.
     pub fn title(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => "Bad Request",
+            Self::BadRequest(_) | Self::NoSuchKind => "Bad Request",
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden => "Forbidden",
             Self::NotFound => "Not Found",

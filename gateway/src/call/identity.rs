@@ -19,6 +19,8 @@ pub struct Identity {
     pub token: Token,
     /// Whose it is.
     pub who: Arc<Who>,
+    /// It was opened by the token API.
+    pub is_token: bool,
     /// ACL entries of the holder.
     pub acl: Vec<String>,
     /// Its beginning, and when it ends if nobody uses it, in seconds of UTC.

@@ -10,8 +10,15 @@ pub const SCOPES_MAX: usize = 512;
 pub enum Purpose {
     /// To act with it: envelopes and REST.
     Act,
+    /// To act with it on channels.
+    Channel,
     /// To tell others of it: the token API. Every live session can be looked at so.
     Tell,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Act, Self::Channel, Self::Tell];
 }
 
 /// A token that is asked for.

@@ -1,5 +1,7 @@
 //! What holds where the file says nothing.
 
+use std::collections::BTreeMap;
+
 use doorward_launch::{audit, log, sandbox};
 
 use super::{
@@ -22,6 +24,7 @@ impl Default for Config {
             subsystems: Subsystems::default(),
             channels: Channels::default(),
             redis: Redis::default(),
+            url_credentials: BTreeMap::new(),
             http: Http::default(),
             token_api: TokenApi::default(),
             limits: Limits::default(),
@@ -78,6 +81,8 @@ impl Default for Limits {
             message_after_login: 128 << 10,
             json_depth: 32,
             in_flight: 32,
+            subscriptions: 256,
+            publishes: 100,
             connections: 16_384,
             connections_per_source: None,
             connections_before_login: 256,

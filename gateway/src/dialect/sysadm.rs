@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::value::RawValue;
 
 use super::{
-    Decoded, Echo, Request,
+    Decoded, Envelope, Request,
     json::{self, NoMembers, members},
 };
 use crate::{
@@ -28,21 +28,21 @@ pub use self::events::{encode_ended, encode_event, encode_expiring};
 pub use self::subsystem::encode_progress;
 
 /// Reads one message. Nesting beyond `depth` is refused before it is parsed.
-pub fn decode(text: &str, depth: usize) -> Decoded<'_> {
+pub fn decode(text: &str, depth: usize) -> Decoded<Envelope<'_>> {
     if json::deeper_than(text, depth) {
-        return Decoded { echo: Echo::default(), request: bad("nested too deeply") };
+        return Decoded { echo: Envelope::default(), request: bad("nested too deeply") };
     }
     let envelope = match members(text, &["namespace", "name", "id", "args"]) {
         Ok(envelope) => envelope,
         Err(NoMembers::NotJson) => {
-            return Decoded { echo: Echo::default(), request: bad("the message is not JSON") };
+            return Decoded { echo: Envelope::default(), request: bad("the message is not JSON") };
         }
         Err(NoMembers::NotObject) => {
-            return Decoded { echo: Echo::default(), request: bad("the message is not an object") };
+            return Decoded { echo: Envelope::default(), request: bad("the message is not an object") };
         }
     };
     let [namespace, name, id, args] = envelope.values;
-    let mut echo = Echo::default();
+    let mut echo = Envelope::default();
     if let Some(id) = id {
         echo.id = Cow::Borrowed(id.get());
     }
@@ -204,7 +204,7 @@ fn wants_reply(args: &str) -> bool {
 }
 
 /// Writes a reply as one message.
-pub fn encode(echo: &Echo<'_>, reply: &Reply) -> Vec<u8> {
+pub fn encode(echo: &Envelope<'_>, reply: &Reply) -> Vec<u8> {
     let result = match reply {
         Reply::Answer(Answer::Result(result)) => result.get().len(),
         Reply::Answer(_) | Reply::Error(_) => 0,
@@ -221,7 +221,7 @@ pub fn encode(echo: &Echo<'_>, reply: &Reply) -> Vec<u8> {
 }
 
 /// What stands after the args.
-fn write_echo(out: &mut Vec<u8>, echo: &Echo<'_>, name: &str) {
+fn write_echo(out: &mut Vec<u8>, echo: &Envelope<'_>, name: &str) {
     for part in [r#","id":"#, &echo.id, r#","name":""#, name, r#"","namespace":"#, &echo.namespace, "}"] {
         out.extend_from_slice(part.as_bytes());
     }
@@ -298,6 +298,8 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer) {
         Answer::Described(described) => subsystem::write_described(out, described),
         Answer::Cancelled(count) => put(out, format_args!(r#"{{"cancelled":{count}}}"#)),
         Answer::Result(result) => out.extend_from_slice(result.get().as_bytes()),
+        // Asked for in the dialect of channels alone.
+        Answer::Channel(_) => out.extend_from_slice(b"{}"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{Hub, Owner, Sent, lock, topic::Topic};
+use super::{Hub, Notice, Owner, Sent, lock, topic::Topic};
 use crate::call::{Address, EVENTS_MAX, EventName, EventNames};
 
 /// Messages that wait for one connection.
@@ -130,6 +130,18 @@ impl Inbox {
         let last = self.hub.leave(at, &self.owner, &self.queue);
         self.forget(|message| matches!(message, Sent::Delivery(delivery) if delivery.at == *at));
         last
+    }
+
+    /// Whether it is subscribed to what is said there.
+    pub fn is_in(&self, at: &Address) -> bool {
+        self.channels.contains(at)
+    }
+
+    /// Tells this one alone.
+    pub fn note(&self, notice: Notice) {
+        let notice = Sent::Notice(notice);
+        let weight = notice.weight();
+        self.queue.push(notice, weight);
     }
 
     /// Where it is subscribed to.

@@ -18,10 +18,18 @@ impl Session {
         router: &Router,
         actions: &mut Vec<Action>,
     ) {
+        if let Call::Channel(call) = request.call {
+            self.channel(request.ticket, call, now, router, actions);
+            return;
+        }
+        if matches!(request.call, Call::Listen(Listen::Subscribe, _)) {
+            self.ears(router, now);
+        }
         let State::Held(held) = &mut self.state else { return };
         let (ticket, session) = (request.ticket, held.identity.session);
         let mut stops = None;
         let others = match (request.subject, request.call) {
+            _ if !held.acts => Err(Reply::Error(Error::Forbidden)),
             (None, Call::Malformed(error)) => Err(Reply::Error(error)),
             (None, Call::Subsystem(request)) => match router.asked(&held.identity, *request) {
                 Ok(asked) => {
@@ -43,7 +51,6 @@ impl Session {
             (Some(_), Call::Sessions(sessions)) => Ok(Action::Sessions(ticket, sessions)),
             (Some(_), Call::Logs(logs)) => Ok(Action::Logs(ticket, logs)),
             (Some(_), Call::Listen(Listen::Subscribe, names)) => {
-                held.listens(router);
                 let heard = names.only(|name| router.may_hear(&held.identity, name));
                 Ok(Action::Listen(ticket, Listen::Subscribe, heard))
             }
@@ -62,7 +69,7 @@ impl Session {
         };
         match others {
             Ok(action) => {
-                self.under_way.push(UnderWay { ticket, session, stops });
+                self.under_way.push(UnderWay { ticket, session: Some(session), stops });
                 actions.push(action);
             }
             Err(reply) => {
@@ -89,7 +96,7 @@ impl Session {
         let reply = match result {
             Ok(answer) => {
                 if let State::Held(held) = &mut self.state
-                    && held.identity.session == session
+                    && Some(held.identity.session) == session
                 {
                     held.used(now);
                     actions.push(Action::Used);
@@ -117,14 +124,14 @@ impl Session {
     pub(super) fn stop_what_nobody_holds(&mut self, actions: &mut Vec<Action>) {
         if !self.under_way.is_empty() {
             let held = self.holds();
-            self.stop(Error::Unauthorized, actions, |waiting| Some(waiting.session) != held);
+            self.stop(Error::Unauthorized, actions, |waiting| waiting.session != held);
         }
     }
 
     /// What the session that is held here may do no more is not done to its end.
     pub(super) fn stop_what_is_forbidden(&mut self, actions: &mut Vec<Action>) {
         let State::Held(held) = &self.state else { return };
-        let (session, identity) = (held.identity.session, &held.identity);
+        let (session, identity) = (Some(held.identity.session), &held.identity);
         // What another session began is ended by its being another's.
         let lost =
             |waiting: &UnderWay, subject: &str| waiting.session == session && !access::may(identity, subject);

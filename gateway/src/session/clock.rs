@@ -170,7 +170,7 @@ impl Countdown {
     /// What is over.
     pub(super) fn over(&self, now: Instant, busy: bool) -> Option<&'static str> {
         if self.ran_out() && !self.still {
-            Some("login timeout")
+            Some(super::LOGIN_TIMEOUT)
         } else if !busy && now.saturating_duration_since(self.heard) >= self.timers.idle {
             Some("idle")
         } else {

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::Timers;
 use crate::{
     call::{
-        Answer, Answers, Call, Challenge, Credentials, EndReason, Error, EventNames, Identity, KeyProof,
-        KeyRequest, Listen, LogsRequest, Prompts, Reply, SessionsRequest, Token,
+        Address, Answer, Answers, Call, Challenge, ChannelAuth, Credentials, EndReason, Error, EventNames,
+        Identity, KeyProof, KeyRequest, Listen, LogsRequest, Payload, Prompts, Purpose, Reply,
+        SessionsRequest, Token,
     },
     namespace::Subject,
     subsystem::Asked,
@@ -26,6 +27,10 @@ pub struct Settings {
     pub local: bool,
     /// The client showed a certificate in the TLS handshake.
     pub certificate: bool,
+    /// Who does not log in is warned before the connection is closed.
+    pub warns: bool,
+    /// Messages that may be published in a second.
+    pub publishes: u32,
 }
 
 /// The stream of ended sessions, as it is at the moment of an event: `None` while it is down, else a
@@ -93,6 +98,8 @@ pub enum Outcome {
     Prompts(Prompts),
     /// Refused.
     Denied,
+    /// There is no such kind of login.
+    NoSuchKind,
 }
 
 /// What to do.
@@ -117,6 +124,12 @@ pub enum Action {
     Logs(Ticket, LogsRequest),
     /// Do this for the session held now; answer with [`Event::Answered`].
     Listen(Ticket, Listen, EventNames),
+    /// Subscribe to what is said there, where this is true; answer with [`Event::Answered`].
+    Join(Ticket, Vec<(Address, bool)>),
+    /// End the subscription there; answer with [`Event::Answered`].
+    Part(Ticket, Address),
+    /// Say this there; answer with [`Event::Answered`].
+    Publish(Ticket, Address, Payload),
     /// Call this with the session held now; answer with [`Event::Answered`].
     Subsystem(Ticket, Box<Asked>),
     /// Drop what [`Action::Subsystem`] began for this request: nobody waits for it any more.
@@ -130,7 +143,7 @@ pub enum Action {
     /// Send reports of progress that wait, because they came when the session was not [`super::Session::relied_upon`].
     Report,
     /// Ask authd for the session of this token; answer with [`Event::Checked`].
-    Check(Token),
+    Check(Token, Purpose),
     /// Ask authd to end the session of this token; answer with [`Event::Cleared`].
     Clear(Token),
     /// The session held until now was replaced: end it unless another connection holds it; answer with
@@ -138,6 +151,8 @@ pub enum Action {
     Retire(Token),
     /// The session was used successfully.
     Used,
+    /// Tell the client that nobody has logged in yet.
+    TellNoCredentials,
     /// Tell the client how much is left of its session's whole life.
     TellExpiring(Duration),
     /// Tell the client that its session has ended.
@@ -169,6 +184,8 @@ pub enum Login {
     },
     /// By a live session's token.
     Token(Token),
+    /// By the dialect of channels.
+    Channel(ChannelAuth),
     /// Answers to prompts.
     Answers(Answers),
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Known, Watch};
+use super::{Known, Watch};
 use crate::{
-    access::Rights,
-    call::Identity,
+    access::{self, Rights},
+    call::{Identity, Purpose},
     namespace::{self, Row},
     router::{Router, Rows, State},
 };
@@ -25,13 +25,14 @@ pub(super) struct Held {
     warned: bool,
     /// What it may use, and what that was worked out from.
     rows: Option<(State, Rows)>,
-    /// When it was looked at last which events it may hear; never, if it has subscribed to none.
-    heard: Option<State>,
+    /// What it is looked at for.
+    pub(super) purpose: Purpose,
+    pub(super) acts: bool,
 }
 
 impl Held {
     /// authd said this, at the latest, `now`; the watch stood thus when it was asked.
-    pub(super) fn new(identity: Identity, watch: Watch, now: Instant) -> Self {
+    pub(super) fn new(identity: Identity, purpose: Purpose, watch: Watch, now: Instant) -> Self {
         let ends = now + identity.absolute_left;
         Self {
             rights: Rights::of(&identity.acl),
@@ -42,27 +43,28 @@ impl Held {
             // Whoever takes up a session in its last minute hears only of its end.
             warned: identity.absolute_left <= WARNING,
             rows: None,
-            heard: None,
+            purpose,
+            acts: purpose != Purpose::Channel || !identity.is_token || access::takes_up(&identity),
             identity,
         }
     }
 
     /// What was told a while ago, with what is known of it since.
     pub(super) fn known(Known { identity, watch, asked, used }: Known) -> Self {
-        let mut held = Self::new(identity, watch, asked);
+        let mut held = Self::new(identity, Purpose::Act, watch, asked);
         if let Some(used) = used {
             held.used(used);
         }
         held
     }
 
-    /// The same session, as authd says now that it is; whether it may hear other events than before.
+    /// The same session, as authd says now that it is; whether it may hear others than before.
     pub(super) fn renew(&mut self, identity: Identity, watch: Watch, now: Instant) -> bool {
         let others = self.identity.acl != identity.acl;
-        let (warned, heard) = (self.warned, self.heard);
+        let warned = self.warned;
         let rows = self.rows.take().filter(|_| !others);
-        *self = Self { warned, heard, rows, ..Self::new(identity, watch, now) };
-        others && heard.is_some()
+        *self = Self { warned, rows, ..Self::new(identity, self.purpose, watch, now) };
+        others
     }
 
     /// What it may use now. Worked out when something has changed, not for each request.
@@ -75,21 +77,6 @@ impl Held {
                 self.rows = Some((state, Rows::clone(&rows)));
                 rows
             }
-        }
-    }
-
-    /// It subscribes to what it may hear now.
-    pub(super) fn listens(&mut self, router: &Router) {
-        self.heard.get_or_insert_with(|| router.state());
-    }
-
-    /// Before events are sent: whose they are may have changed.
-    pub(super) fn hears(&mut self, router: &Router, actions: &mut Vec<Action>) {
-        if let Some(then) = &mut self.heard
-            && *then != router.state()
-        {
-            *then = router.state();
-            actions.push(Action::HearAgain);
         }
     }
 
@@ -114,7 +101,7 @@ impl Held {
     /// Whether it may be subscribed to events.
     pub(super) fn may_listen(&self) -> bool {
         let subscribe = namespace::find("events", "subscribe").and_then(Row::plain);
-        subscribe.is_some_and(|subject| self.rights.allow(&subject))
+        self.acts && subscribe.is_some_and(|subject| self.rights.allow(&subject))
     }
 
     /// When it is to be told that its end is near, if it was not.

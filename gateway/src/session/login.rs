@@ -3,10 +3,18 @@
 use std::time::Instant;
 
 use super::{Action, Busy, Held, Hopeless, Login, Outcome, Refusal, Session, State, Ticket, Watch};
-use crate::call::{Answer, AuthSsl, Call, Challenge, Credentials, Error, Reply, username_is_well_formed};
+use crate::call::{
+    Answer, AuthSsl, Call, Challenge, ChannelAuth, Credentials, Error, Purpose, Reply, Secret,
+    username_is_well_formed,
+};
 
 /// After so many refused logins in a row a connection is closed.
 const REFUSALS: u8 = 10;
+
+/// The longest JWT.
+const JWT_MAX: usize = 16 << 10;
+/// The longest credentials of a kind of its own.
+const CREDENTIALS_MAX: usize = 8 << 10;
 
 /// What a login answers.
 #[derive(Debug)]
@@ -51,6 +59,7 @@ impl Session {
             Call::AuthSsl(AuthSsl::Proof(proof)) => proof
                 .map(Login::CertificateProof)
                 .ok_or_else(|| refusal(Hopeless::Proof, "certificate_challenge", String::new())),
+            Call::ChannelAuth(auth) => by_channel(auth).map_err(Some),
             // No logins; nobody brings them here.
             Call::AuthSsl(AuthSsl::Challenge)
             | Call::Identify
@@ -62,6 +71,7 @@ impl Session {
             | Call::Subsystem(_)
             | Call::Describe(_)
             | Call::Cancel(_)
+            | Call::Channel(_)
             | Call::Malformed(_)
             | Call::Logs(_)
             | Call::Absent => Err(None),
@@ -74,9 +84,14 @@ impl Session {
                     Login::Password(_)
                     | Login::LocalPeer { .. }
                     | Login::TlsCertificate { .. }
+                    | Login::Channel(_)
                     | Login::Token(_) => Answers::Nothing,
                 };
-                self.busy = Busy::Login(ticket, answers);
+                let purpose = match &login {
+                    Login::Channel(_) => Purpose::Channel,
+                    _ => Purpose::Act,
+                };
+                self.busy = Busy::Login(ticket, answers, purpose);
                 actions.push(Action::Login(login));
             }
             Err(refusal) => {
@@ -124,7 +139,9 @@ impl Session {
         if !matches!(self.busy, Busy::Login(..)) {
             return;
         }
-        let Busy::Login(ticket, answers) = std::mem::replace(&mut self.busy, Busy::No) else { return };
+        let Busy::Login(ticket, answers, purpose) = std::mem::replace(&mut self.busy, Busy::No) else {
+            return;
+        };
         // Who answers prompts takes the time of people, within authd's limits for a conversation.
         if matches!(outcome, Ok(Outcome::Prompts(_))) || matches!(answers, Answers::Conversation(_)) {
             self.clock.worked(now);
@@ -138,11 +155,12 @@ impl Session {
                 let session = identity.session;
                 let old = std::mem::replace(
                     &mut self.state,
-                    State::Held(Box::new(Held::new(identity, asked, now))),
+                    State::Held(Box::new(Held::new(identity, purpose, asked, now))),
                 );
                 // The same session, taken up again, may have lost rights since.
                 self.stop_what_is_forbidden(actions);
                 self.clock.logged_in();
+                self.warning = None;
                 self.refusals = 0;
                 self.answers_are_over(&answers);
                 let answer = Answer::Granted { token, seconds };
@@ -160,6 +178,7 @@ impl Session {
                 self.clock.conversation_opened(&prompts.conversation, now);
                 Reply::Answer(Answer::Prompts(prompts))
             }
+            Ok(Outcome::NoSuchKind) => Reply::Error(Error::NoSuchKind),
             Ok(Outcome::Denied) => {
                 self.answers_are_over(&answers);
                 Reply::Error(Error::Unauthorized)
@@ -171,7 +190,7 @@ impl Session {
                 Reply::Error(error)
             }
         };
-        let refused = matches!(reply, Reply::Error(Error::Unauthorized));
+        let refused = matches!(reply, Reply::Error(Error::Unauthorized | Error::NoSuchKind));
         actions.push(Action::Reply(ticket, reply));
         if refused {
             self.refused(actions);
@@ -180,7 +199,7 @@ impl Session {
 
     /// Whoever is under a penalty hears it once, and is gone.
     pub(super) fn penalised(&mut self, seconds: u64, actions: &mut Vec<Action>) {
-        if let Busy::Login(ticket, _) | Busy::Challenge(ticket) = self.busy {
+        if let Busy::Login(ticket, ..) | Busy::Challenge(ticket) = self.busy {
             self.busy = Busy::No;
             actions.push(Action::Reply(ticket, Reply::Error(Error::Forbidden)));
             self.close(Action::Penalty(seconds), actions);
@@ -221,6 +240,32 @@ impl Session {
         }
         if let Busy::Clear(ticket, answer) = std::mem::replace(&mut self.busy, Busy::No) {
             actions.push(done(ticket, answer, result));
+        }
+    }
+}
+
+/// What authd is asked for them, if there is anything that could come of it.
+fn by_channel(auth: ChannelAuth) -> Result<Login, Refusal> {
+    let refusal = |why, method| Refusal { why, method, username: String::new() };
+    let is_jwt = |jwt: &Secret| jwt.expose().len() <= JWT_MAX && jwt.expose().split('.').count() == 3;
+    match auth {
+        ChannelAuth::Password(credentials) => {
+            let why = match () {
+                () if credentials.username.is_empty() => Hopeless::User,
+                () if !username_is_well_formed(&credentials.username) => Hopeless::User,
+                () if credentials.password.expose().is_empty() => Hopeless::NoPassword,
+                () if !credentials.well_formed() => Hopeless::Password,
+                () => return Ok(Login::Channel(ChannelAuth::Password(credentials))),
+            };
+            Err(Refusal { why, method: "password", username: credentials.username })
+        }
+        ChannelAuth::Token(None) => Err(refusal(Hopeless::Token, "token")),
+        ChannelAuth::Jwt(jwt) if !is_jwt(&jwt) => Err(refusal(Hopeless::Token, "jwt")),
+        ChannelAuth::Model { credentials, .. } if credentials.expose().len() > CREDENTIALS_MAX => {
+            Err(refusal(Hopeless::Token, "model"))
+        }
+        auth @ (ChannelAuth::Token(Some(_)) | ChannelAuth::Jwt(_) | ChannelAuth::Model { .. }) => {
+            Ok(Login::Channel(auth))
         }
     }
 }

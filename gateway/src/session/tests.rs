@@ -40,7 +40,10 @@ fn bench_of(local: bool) -> Bench {
 fn bench_with(local: bool, certificate: bool) -> Bench {
     let timers = Timers { login: 30 * SECOND, idle: 600 * SECOND, conversation: 310 * SECOND };
     let start = Instant::now();
-    let session = Session::new(Settings { timers, in_flight: 4, local, certificate }, start);
+    let session = Session::new(
+        Settings { timers, in_flight: 4, local, certificate, warns: false, publishes: 3 },
+        start,
+    );
     let router = Router::new("host", Some(Up::default()), Registry::default());
     Bench { session, router, start, now: start, watch: UP, ticket: 0 }
 }
@@ -54,6 +57,7 @@ fn identity(n: u8) -> Identity {
         session: SessionId(Uuid::from_bytes([n; 16])),
         token: token(n),
         who: crate::call::Who::alice(),
+        is_token: false,
         issued: 0,
         expires: 0,
         acl: vec!["#".to_owned()],
@@ -92,6 +96,7 @@ fn word(action: &Action) -> String {
                 Answer::Listening(..) => "listening",
                 Answer::Described(_) => "described",
                 Answer::Cancelled(_) => "cancelled",
+                Answer::Channel(_) => "channel",
                 Answer::Result(_) => "result",
             };
             format!("{ticket}:{answer}")
@@ -101,6 +106,7 @@ fn word(action: &Action) -> String {
         Action::Login(Login::Password(_)) => "ask password".to_owned(),
         Action::Login(Login::LocalPeer { .. }) => "ask peer".to_owned(),
         Action::Login(Login::Token(_)) => "ask token".to_owned(),
+        Action::Login(Login::Channel(_)) => "ask of channels".to_owned(),
         Action::Login(Login::Answers(_)) => "ask answers".to_owned(),
         Action::Login(Login::CertificateProof(_)) => "ask proof".to_owned(),
         Action::Login(Login::TlsCertificate { .. }) => "ask certificate".to_owned(),
@@ -116,7 +122,14 @@ fn word(action: &Action) -> String {
         Action::Deliver => "deliver".to_owned(),
         Action::Report => "report".to_owned(),
         Action::TellExpiring(left) => format!("tell expiring {}", left.as_secs()),
-        Action::Check(_) => "check".to_owned(),
+        Action::Check(..) => "check".to_owned(),
+        Action::Join(ticket, all) => {
+            let all: Vec<_> = all.iter().map(|(_, allowed)| allowed.to_string()).collect();
+            format!("join {ticket} {}", all.join(" "))
+        }
+        Action::Part(ticket, _) => format!("part {ticket}"),
+        Action::Publish(ticket, ..) => format!("publish {ticket}"),
+        Action::TellNoCredentials => "tell no credentials".to_owned(),
         Action::Clear(_) => "clear".to_owned(),
         Action::Retire(old) => format!("retire {}", &old.expose()[..2]),
         Action::Used => "used".to_owned(),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Busy, Held, Session, State, UnderWay, Waits, Watch};
+use super::{Action, Busy, Session, State, UnderWay, Waits, Watch};
 use crate::router::Router;
 
 /// Between two questions to authd that nobody's request asks for, at least.
@@ -32,7 +32,9 @@ impl Session {
                 let may_ask = !self.waits_for_authd() && self.not_before.is_none_or(|then| now >= then);
                 held.fresh(watch, now) || may_ask
             }
-            State::Held(_) | State::Anonymous | State::Closed => false,
+            // What anyone may hear.
+            State::Anonymous => self.ears.is_some(),
+            State::Held(_) | State::Closed => false,
         }
     }
 
@@ -55,10 +57,9 @@ impl Session {
         actions: &mut Vec<Action>,
     ) {
         let takes = self.takes_events(now, watch);
-        if self.relied_upon(now, watch)
-            && let State::Held(held) = &mut self.state
-        {
-            send(held, &self.under_way, router, actions);
+        let to_anyone = matches!(self.state, State::Anonymous) && takes;
+        if self.relied_upon(now, watch) || to_anyone {
+            self.send(router, actions);
         } else if takes {
             self.look(watch, actions);
         }
@@ -69,20 +70,21 @@ impl Session {
         if let State::Held(held) = &self.state
             && watch.is_some()
         {
-            actions.push(Action::Check(held.identity.token.clone()));
+            actions.push(Action::Check(held.identity.token.clone(), held.purpose));
             self.busy = Busy::Check(Waits::Others);
         }
     }
-}
 
-/// Has what waits for a session that lives sent.
-pub(super) fn send(held: &mut Held, under_way: &[UnderWay], router: &Router, actions: &mut Vec<Action>) {
-    if held.may_listen() {
-        held.hears(router, actions);
-        actions.push(Action::Deliver);
-    }
-    if any_stops(under_way) {
-        actions.push(Action::Report);
+    /// Has what waits for a session that lives sent.
+    pub(super) fn send(&mut self, router: &Router, actions: &mut Vec<Action>) {
+        let may_listen = matches!(&self.state, State::Held(held) if held.may_listen());
+        if may_listen || self.ears.is_some() {
+            self.hears(router, actions);
+            actions.push(Action::Deliver);
+        }
+        if any_stops(&self.under_way) {
+            actions.push(Action::Report);
+        }
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn method(
     Ok(match login {
         Login::Password(credentials) => Method::Password(credentials),
         Login::Token(token) => Method::Token(token),
+        Login::Channel(auth) => Method::Channel(auth),
         Login::Answers(answers) => Method::Answers(answers),
         Login::CertificateProof(proof) => Method::CertificateProof(proof),
         Login::TlsCertificate { username } => match &shown.certificate {

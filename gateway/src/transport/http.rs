@@ -1,6 +1,7 @@
 //! HTTP/1.1 on a connection: who may, what each request is, and when the connection becomes a WebSocket.
 
 mod answer;
+mod facility;
 mod rest;
 mod token;
 mod upgrade;
@@ -31,7 +32,7 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 
 use self::answer::{Answer, failure, last};
 use super::{
-    Client, Serves, Shared,
+    Client, Serves, Shared, Way,
     origin::{self, Admitted},
     phase::{Phase, Watched},
     stream::Stream,
@@ -68,6 +69,8 @@ pub(super) struct Opened {
     pub(super) permit: Permit,
     /// The kernel may be asked who the client is.
     pub(super) local: bool,
+    /// What its path says.
+    pub(super) way: Way,
 }
 
 /// Serves HTTP on a connection.
@@ -125,12 +128,12 @@ pub(super) async fn serve(
     if let Some(front) = Arc::into_inner(front) {
         let Front { mut client, shown, place, .. } = front;
         let place = place.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if finished && let (Some(Admitted { direct }), Some(permit)) = (place.upgraded, place.permit) {
+        if finished && let (Some((Admitted { direct }, way)), Some(permit)) = (place.upgraded, place.permit) {
             // authd decides; not to ask is to spare it questions that it would refuse.
             let local = direct && path != origin::Path::Remote && stream.is_within_host();
             client.forwarded = place.forwarded;
             let leftover = parts.read_buf;
-            return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local }));
+            return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local, way }));
         }
     }
     // The client may be gone; then this fails and there is nobody to tell.
@@ -157,7 +160,7 @@ struct Front {
 struct Place {
     permit: Option<Permit>,
     plain: bool,
-    upgraded: Option<Admitted>,
+    upgraded: Option<(Admitted, Way)>,
     /// For whom a trusted proxy asks.
     forwarded: Option<IpAddr>,
 }
@@ -241,13 +244,7 @@ impl Front {
             return now(last(refused(StatusCode::FORBIDDEN)));
         }
         if wants_websocket {
-            if !request.uri().path().starts_with("/ws/") {
-                return now(front.upgrade(&request, admitted));
-            }
-            return now(match front.plain() {
-                true => failure(StatusCode::NOT_FOUND),
-                false => last(failure(StatusCode::TOO_MANY_REQUESTS)),
-            });
+            return now(front.upgrade(&request, admitted));
         }
         if !front.plain() {
             return now(last(refused(StatusCode::TOO_MANY_REQUESTS)));
@@ -311,7 +308,8 @@ impl Front {
             place.permit = Some(permit);
             place.plain = false;
         }
-        place.upgraded = Some(admitted);
+        let way = facility::way(&self.shared, request.uri().path(), request.uri().query());
+        place.upgraded = Some((admitted, way));
         accept
     }
 

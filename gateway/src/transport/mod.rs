@@ -10,6 +10,7 @@ mod tls;
 mod websocket;
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use self::{http::Next, stream::Stream, tls::Shown};
 pub use self::{origin::Rules, tls::Tls};
 use crate::{
     backend::Backend,
-    call::{ConnectionId, Origin},
+    call::{ChannelAuth, ConnectionId, Facility, Origin},
     channels::Engine,
     gate::{Gate, Permit, Source},
     hub::Hub,
@@ -42,10 +43,12 @@ pub struct Shared {
     pub router: Router,
     /// Takes what authd does not hear of.
     pub audit: Audit,
-    /// Events.
+    /// Events, and what is said on channels.
     pub hub: Hub,
-    /// What carries messages of channels.
+    /// What carries that.
     pub engine: Engine,
+    /// How channels are reached.
+    pub channels: Channels,
     /// Which pages may connect.
     pub rules: Rules,
     /// Who may say for whom they ask.
@@ -82,6 +85,34 @@ pub struct Limits {
     pub depth: usize,
     /// Requests of one connection under way.
     pub in_flight: usize,
+    /// Subscriptions of one connection to channels.
+    pub subscriptions: usize,
+    /// Messages that it may publish in a second.
+    pub publishes: u32,
+}
+
+/// How channels are reached.
+#[derive(Debug, Clone)]
+pub struct Channels {
+    /// Of connections whose path names none.
+    pub facility: Facility,
+    /// Those that a path may name; `*`: any.
+    pub facilities: Vec<String>,
+    /// A message that is sent back as it is; empty: none.
+    pub heartbeat: String,
+    /// Which parameters of a path bring credentials, and of which kind.
+    pub url_credentials: BTreeMap<String, String>,
+}
+
+/// What the path of a WebSocket says.
+#[derive(Debug)]
+pub enum Way {
+    /// Nothing.
+    Envelopes,
+    /// It comes for channels, and perhaps brings credentials.
+    Channels(Facility, Option<Box<ChannelAuth>>),
+    /// It comes for a facility that there is not.
+    Refused,
 }
 
 /// How long clients may take.
@@ -174,12 +205,20 @@ impl Shared {
 
     /// The same with other rules, sizes and durations, for the connections to come.
     #[must_use]
-    pub fn renewed(&self, rules: Rules, proxies: Proxies, limits: Limits, timers: Timers) -> Self {
+    pub fn renewed(
+        &self,
+        rules: Rules,
+        proxies: Proxies,
+        channels: Channels,
+        limits: Limits,
+        timers: Timers,
+    ) -> Self {
         Self {
             backend: Arc::clone(&self.backend),
             audit: self.audit.clone(),
             hub: self.hub.clone(),
             engine: self.engine.clone(),
+            channels,
             router: self.router.clone(),
             rules,
             proxies,

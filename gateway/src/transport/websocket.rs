@@ -1,12 +1,14 @@
 //! One WebSocket: frames in, the session's actions out. One small task, one flush for each wake-up.
 
 mod asks;
+mod channels;
 mod frames;
 mod listen;
 mod running;
 mod told;
 
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
@@ -23,28 +25,34 @@ use tokio_tungstenite::tungstenite::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use self::{
+    channels::Sitting,
     frames::{Close, Frames},
     running::Running,
     told::Told,
 };
-use super::{Client, Shared, http::Opened, tls::Shown};
+use super::{Client, Shared, Way, http::Opened, tls::Shown};
 use crate::{
     backend::Holding,
-    call::{Error, Purpose, Reply, SessionId},
-    dialect::{Decoded, Echo, sysadm},
+    call::{Answer, Call, Error, Reply},
+    dialect::{self, Decoded, Echo, Place, channel},
     gate::Permit,
-    hub::Inbox,
-    session::{self, Action, Event, Session, Ticket},
+    session::{self, Action, Event, LOGIN_TIMEOUT, SESSION_ENDED, Session, Ticket},
 };
 
 /// So many messages are handled before their replies are flushed.
 const BATCH: usize = 32;
-/// What is spoken here, for audit records.
-const DIALECT: &str = "sysadm";
 
 /// Serves a WebSocket until it is closed.
-pub(super) async fn serve(opened: Opened, shared: Arc<Shared>) {
-    let mut connection = Connection::new(opened, shared);
+pub(super) async fn serve(mut opened: Opened, shared: Arc<Shared>) {
+    let (place, credentials) = match std::mem::replace(&mut opened.way, Way::Refused) {
+        Way::Envelopes => (Place { facility: shared.channels.facility.clone(), channels: false }, None),
+        Way::Channels(facility, credentials) => (Place { facility, channels: true }, credentials),
+        Way::Refused => return channels::refuse(opened, &shared).await,
+    };
+    let mut connection = Connection::new(opened, shared, place);
+    if let Some(credentials) = credentials {
+        connection.ask(Echo::auth(), Call::ChannelAuth(*credentials));
+    }
     connection.run().await;
     connection.asking = None;
     connection.calls.clear();
@@ -88,8 +96,11 @@ struct Connection {
     calls: FuturesUnordered<Asking>,
     /// Calls of subsystems, which can be dropped one by one.
     running: Running,
-    /// Subscriptions, and the session whose they are.
-    inbox: Option<(SessionId, Inbox)>,
+    /// Subscriptions, if there are any.
+    sitting: Option<Box<Sitting>>,
+    /// Requests that were done at once.
+    finished: VecDeque<(Ticket, Result<Answer, Error>)>,
+    place: Place,
     /// What the replies to waiting requests repeat; at most as many as may be in flight.
     echoes: Vec<(Ticket, Echo<'static>)>,
     ticket: Ticket,
@@ -100,13 +111,15 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(opened: Opened, shared: Arc<Shared>) -> Self {
-        let Opened { stream, leftover, shown, client, permit, local } = opened;
+    fn new(opened: Opened, shared: Arc<Shared>, place: Place) -> Self {
+        let Opened { stream, leftover, shown, client, permit, local, way: _ } = opened;
         let settings = session::Settings {
             timers: shared.timers.session,
             in_flight: shared.limits.in_flight,
             local,
             certificate: shown.certificate.is_some(),
+            warns: place.channels,
+            publishes: shared.limits.publishes,
         };
         let session = Session::new(settings, client.since);
         tracing::debug!(connection = %client.id, source = %client.source, "WebSocket opened");
@@ -122,7 +135,9 @@ impl Connection {
             asking: None,
             calls: FuturesUnordered::new(),
             running: Running::default(),
-            inbox: None,
+            sitting: None,
+            finished: VecDeque::new(),
+            place,
             echoes: Vec::new(),
             ticket: 0,
             actions: Vec::new(),
@@ -208,11 +223,11 @@ impl Connection {
             return Poll::Ready(Wake::Told(told));
         }
         // After the reply to a subscription, and after what was found out about the session.
-        let waits = self.running.keeps_back() || self.inbox.is_some();
+        let waits = self.running.keeps_back() || self.sitting.is_some();
         if waits
             && self.session.takes_events(Instant::now().into_std(), self.shared.backend.watch())
             && (self.running.keeps_back()
-                || self.inbox.as_ref().is_some_and(|(_, inbox)| inbox.poll_stirred(context).is_ready()))
+                || self.sitting.as_ref().is_some_and(|one| one.seat.poll_stirred(context).is_ready()))
         {
             return Poll::Ready(Wake::Published);
         }
@@ -250,7 +265,7 @@ impl Connection {
                 Err(_) => {
                     let error = Error::BadRequest("the message is not UTF-8".into());
                     self.step(Event::Heard, None);
-                    self.send(sysadm::encode(&Echo::default(), &Reply::Error(error)));
+                    self.reply(Echo::unread(&self.place), &Reply::Error(error));
                 }
             },
             Ok(Message::Ping(_) | Message::Pong(_)) => self.step(Event::Heard, None),
@@ -258,7 +273,7 @@ impl Connection {
             // The parser gives out no bare frames.
             Ok(Message::Frame(_)) => {}
             Err(Broken::Capacity(CapacityError::MessageTooLong { .. })) => {
-                self.send(sysadm::encode(&Echo::default(), &Reply::Error(Error::TooLarge)));
+                self.reply(Echo::unread(&self.place), &Reply::Error(Error::TooLarge));
                 self.close = Some(Close::TooLarge);
             }
             Err(Broken::Utf8(_)) => self.close = Some(Close::NotText),
@@ -275,7 +290,12 @@ impl Connection {
                 return;
             }
         }
-        let Decoded { echo, request } = sysadm::decode(text, self.shared.limits.depth);
+        if text == self.shared.channels.heartbeat && !text.is_empty() {
+            self.step(Event::Heard, None);
+            self.send(text.to_owned());
+            return;
+        }
+        let Decoded { echo, request } = dialect::decode(text, self.shared.limits.depth, &self.place);
         match request {
             Ok(request) => {
                 self.ticket = self.ticket.wrapping_add(1);
@@ -288,28 +308,30 @@ impl Connection {
             }
             Err(error) => {
                 self.step(Event::Heard, None);
-                self.send(sysadm::encode(&echo, &Reply::Error(error)));
+                self.reply(echo, &Reply::Error(error));
             }
         }
     }
 
     /// Feeds the session and does what it says. `asked` is the request of this event.
     fn step(&mut self, event: Event, asked: Option<(Ticket, Echo<'_>)>) {
-        let now = Instant::now().into_std();
-        let watch = self.shared.backend.watch();
-        let mut actions = std::mem::take(&mut self.actions);
-        self.session.on(event, now, watch, &self.shared.router, &mut actions);
-        let mut asked = asked;
-        for action in actions.drain(..) {
-            self.act(action, &mut asked);
+        let mut next = Some((event, asked));
+        while let Some((event, mut asked)) = next.take() {
+            let now = Instant::now().into_std();
+            let watch = self.shared.backend.watch();
+            let mut actions = std::mem::take(&mut self.actions);
+            self.session.on(event, now, watch, &self.shared.router, &mut actions);
+            self.settle();
+            for action in actions.drain(..) {
+                self.act(action, &mut asked);
+            }
+            self.actions = actions;
+            if let Some((ticket, echo)) = asked {
+                self.echoes.push((ticket, echo.into_owned()));
+            }
+            let finished = self.finished.pop_front();
+            next = finished.map(|(ticket, answer)| (Event::Answered(ticket, answer), None));
         }
-        self.actions = actions;
-        if let Some((ticket, echo)) = asked {
-            self.echoes.push((ticket, echo.into_owned()));
-        }
-        // Losing the session ends its subscriptions, and a new one has none yet.
-        let listener = self.session.listener();
-        self.inbox.take_if(|(owner, _)| Some(*owner) != listener);
         if self.session.authenticated() {
             self.permit = None;
             self.frames.limit(self.shared.limits.after_login, true);
@@ -322,10 +344,10 @@ impl Connection {
     fn act(&mut self, action: Action, asked: &mut Option<(Ticket, Echo<'_>)>) {
         match action {
             Action::Reply(ticket, reply) => match asked.take_if(|(asked, _)| *asked == ticket) {
-                Some((_, echo)) => self.send(sysadm::encode(&echo, &reply)),
+                Some((_, echo)) => self.reply(echo, &reply),
                 None => {
                     if let Some(echo) = self.echo(ticket) {
-                        self.send(sysadm::encode(&echo, &reply));
+                        self.reply(echo, &reply);
                     }
                 }
             },
@@ -335,12 +357,20 @@ impl Connection {
                 }
             }
             Action::Login(login) => self.log_in(login),
-            Action::Refused(refusal) => self.client.refused(&self.shared.audit, refusal, DIALECT),
-            Action::Check(token) => {
+            Action::Refused(refusal) => {
+                let dialect = match asked {
+                    Some((_, Echo::Channel(_))) => "channel",
+                    Some((_, Echo::Envelope(_))) => "sysadm",
+                    None if self.place.channels => "channel",
+                    None => "sysadm",
+                };
+                self.client.refused(&self.shared.audit, refusal, dialect);
+            }
+            Action::Check(token, purpose) => {
                 let (backend, asked) = (Arc::clone(&self.shared.backend), self.shared.backend.moment());
                 let used = self.holding.as_ref().and_then(Holding::unreported_use);
                 self.asking = Some(Box::pin(async move {
-                    Told::Checked(backend.check(&token, used, Purpose::Act).await, asked)
+                    Told::Checked(backend.check(&token, used, purpose).await, asked)
                 }));
             }
             Action::Challenge => {
@@ -359,6 +389,9 @@ impl Connection {
             Action::Sessions(ticket, request) => self.sessions(ticket, request),
             Action::Logs(ticket, request) => self.logs(ticket, request),
             Action::Listen(ticket, listen, names) => self.listen(ticket, listen, names),
+            Action::Join(ticket, all) => self.join(ticket, all),
+            Action::Part(ticket, at) => self.part(ticket, at),
+            Action::Publish(ticket, at, payload) => self.publish(ticket, &at, payload),
             Action::Subsystem(ticket, asked) => self.run_for(ticket, *asked),
             Action::Stop(ticket) => self.running.stop(ticket),
             Action::Cancel(ticket, id) => self.find(ticket, &id),
@@ -383,9 +416,16 @@ impl Connection {
                     holding.used();
                 }
             }
-            Action::TellExpiring(left) => self.send(sysadm::encode_expiring(left)),
-            Action::TellEnded(reason) => self.send(sysadm::encode_ended(reason)),
-            Action::Close(reason) => self.close = Some(Close::Normal(reason)),
+            Action::TellNoCredentials => self.send(channel::encode_no_credentials()),
+            Action::TellExpiring(left) => self.tell_expiring(left),
+            Action::TellEnded(reason) => self.tell_ended(reason),
+            Action::Close(reason) => {
+                self.close = Some(match reason {
+                    SESSION_ENDED if self.place.channels => Close::Ended,
+                    LOGIN_TIMEOUT if self.place.channels => Close::Away(reason),
+                    reason => Close::Normal(reason),
+                });
+            }
             Action::SendAway(reason) => self.close = Some(Close::Policy(reason)),
             Action::Penalty(seconds) => self.close = Some(Close::Penalty(seconds)),
         }

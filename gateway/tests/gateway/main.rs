@@ -4,6 +4,9 @@
 
 mod authd_gone;
 mod authentication;
+mod channel_limits;
+mod channel_reload;
+mod channels;
 mod channels_redis;
 mod client_certificates;
 mod ends;

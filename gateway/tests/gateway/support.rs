@@ -65,6 +65,7 @@ pub(crate) struct Gateway {
     pub(crate) token_plain: SocketAddr,
     pub(crate) fingerprint: String,
     pub(crate) hub: Hub,
+    pub(crate) config: Config,
     control: Control<Config>,
     task: JoinHandle<Result<(), doorward_launch::StartError>>,
 }
@@ -139,7 +140,7 @@ impl Gateway {
         let hub = parts.hub().clone();
         let listening = config.state_dir.join("listening.json");
         let (control, unix) = (Control::new(), config.listen.unix.clone());
-        let task = tokio::spawn(doorward_gateway::serve(config, parts, control.clone()));
+        let task = tokio::spawn(doorward_gateway::serve(config.clone(), parts, control.clone()));
         until(|| (control.is_ready() || task.is_finished()).then_some(())).await;
         let listening = std::fs::read_to_string(listening).expect("listening.json");
         let listening: Value = serde_json::from_str(&listening).expect("JSON");
@@ -154,6 +155,7 @@ impl Gateway {
             directory,
             unix,
             hub,
+            config,
             control,
             task,
         }
@@ -162,6 +164,20 @@ impl Gateway {
     /// Asks it to stop; see [`Gateway::stopped`].
     pub(crate) fn stop(&self) {
         self.control.shutdown.cancel();
+    }
+
+    /// Reads this configuration again, as after a hangup.
+    pub(crate) async fn reload(&self) {
+        self.try_reload().await.expect("it is taken over");
+    }
+
+    pub(crate) async fn try_reload(&self) -> Result<(), doorward_launch::StartError> {
+        self.control.reload(self.config.clone()).await
+    }
+
+    /// A WebSocket for channels, over the Unix socket.
+    pub(crate) async fn channels(&self) -> Client {
+        Client::over(self.unix_stream().await, "ws://localhost/ws/events").await.expect("a WebSocket")
     }
 
     /// Waits until it has stopped.

@@ -18,6 +18,7 @@ fn identity(n: u16) -> Identity {
         session: session(n),
         token: token(),
         who: crate::call::Who::alice(),
+        is_token: false,
         issued: 0,
         expires: 0,
         acl: Vec::new(),

@@ -10,6 +10,7 @@ fn identity(kind: &str, user: &str, auth_id: &str, acl: &[&str]) -> Identity {
         session: SessionId(uuid::Uuid::nil()),
         token: Token::parse(Secret::new(uuid::Uuid::nil().to_string())).expect("a token"),
         who: Arc::new(Who { kind: kind.into(), user: user.into(), auth_id: auth_id.into() }),
+        is_token: false,
         acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
         issued: 0,
         expires: 0,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     call::{Call, Described, Error, SubsystemName, SubsystemRequest},
-    dialect::Echo,
+    dialect::Envelope,
     plain::is_plain,
 };
 
@@ -65,7 +65,7 @@ pub(super) fn decode_cancel(args: &str) -> Call {
 }
 
 /// Writes a report of progress as one message.
-pub fn encode_progress(echo: &Echo<'_>, args: &RawValue) -> Vec<u8> {
+pub fn encode_progress(echo: &Envelope<'_>, args: &RawValue) -> Vec<u8> {
     let mut out = Vec::with_capacity(96 + echo.id.len() + echo.namespace.len() + args.get().len());
     out.extend_from_slice(br#"{"args":"#);
     out.extend_from_slice(args.get().as_bytes());

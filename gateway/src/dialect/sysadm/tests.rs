@@ -17,7 +17,7 @@ fn check(text: &str, namespace: &str, id: &str, expected: u16) {
 
 fn refusal(text: &str) -> String {
     match decode(text, DEPTH).request {
-        Err(error) => String::from_utf8(encode(&Echo::default(), &Reply::Error(error))).expect("UTF-8"),
+        Err(error) => String::from_utf8(encode(&Envelope::default(), &Reply::Error(error))).expect("UTF-8"),
         Ok(request) => panic!("{text} was understood as {request:?}"),
     }
 }

@@ -6,7 +6,7 @@ impl Bench {
     /// A call of this subject is under way for the session that is held.
     fn calls(&mut self, subject: &str) {
         self.ticket += 1;
-        let session = self.session.holds().expect("somebody is logged in");
+        let session = Some(self.session.holds().expect("somebody is logged in"));
         let stops = Some(subject.into());
         self.session.under_way.push(UnderWay { ticket: self.ticket, session, stops });
     }

@@ -168,8 +168,8 @@ impl From<Error> for Refusal {
             Error::NotFound => Self::no_such_token(),
             Error::TooLarge => Self { last: true, ..Self::of(413, "The body is too large") },
             Error::TooMany => Self::of(429, "Too many requests or sessions: try again later"),
-            // Of the other two nothing is said of tokens.
-            Error::ReadsOnly | Error::Cancelled | Error::Fault => {
+            // Of these nothing is said of tokens.
+            Error::NoSuchKind | Error::ReadsOnly | Error::Cancelled | Error::Fault => {
                 Self::of(500, "An error of the server's; see its log")
             }
             Error::TimedOut | Error::Unavailable => {

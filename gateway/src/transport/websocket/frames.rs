@@ -27,6 +27,7 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     backend::certd::LISTING_MAX,
+    hub::PAYLOAD_MAX,
     transport::stream::{Polled, Stream},
 };
 
@@ -37,6 +38,8 @@ const WRITE_BUFFER: usize = 8 << 10;
 /// What may be unsent, in messages of the largest size. Replies repeat what their requests said, so this
 /// is above what can be in flight at once by default.
 const UNSENT: usize = 64;
+/// And what is delivered at once beside them.
+const DELIVERED: usize = 2 * PAYLOAD_MAX;
 /// How long a client may take to answer a close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -47,6 +50,12 @@ pub(super) enum Close {
     Normal(&'static str),
     /// The client does what it may not; the reason is for people.
     Policy(&'static str),
+    /// The same with 1001; the reason is for people.
+    Away(&'static str),
+    /// The session has ended.
+    Ended,
+    /// Messages of channels were not read.
+    Unread,
     /// The client's source is under a penalty, for so many seconds.
     Penalty(u64),
     /// The gateway stops.
@@ -71,6 +80,9 @@ impl Close {
                 return Some(CloseFrame { code: CloseCode::Policy, reason: reason.into() });
             }
             Self::Normal(reason) => (CloseCode::Normal, reason),
+            Self::Away(reason) => (CloseCode::Away, reason),
+            Self::Ended => (CloseCode::Library(4_003), "session ended"),
+            Self::Unread => (CloseCode::Library(4_008), "messages were not read"),
             Self::Policy(reason) => (CloseCode::Policy, reason),
             Self::ShuttingDown => (CloseCode::Away, "shutting down"),
             Self::TooLarge => (CloseCode::Size, "message too large"),
@@ -185,8 +197,16 @@ impl Frames {
                 let _ = self.socket.write(Message::Close(Some(frame)));
             }
             let _ = poll_fn(|context| self.poll_flush(context)).await;
-            if matches!(close, Close::Normal(_) | Close::Policy(_) | Close::Penalty(_) | Close::ShuttingDown)
-            {
+            if matches!(
+                close,
+                Close::Normal(_)
+                    | Close::Away(_)
+                    | Close::Ended
+                    | Close::Unread
+                    | Close::Policy(_)
+                    | Close::Penalty(_)
+                    | Close::ShuttingDown
+            ) {
                 while poll_fn(|context| self.poll_read(context)).await.is_ok() {}
             }
             let stream = &mut self.socket.get_mut().stream;
@@ -199,6 +219,6 @@ impl Frames {
 }
 
 fn unsent(limit: usize, listings: bool) -> usize {
-    let replies = limit.saturating_mul(UNSENT).max(2 * WRITE_BUFFER);
+    let replies = limit.saturating_mul(UNSENT).max(2 * WRITE_BUFFER).saturating_add(DELIVERED);
     if listings { replies.saturating_add(LISTING_MAX) } else { replies }
 }

@@ -1,4 +1,4 @@
-//! Subscriptions of a connection, and sending what they bring.
+//! Subscriptions to events, and sending what any subscription brings.
 
 use std::future::ready;
 
@@ -6,8 +6,8 @@ use super::{BATCH, Close, Connection, Told};
 use crate::{
     backend::Failure,
     call::{Answer, Error, EventNames, Listen},
-    dialect::sysadm,
-    hub::{Refused, Sent},
+    dialect::{channel, sysadm},
+    hub::{Overflowed, Refused, Sent},
     session::Ticket,
 };
 
@@ -24,38 +24,39 @@ impl Connection {
 
     fn change(&mut self, listen: Listen, names: EventNames) -> Result<EventNames, Refused> {
         let owner = self.session.listener().ok_or(Refused::Unknown)?;
-        let (_, inbox) = match &mut self.inbox {
-            Some(inbox) => inbox,
-            none => none.insert((owner, self.shared.hub.inbox())),
-        };
+        let sitting = self.sit();
         match listen {
-            Listen::Subscribe => inbox.subscribe(names),
-            Listen::Unsubscribe => inbox.unsubscribe(names),
-        }
-    }
-
-    /// Ends subscriptions to what the session may hear no more.
-    pub(super) fn hear_again(&mut self) {
-        let (session, router) = (&self.session, &self.shared.router);
-        if let Some((_, inbox)) = &mut self.inbox {
-            inbox.keep_only(|name| session.may_hear(router, name));
+            Listen::Subscribe => {
+                sitting.events_of = Some(owner);
+                sitting.seat.subscribe(names)
+            }
+            Listen::Unsubscribe => sitting.seat.unsubscribe(names),
         }
     }
 
     /// Sends some of what waits. Who does not read is closed: what was lost could not be told.
     pub(super) fn deliver(&mut self) {
-        let Some((_, inbox)) = &self.inbox else { return };
-        match inbox.take(BATCH) {
+        let Some(sitting) = &self.sitting else { return };
+        match sitting.seat.take(BATCH) {
             Ok(messages) => {
                 for message in messages {
-                    if let Sent::Event(event) = message {
-                        self.send(event.text(sysadm::encode_event));
+                    match message {
+                        Sent::Event(event) => self.send(event.text(sysadm::encode_event)),
+                        Sent::Delivery(delivery) => self.send(delivery.text(channel::encode_delivery)),
+                        Sent::Notice(notice) => {
+                            if let Some(message) = channel::encode_notice(notice) {
+                                self.send(message);
+                            }
+                        }
                     }
                 }
             }
-            Err(_overflowed) => {
-                self.inbox = None;
-                self.close = Some(Close::Policy("events were not read"));
+            Err(overflowed) => {
+                self.sitting = None;
+                self.close = Some(match overflowed {
+                    Overflowed::Events => Close::Policy("events were not read"),
+                    Overflowed::Channels => Close::Unread,
+                });
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Connection, Told};
 use crate::{
     backend::Holding,
-    dialect::sysadm,
+    dialect::{Echo, sysadm},
     session::Ticket,
     subsystem::{Asked, Progress, Step},
 };
@@ -119,6 +119,8 @@ impl Connection {
     /// Reports progress of a request that has no reply yet, and waits for more.
     pub(super) fn progress(&mut self, ticket: Ticket, args: &RawValue, rest: Box<Progress>) {
         let Some((_, echo)) = self.echoes.iter().find(|(waiting, _)| *waiting == ticket) else { return };
+        // Nothing else begins calls of subsystems.
+        let Echo::Envelope(echo) = echo else { return };
         let message = sysadm::encode_progress(echo, args);
         self.send(message);
         self.running.go_on(ticket, async move { Told::Stepped(ticket, rest.next().await) });

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::Connection;
+use super::{Connection, Echo, channels::Joined};
 use crate::{
     backend::{self, Failure, Moment},
-    call::{Answer, Challenge, Error, Identity},
+    call::{Address, Answer, Challenge, Error, Identity},
     session::{self, Event, Ticket},
     subsystem::{Progress, Step},
     transport::asking,
@@ -29,6 +29,10 @@ pub(super) enum Told {
     Stepped(Ticket, Step),
     /// A report of progress that was kept back until the session was looked at again.
     Reported(Ticket, Box<RawValue>, Box<Progress>),
+    /// Messages are sure to arrive, unless (true) deliveries are interrupted.
+    Joined(Ticket, Joined, bool),
+    /// The same of the channel of whoever has logged in.
+    JoinedOwn(Echo<'static>, Address, bool),
 }
 
 impl Connection {
@@ -44,6 +48,9 @@ impl Connection {
             }
             Told::LoggedIn(Ok(backend::Outcome::Prompts(prompts)), asked) => {
                 Event::LoggedIn(Ok(session::Outcome::Prompts(prompts)), asked.watch)
+            }
+            Told::LoggedIn(Ok(backend::Outcome::NoSuchKind), asked) => {
+                Event::LoggedIn(Ok(session::Outcome::NoSuchKind), asked.watch)
             }
             Told::LoggedIn(Ok(backend::Outcome::Denied), asked) => {
                 Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
@@ -73,6 +80,13 @@ impl Connection {
                 self.running.over(ticket);
                 let answer = result.map(Answer::Result).map_err(|failure| self.shown(failure));
                 Event::Answered(ticket, answer)
+            }
+            Told::Joined(ticket, joined, interrupted) => {
+                self.joined(ticket, joined, interrupted);
+                Event::Heard
+            }
+            Told::JoinedOwn(echo, own, interrupted) => {
+                return self.joined_own(&echo, own, interrupted);
             }
             Told::Found(ticket, which) => Event::Cancel(ticket, which),
             Told::Retired => Event::Retired,

@@ -175,10 +175,10 @@ impl Exchange {
                     }
                 }
             }
-            Action::Check(token) => {
+            Action::Check(token, purpose) => {
                 let asked = backend.moment();
                 let used = self.holding.as_ref().and_then(Holding::unreported_use);
-                let checked = backend.check(&token, used, Purpose::Act).await;
+                let checked = backend.check(&token, used, purpose).await;
                 Event::Checked(checked.map_err(|failure| self.told_of(failure)), asked.watch)
             }
             Action::Settings(ticket, request) => {
@@ -199,7 +199,10 @@ impl Exchange {
             }
             // There is no other request on this connection now.
             Action::Cancel(ticket, _) => Event::Cancel(ticket, Vec::new()),
-            Action::Listen(ticket, ..) => {
+            Action::Listen(ticket, ..)
+            | Action::Join(ticket, _)
+            | Action::Part(ticket, _)
+            | Action::Publish(ticket, ..) => {
                 let error = Error::BadRequest("events come over a WebSocket".into());
                 Event::Answered(ticket, Err(error))
             }
@@ -222,6 +225,7 @@ impl Exchange {
             | Action::Stop(_)
             | Action::Subsystem(..)
             | Action::Used
+            | Action::TellNoCredentials
             | Action::TellExpiring(_)
             | Action::TellEnded(_)
             | Action::Close(_)
@@ -287,6 +291,9 @@ impl Exchange {
                 backend.abandon(front.client.id).await;
                 Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch)
             }
+            Ok(backend::Outcome::NoSuchKind) => {
+                Event::LoggedIn(Ok(session::Outcome::NoSuchKind), asked.watch)
+            }
             Ok(backend::Outcome::Denied) => Event::LoggedIn(Ok(session::Outcome::Denied), asked.watch),
             Ok(backend::Outcome::Penalised(left)) => Event::Penalised(asking::whole_seconds(left)),
             Err(failure) => Event::LoggedIn(Err(asking::of_login(self.told_of(failure))), asked.watch),
@@ -305,6 +312,8 @@ fn settings(front: &Front, direct: bool) -> Settings {
         // Over TCP plain HTTP never takes an empty password: see ARCHITECTURE.md.
         local: direct && front.descriptor.is_some(),
         certificate: false,
+        warns: false,
+        publishes: front.shared.limits.publishes,
     }
 }
 

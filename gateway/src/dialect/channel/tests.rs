@@ -1,0 +1,1 @@
+//! Messages of either side, one by one.

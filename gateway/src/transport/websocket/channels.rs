@@ -1,0 +1,254 @@
+//! What a connection has to do with channels: its subscriptions, what it publishes, and whose all that is.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, future::join_all};
+
+use tokio::time::timeout;
+
+use super::{Close, Connection, Echo, Frames, Opened, Told};
+use crate::{
+    backend::Failure,
+    call::{Address, Answer, Call, ChannelAnswer, EndReason, Error, Payload, Reply, SessionId, Who},
+    channels::{EngineError, Seat},
+    dialect::{self, channel, sysadm},
+    hub::{Notice, Owner, PAYLOAD_MAX, Refused},
+    session::{Event, Ticket},
+    transport::Shared,
+};
+
+/// Subscriptions of either kind, and whose they are.
+pub(super) struct Sitting {
+    pub(super) seat: Seat,
+    /// Events are a session's.
+    pub(super) events_of: Option<SessionId>,
+    /// Channels are an identity's, or of nobody yet.
+    who: Option<Arc<Who>>,
+}
+
+/// Each address, how many subscriptions there were then, or why there is none.
+pub(super) type Joined = Vec<(Address, Result<usize, Error>)>;
+
+impl Connection {
+    /// A request that came with the connection.
+    pub(super) fn ask(&mut self, echo: Echo<'_>, call: Call) {
+        self.ticket = self.ticket.wrapping_add(1);
+        self.step(Event::Request { ticket: self.ticket, subject: None, call }, Some((self.ticket, echo)));
+    }
+
+    /// Where subscriptions are kept, as soon as there are any.
+    pub(super) fn sit(&mut self) -> &mut Sitting {
+        let who = self.session.identity().map(|identity| Arc::clone(&identity.who));
+        let owner = owner(who.as_deref(), self.client.source);
+        let shared = &self.shared;
+        self.sitting.get_or_insert_with(|| {
+            let seat = Seat::new(&shared.hub, shared.engine.clone(), owner, shared.limits.subscriptions);
+            Box::new(Sitting { seat, events_of: None, who })
+        })
+    }
+
+    /// Before anything is done for whoever the session says it is now: what was another's is over.
+    pub(super) fn settle(&mut self) {
+        let Some(sitting) = &mut self.sitting else { return };
+        if sitting.events_of.is_some() && sitting.events_of != self.session.listener() {
+            sitting.seat.keep_only(|_| false);
+            sitting.events_of = None;
+        }
+        let now = self.session.identity().map(|identity| &identity.who);
+        let same = match (&sitting.who, now) {
+            (None, None) => true,
+            (Some(then), Some(now)) => then.is_same(now),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if !same {
+            // What anyone may hear is heard by whoever logs in, too.
+            let over = match sitting.who {
+                Some(_) => sitting.seat.keep_channels(|_| false),
+                None => Vec::new(),
+            };
+            sitting.who = now.cloned();
+            sitting.seat.belongs_to(owner(now.map(|who| &**who), self.client.source));
+            if !self.session.is_over() {
+                self.tell_unsubscribed(&over);
+            }
+        }
+        self.sitting.take_if(|sitting| sitting.seat.is_idle());
+    }
+
+    fn tell_unsubscribed(&mut self, over: &[Address]) {
+        let left = self.sitting.as_ref().map_or(0, |sitting| sitting.seat.channels().len());
+        for (place, at) in over.iter().enumerate() {
+            self.send(channel::encode_unsubscribed(at, left + over.len() - 1 - place));
+        }
+    }
+
+    pub(super) fn join(&mut self, ticket: Ticket, all: Vec<(Address, bool)>) {
+        let seat = &mut self.sit().seat;
+        let mut joined = Vec::with_capacity(all.len());
+        let mut waits = Vec::new();
+        let mut interrupted = false;
+        for (at, allowed) in all {
+            let result = match allowed {
+                false => Err(Error::Forbidden),
+                true => match seat.enter(&at) {
+                    Ok(entered) => {
+                        let mut entered = Box::pin(entered);
+                        match (&mut entered).now_or_never() {
+                            Some(result) => interrupted |= result.is_err(),
+                            None => waits.push(entered),
+                        }
+                        Ok(seat.channels().len())
+                    }
+                    Err(Refused::TooMany | Refused::Unknown) => Err(Error::TooMany),
+                },
+            };
+            joined.push((at, result));
+        }
+        if waits.is_empty() {
+            self.joined(ticket, joined, interrupted);
+            return;
+        }
+        self.calls.push(Box::pin(async move {
+            let missed = join_all(waits).await.iter().any(Result::is_err);
+            Told::Joined(ticket, joined, interrupted || missed)
+        }));
+    }
+
+    /// The messages of all of these are sure to arrive, unless deliveries are interrupted.
+    pub(super) fn joined(&mut self, ticket: Ticket, mut joined: Joined, interrupted: bool) {
+        for (at, result) in &mut joined {
+            // It may have been ended in the meantime.
+            if result.is_ok() && !self.hears_at(at) {
+                *result = Err(Error::Forbidden);
+            }
+        }
+        self.note(interrupted);
+        self.finished.push_back((ticket, Ok(Answer::Channel(ChannelAnswer::Joined(joined)))));
+    }
+
+    fn hears_at(&self, at: &Address) -> bool {
+        self.sitting.as_ref().is_some_and(|sitting| sitting.seat.is_in(at))
+    }
+
+    /// Told after the reply, as every message is.
+    fn note(&self, interrupted: bool) {
+        if let Some(sitting) = &self.sitting
+            && interrupted
+        {
+            sitting.seat.note(Notice::Interrupted);
+        }
+    }
+
+    pub(super) fn part(&mut self, ticket: Ticket, at: Address) {
+        let left = match &mut self.sitting {
+            Some(sitting) => {
+                sitting.seat.leave(&at);
+                sitting.seat.channels().len()
+            }
+            None => 0,
+        };
+        self.finished.push_back((ticket, Ok(Answer::Channel(ChannelAnswer::Left(at, left)))));
+    }
+
+    pub(super) fn publish(&mut self, ticket: Ticket, at: &Address, payload: Payload) {
+        if payload.0.len() > PAYLOAD_MAX {
+            self.finished.push_back((ticket, Err(Error::TooLarge)));
+            return;
+        }
+        let mut published = Box::pin(self.shared.engine.publish(at, payload.0));
+        let answer = |result: Result<(), EngineError>| match result {
+            Ok(()) => Ok(Answer::Channel(ChannelAnswer::Published)),
+            Err(EngineError::Unavailable) => Err(Error::Unavailable),
+            Err(EngineError::TooLarge) => Err(Error::TooLarge),
+        };
+        match (&mut published).now_or_never() {
+            Some(result) => self.finished.push_back((ticket, answer(result))),
+            None => self.calls.push(Box::pin(async move {
+                let told = answer(published.await);
+                Told::Answered(ticket, told.map_err(|error| Failure::new(error, "it was not published")))
+            })),
+        }
+    }
+
+    /// A reply, in the dialect of the request. Who logs in by channels hears by it that it works: by the subscription to
+    /// its own.
+    pub(super) fn reply(&mut self, echo: Echo<'_>, reply: &Reply) {
+        let own = match (&echo, reply) {
+            (Echo::Channel(_), Reply::Answer(Answer::Granted { .. })) => {
+                let identity = self.session.identity();
+                identity.and_then(|identity| identity.who.own(&self.place.facility))
+            }
+            _ => None,
+        };
+        let Some(own) = own else {
+            return self.write(&echo, reply);
+        };
+        self.session.listens(&self.shared.router, tokio::time::Instant::now().into_std());
+        let mut entered = Box::pin(self.sit().seat.enter_own(&own));
+        match (&mut entered).now_or_never() {
+            Some(result) => self.joined_own(&echo, own, result.is_err()),
+            None => {
+                let echo = echo.into_owned();
+                self.calls.push(Box::pin(async move {
+                    let missed = entered.await.is_err();
+                    Told::JoinedOwn(echo, own, missed)
+                }));
+            }
+        }
+    }
+
+    pub(super) fn joined_own(&mut self, echo: &Echo<'_>, own: Address, interrupted: bool) {
+        if !self.hears_at(&own) {
+            return;
+        }
+        self.note(interrupted);
+        let status = self.sitting.as_ref().map_or(0, |sitting| sitting.seat.channels().len());
+        let joined = ChannelAnswer::Joined(vec![(own, Ok(status))]);
+        self.write(echo, &Reply::Answer(Answer::Channel(joined)));
+    }
+
+    fn write(&mut self, echo: &Echo<'_>, reply: &Reply) {
+        dialect::encode(echo, reply, |message| self.send(message));
+    }
+
+    /// Ends subscriptions to what may be heard no more.
+    pub(super) fn hear_again(&mut self) {
+        let (session, router) = (&self.session, &self.shared.router);
+        let Some(sitting) = &mut self.sitting else { return };
+        sitting.seat.keep_only(|name| session.may_hear(router, name));
+        let over = sitting.seat.keep_channels(|at| session.may_hear_at(router, at));
+        self.tell_unsubscribed(&over);
+    }
+
+    /// What is said of the session itself is said in the dialect of the connection.
+    pub(super) fn tell_ended(&mut self, reason: EndReason) {
+        match self.place.channels {
+            true => self.send(channel::encode_ended(reason)),
+            false => self.send(sysadm::encode_ended(reason)),
+        }
+    }
+
+    pub(super) fn tell_expiring(&mut self, left: std::time::Duration) {
+        match self.place.channels {
+            true => self.send(channel::encode_expiring(left)),
+            false => self.send(sysadm::encode_expiring(left)),
+        }
+    }
+}
+
+/// For a path that names no facility of ours.
+pub(super) async fn refuse(opened: Opened, shared: &Shared) {
+    let mut frames = Frames::new(opened.stream, opened.leftover, shared.limits.before_login);
+    let told = frames.write(channel::encode_facility_refused()).is_ok();
+    if told && matches!(timeout(shared.timers.write, frames.flush()).await, Ok(Ok(()))) {
+        frames.goodbye(Close::Away("facility name not allowed")).await;
+    }
+}
+
+fn owner(who: Option<&Who>, source: crate::gate::Source) -> Owner {
+    match who {
+        // No kind has a slash in it.
+        Some(who) => Owner::Identity(format!("{}/{}", who.kind, who.auth_id).into()),
+        None => Owner::Source(source),
+    }
+}
