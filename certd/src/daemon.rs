@@ -3,7 +3,7 @@
 use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use doorward_launch::{
-    Confinement, Control, Daemon, Identity, Keys, Misconfigured, StartError, account,
+    Confinement, Control, Daemon, Identity, Keys, Misconfigured, Peers, StartError,
     audit::Place,
     file,
     grpc::{AccessLayer, Intake, Limits, Unfinished, incoming, server},
@@ -70,23 +70,7 @@ impl Daemon for Certd {
     }
 
     fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
-        let peer = |key: &str, name: &str| {
-            let peer =
-                account::resolve(name).map_err(|failure| Misconfigured::at(key, failure.to_string()))?;
-            if peer.uid == 0 {
-                return Err(Misconfigured::at(key, "must not be root"));
-            }
-            // One uid for both would let whoever takes the peer over write the registry.
-            if rustix::process::geteuid().is_root() && peer.uid == service.uid {
-                return Err(Misconfigured::at(key, "must be another user than certd's"));
-            }
-            Ok(peer)
-        };
-        let gateway = peer("peers.gateway", &config.peers.gateway)?;
-        let authd = peer("peers.authd", &config.peers.authd)?;
-        if rustix::process::geteuid().is_root() && gateway.uid == authd.uid {
-            return Err(Misconfigured::at("peers.authd", "must be another user than the gateway").into());
-        }
+        let Peers { gateway, authd } = Peers::resolve(service, &config.peers.gateway, &config.peers.authd)?;
         Parts::bind(config, service, gateway, authd, sockets)
     }
 

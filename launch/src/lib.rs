@@ -29,6 +29,8 @@ mod current;
 
 pub mod log;
 
+mod peers;
+
 mod error;
 
 pub mod socket;
@@ -51,4 +53,5 @@ pub use daemon::{Daemon, run};
 pub use descriptors::descriptors;
 pub use error::{Misconfigured, StartError};
 pub use keys::{Keys, Takes, unlisted};
+pub use peers::Peers;
 pub use sandbox::Confinement;

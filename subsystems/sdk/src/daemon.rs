@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use doorward_launch::socket::{Bound, Owner, Sockets};
 use doorward_launch::{
-    Confinement, Control, Current, Daemon, Identity, Keys, Misconfigured, StartError, Takes, account,
-    audit::Place, file, log,
+    Confinement, Control, Current, Daemon, Identity, Keys, Misconfigured, StartError, Takes, audit::Place,
+    file, log,
 };
 
 use crate::config::Config;
@@ -79,20 +79,8 @@ impl<P: Program> Daemon for Host<P> {
     }
 
     fn bind(config: &Config<P>, service: &Identity, sockets: &mut Sockets) -> Result<Parts, StartError> {
-        let peer = |key: &str, name: &str| {
-            let peer =
-                account::resolve(name).map_err(|failure| Misconfigured::at(key, failure.to_string()))?;
-            if peer.uid == 0 {
-                return Err(Misconfigured::at(key, "must not be root"));
-            }
-            // One uid for both, and whoever takes the peer over has the subsystem, and the reverse.
-            if rustix::process::geteuid().is_root() && peer.uid == service.uid {
-                return Err(Misconfigured::at(key, "must be another user than the subsystem's"));
-            }
-            Ok(peer)
-        };
-        let gateway = peer("peers.gateway", &config.peers.gateway)?;
-        let authd = peer("peers.authd", &config.peers.authd)?;
+        let doorward_launch::Peers { gateway, authd } =
+            doorward_launch::Peers::resolve(service, &config.peers.gateway, &config.peers.authd)?;
         file::state_directory(&config.state_dir, service)?;
         let owner = Owner { uid: service.uid, gid: gateway.gid };
         Ok(Parts { socket: sockets.stream(&config.socket.path, 0o660, owner)?, gateway, authd })
