@@ -21,6 +21,8 @@ mod doctor;
 mod evil_gateway;
 #[path = "stack/evil_keys.rs"]
 mod evil_keys;
+#[path = "stack/evil_subsystems.rs"]
+mod evil_subsystems;
 #[path = "stack/faults.rs"]
 mod faults;
 #[path = "stack/keys.rs"]

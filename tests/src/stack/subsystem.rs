@@ -95,6 +95,30 @@ impl Stack {
         fs::remove_file(self.path(&format!("subsystems.d/{short}.toml"))).expect("registered");
     }
 
+    /// The process of doorward-sysinfo.
+    ///
+    /// # Panics
+    /// When it was not added.
+    pub fn sysinfo_pid(&self) -> u32 {
+        self.sysinfo.as_ref().expect("added").pid()
+    }
+
+    /// What doorward-sysinfo has logged.
+    ///
+    /// # Panics
+    /// When it was not added.
+    pub fn sysinfo_log(&self) -> String {
+        self.sysinfo.as_ref().expect("added").log_text()
+    }
+
+    /// The program that runs as doorward-sysinfo.
+    ///
+    /// # Panics
+    /// When it was not added.
+    pub fn sysinfo_program(&self) -> &Path {
+        self.sysinfo.as_ref().expect("added").program()
+    }
+
     /// Kills doorward-sysinfo as `kill -9` does.
     ///
     /// # Panics

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use doorward_tests::{CODE, Client, Options, Pam, Program, Role, Stack, skip};
+use serde_json::json;
+
+use crate::subsystems::admitted;
 
 const SERVICES: [Program; 3] = [Program::Certd, Program::Authd, Program::Gateway];
 
@@ -29,10 +32,33 @@ fn uid(stack: &Stack, program: Program) -> u32 {
     }
 }
 
+/// A service while it is looked at.
+struct Service {
+    name: &'static str,
+    pid: u32,
+    uid: u32,
+}
+
+impl Service {
+    fn of(stack: &Stack, program: Program) -> Self {
+        let name = match program {
+            Program::Guard => "doorward-pam-guard",
+            Program::Certd => "doorward-certd",
+            Program::Authd => "doorward-authd",
+            Program::Gateway => "doorward-gateway",
+        };
+        Self { name, pid: stack.pid(program), uid: uid(stack, program) }
+    }
+
+    fn sysinfo(stack: &Stack) -> Self {
+        Self { name: "doorward-sysinfo", pid: stack.sysinfo_pid(), uid: stack.subsystem_uid() }
+    }
+}
+
 /// Every thread: what one has, all have.
-fn is_powerless(stack: &Stack, program: Program) {
-    let pid = stack.pid(program);
-    let own = uid(stack, program).to_string();
+fn is_powerless(stack: &Stack, service: &Service) {
+    let Service { name: program, pid, uid } = service;
+    let own = uid.to_string();
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
     let mut count = 0;
     for thread in threads {
@@ -41,36 +67,36 @@ fn is_powerless(stack: &Stack, program: Program) {
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")) else { continue };
         count += 1;
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-            assert_eq!(line(&status, set), "0000000000000000", "{program:?}: {set}");
+            assert_eq!(line(&status, set), "0000000000000000", "{program}: {set}");
         }
         // Emptying it takes root, which the services under libpam-wrapper never are.
         if stack.pam() == Pam::Real {
-            assert_eq!(line(&status, "CapBnd"), "0000000000000000", "{program:?}: CapBnd");
+            assert_eq!(line(&status, "CapBnd"), "0000000000000000", "{program}: CapBnd");
         }
-        assert_eq!(line(&status, "NoNewPrivs"), "1", "{program:?}");
-        assert_eq!(line(&status, "Seccomp"), "2", "{program:?}");
+        assert_eq!(line(&status, "NoNewPrivs"), "1", "{program}");
+        assert_eq!(line(&status, "Seccomp"), "2", "{program}");
         for ids in ["Uid", "Gid"] {
-            assert_eq!(line(&status, ids), [own.as_str(); 4].join(" "), "{program:?}: {ids}");
+            assert_eq!(line(&status, ids), [own.as_str(); 4].join(" "), "{program}: {ids}");
         }
         // Without root there is no separation, and nobody leaves a group.
         if skip::is_root() {
-            assert_eq!(line(&status, "Groups"), "", "{program:?}");
+            assert_eq!(line(&status, "Groups"), "", "{program}");
         }
-        assert_eq!(line(&status, "Umask"), "0077", "{program:?}");
+        assert_eq!(line(&status, "Umask"), "0077", "{program}");
     }
-    assert!(count > 1, "{program:?} has its threads");
+    assert!(count > 1, "{program} has its threads");
 }
 
 /// Neither by a crash nor by a debugger of the same uid does its memory come out.
-fn keeps_its_memory(stack: &Stack, program: Program) {
-    let pid = stack.pid(program);
-    let limits = read(pid, "limits");
+fn keeps_its_memory(service: &Service) {
+    let Service { name: program, pid, .. } = service;
+    let limits = read(*pid, "limits");
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a line");
-    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{program:?}");
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{program}");
     // What is not dumpable is root's, whoever runs it.
     for name in ["maps", "environ", "mem"] {
         let owner = fs::metadata(format!("/proc/{pid}/{name}")).expect("there").uid();
-        assert_eq!(owner, 0, "{program:?}: {name}");
+        assert_eq!(owner, 0, "{program}: {name}");
     }
 }
 
@@ -113,7 +139,7 @@ fn of_family(pid: u32, open: &[String], table: &str, column: usize) -> usize {
     rows.filter(|inode| inodes.contains(inode)).count()
 }
 
-fn has_only_the_expected_open(stack: &Stack, program: Program) {
+fn program_has_only_the_expected_open(stack: &Stack, program: Program) {
     let (sockets, state, tcp): (&[&str], &[&str], usize) = match program {
         Program::Guard => (&["pam.sock"], &[], 0),
         Program::Certd => (
@@ -144,41 +170,68 @@ fn has_only_the_expected_open(stack: &Stack, program: Program) {
         // The door, and the two listeners of the token API.
         Program::Gateway => (&["gateway.sock"], &["audit.jsonl"], 3),
     };
-    let pid = stack.pid(program);
+    let guard_directory = stack.path("run/pam").to_string_lossy().into_owned();
+    has_only_the_expected_open(stack, &Service::of(stack, program), sockets, state, tcp, |name| {
+        // Where it made its socket, and will remove it.
+        (program == Program::Guard && name == guard_directory)
+            // What libnss-wrapper reads its users from.
+            || (program == Program::Authd && name.contains("/nss/"))
+    });
+}
+
+fn has_only_the_expected_open(
+    stack: &Stack,
+    service: &Service,
+    sockets: &[&str],
+    state: &[&str],
+    tcp: usize,
+    more: impl Fn(&str) -> bool,
+) {
+    let Service { name: program, pid, .. } = *service;
     let open = open_files(pid);
     let expected: BTreeSet<String> = sockets.iter().map(|name| (*name).to_owned()).collect();
-    assert_eq!(listens_at(pid, &open), expected, "{program:?}");
+    assert_eq!(listens_at(pid, &open), expected, "{program}");
     let tcp_sockets = of_family(pid, &open, "tcp", 9) + of_family(pid, &open, "tcp6", 9);
-    assert_eq!(tcp_sockets, tcp, "{program:?}: TCP");
+    assert_eq!(tcp_sockets, tcp, "{program}: TCP");
     for (table, column) in [("udp", 9), ("udp6", 9), ("raw", 9), ("packet", 8), ("netlink", 9)] {
-        assert_eq!(of_family(pid, &open, table, column), 0, "{program:?}: {table}");
+        assert_eq!(of_family(pid, &open, table, column), 0, "{program}: {table}");
     }
     let log = stack.path("log").to_string_lossy().into_owned();
     let own = stack.path("state").to_string_lossy().into_owned();
-    let guard_directory = stack.path("run/pam").to_string_lossy().into_owned();
     for name in &open {
         let expected = name.starts_with("socket:[")
             || ["/dev/null", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"].contains(&name.as_str())
             || name.starts_with(&log)
-            // Where it made its socket, and will remove it.
-            || (program == Program::Guard && *name == guard_directory)
-            // What libnss-wrapper reads its users from.
-            || (program == Program::Authd && name.contains("/nss/"))
-            || name.strip_prefix(&own).and_then(|name| name.rsplit_once('/')).is_some_and(|(_, name)| state.contains(&name));
-        assert!(expected, "{program:?} has {name} open");
+            || more(name)
+            || name
+                .strip_prefix(&own)
+                .and_then(|name| name.rsplit_once('/'))
+                .is_some_and(|(_, name)| state.contains(&name));
+        assert!(expected, "{program} has {name} open");
     }
     assert_eq!(fs::read_link(format!("/proc/{pid}/fd/0")).expect("there"), Path::new("/dev/null"));
 }
 
 async fn the_services_as_the_kernel_sees_them(pam: Pam) {
-    let Some(stack) = Stack::start(&Options::new(pam)) else { return };
-    // All of them have worked: users were looked up, sessions written, descriptors passed.
-    let mut client = Client::unix(&stack).await;
-    client.login(stack.person(Role::Full)).await.expect("a login");
+    let Some(mut stack) = Stack::start(&Options::new(pam)) else { return };
+    stack.add_sysinfo();
+    // All of them have worked: users were looked up, sessions written, descriptors passed, the host looked at.
+    let (mut client, _) = admitted(&stack, Role::Full).await;
+    for action in ["host", "memory", "disks", "interfaces", "processes"] {
+        client.ask("sysadm/systemmanager", json!({"action": action})).await.expect(action);
+    }
     client.close().await;
+    let sysinfo = Service::sysinfo(&stack);
+    is_powerless(&stack, &sysinfo);
+    keeps_its_memory(&sysinfo);
+    assert!(stack.sysinfo_log().lines().any(|line| line.contains("confined") && line.contains("seccomp")));
+    if pam == Pam::Real {
+        assert_ne!(fs::metadata(stack.sysinfo_program()).expect("there").uid(), sysinfo.uid);
+    }
     for program in SERVICES {
-        is_powerless(&stack, program);
-        keeps_its_memory(&stack, program);
+        let service = Service::of(&stack, program);
+        is_powerless(&stack, &service);
+        keeps_its_memory(&service);
         stack.await_log(program, &["confined", "seccomp"]);
         if pam == Pam::Real {
             assert_ne!(fs::metadata(stack.program_file(program)).expect("there").uid(), uid(&stack, program));
@@ -186,8 +239,12 @@ async fn the_services_as_the_kernel_sees_them(pam: Pam) {
     }
     if skip::is_root() {
         for program in SERVICES.into_iter().chain([Program::Guard]) {
-            has_only_the_expected_open(&stack, program);
+            program_has_only_the_expected_open(&stack, program);
         }
+        has_only_the_expected_open(&stack, &sysinfo, &["sysinfo.sock"], &["audit.jsonl"], 0, |name| {
+            // Processes that it looks at again and again.
+            name.starts_with("/proc/") && name.ends_with("/stat")
+        });
     }
 }
 

@@ -30,6 +30,12 @@ impl Host {
         host
     }
 
+    /// What the stack's doorward-sysinfo reads, too.
+    fn add_sysinfo(&self, stack: &Stack) {
+        let text = fs::read_to_string(stack.path("doorward-sysinfo.toml")).expect("the stack's file");
+        self.write("sysinfo.toml", &text);
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -169,4 +175,53 @@ fn certificates(stack: &Stack, host: &Host) {
     fs::write(&certificate, "nothing").expect("our file");
     host.assert_found(2, &certificate, "PEM");
     host.write("gateway.toml", &gateway);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_finds_what_is_wrong_with_what_is_registered() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    stack.add_sysinfo();
+    let host = Host::of(&stack);
+    host.add_sysinfo(&stack);
+    assert_eq!(host.examine(), (Some(0), vec![]));
+
+    let file = stack.path("subsystems.d/sysinfo.toml");
+    let socket = stack.path("run/sysinfo/sysinfo.sock");
+    let registered = fs::read_to_string(&file).expect("registered");
+    // Others could register what they like.
+    let directory = stack.path("subsystems.d");
+    mode(&file, 0o666);
+    host.assert_found(2, &directory, "mend the file");
+    mode(&file, 0o644);
+    mode(&directory, 0o777);
+    host.assert_found(2, &directory, "chmod go-w");
+    mode(&directory, 0o755);
+
+    // A file that says what is not so.
+    stack.register_sysinfo("user = '1'");
+    host.assert_found(2, &file, "user = ");
+    stack.register_sysinfo(&format!("user = '{}'", stack.authd_uid()));
+    host.assert_found(2, &file, "a user of its own");
+    stack.register_sysinfo("namespace = 'rpc'");
+    host.assert_found(2, &directory, "mend the file");
+    fs::write(&file, &registered).expect("our file");
+
+    // A socket that the gateway cannot use, or where somebody else could put another one.
+    mode(&socket, 0o600);
+    host.assert_found(2, &socket, "chmod 660");
+    mode(&socket, 0o660);
+    let run = stack.path("run/sysinfo");
+    mode(&run, 0o777);
+    host.assert_found(2, &run, "chmod go-w");
+    mode(&run, 0o755);
+    chown(&run, Some(stack.gateway_uid()), None).expect("chown of a directory");
+    host.assert_found(2, &run, "chown root");
+    chown(&run, Some(0), None).expect("chown of a directory");
+    assert_eq!(host.examine(), (Some(0), vec![]));
+
+    // One that does not run.
+    stack.kill_sysinfo();
+    host.assert_found(2, &socket, "start");
+    stack.start_sysinfo_again();
+    assert_eq!(host.examine(), (Some(0), vec![]));
 }

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
-fn stack(pam: Pam) -> Option<Stack> {
+pub(crate) fn stack(pam: Pam) -> Option<Stack> {
     let mut stack = Stack::start(&Options::new(pam))?;
     stack.add_sysinfo();
     Some(stack)
 }
 
 /// Asks until it is so: registrations are looked at once a second.
-async fn until(what: &str, mut asked: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut asked: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !asked().await {
         assert!(began.elapsed() < PATIENCE, "never: {what}");
@@ -34,7 +34,7 @@ async fn up(client: &mut Client, name: &str) {
 }
 
 /// Somebody who has logged in after authd and the gateway have seen the registration of sysinfo.
-async fn admitted(stack: &Stack, role: Role) -> (Client, String) {
+pub(crate) async fn admitted(stack: &Stack, role: Role) -> (Client, String) {
     let began = Instant::now();
     loop {
         let (mut client, token) = logged_in(stack, role).await;
@@ -319,4 +319,32 @@ async fn work_that_nobody_waits_for_is_stopped() {
     alice.ask("rpc/auth_clear", json!({"reply": true})).await.expect("cleared");
     dropped(3).await;
     assert!(ended.elapsed() < Duration::from_secs(2), "{:?}", ended.elapsed());
+}
+
+/// A subsystem whose answers are wrong could fill the gateway's log: of all its faults there is a line a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_a_subsystem_do_not_fill_the_log() {
+    const FAULTS: u64 = 200;
+    let Some(stack) = stack(Pam::Wrapper) else { return };
+    let _fake = stack.add_fake("");
+    let (mut alice, _) = logged_in(&stack, Role::Full).await;
+    up(&mut alice, "test/fake").await;
+    let began = Instant::now();
+    for _ in 0..FAULTS {
+        let garbage = json!({"action": "read", "garbage": "{"});
+        assert_eq!(alice.ask("test/fake", garbage).await, Err(500));
+    }
+    let seconds = began.elapsed().as_secs() + 2;
+    // The next line counts those that had none.
+    sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(alice.ask("test/fake", json!({"action": "read", "garbage": "{"})).await, Err(500));
+    let line = stack.await_log(Program::Gateway, &["request failed", "test/fake", "unsaid="]);
+    let log = stack.log(Program::Gateway);
+    let lines: Vec<_> =
+        log.lines().filter(|line| line.contains("request failed") && line.contains("test/fake")).collect();
+    let said = u64::try_from(lines.iter().filter(|line| line.contains(" error ")).count()).expect("few");
+    assert!(said <= seconds + 1, "{said} lines in {seconds} s");
+    let unsaid =
+        |line: &&str| doorward_tests::logs::value(line, "unsaid").and_then(|n| n.parse::<u64>().ok());
+    assert_eq!(lines.iter().filter_map(unsaid).sum::<u64>() + said, FAULTS + 1, "{line}");
 }
