@@ -41,7 +41,7 @@ impl std::str::FromStr for Name {
 
 /// What is left to do after a message.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+pub(crate) enum Next {
     Listen,
     Done,
 }
@@ -87,7 +87,10 @@ async fn print(
                 }
                 next
             }
-            Incoming::Answer { .. } | Incoming::Progress { .. } | Incoming::Event { .. } => Next::Listen,
+            Incoming::Answer { .. }
+            | Incoming::Progress { .. }
+            | Incoming::Event { .. }
+            | Incoming::Said(_) => Next::Listen,
         };
         if next == Next::Done {
             return Ok(());
@@ -114,7 +117,7 @@ fn subscribed(names: &[&str], outcome: Result<Value, Error>) -> Result<(), Error
 }
 
 /// What became of the session.
-fn of_session(args: &Value) -> Result<(), Error> {
+pub(crate) fn of_session(args: &Value) -> Result<(), Error> {
     match args.get("reason").and_then(Value::as_str) {
         Some("expiring") => {
             let seconds = args.get("seconds").and_then(Value::as_u64).unwrap_or_default();
@@ -139,7 +142,8 @@ fn one(name: &str, args: &Value, left: &mut Option<u64>, output: Output) -> Resu
     Ok(if read && *left != Some(0) { Next::Listen } else { Next::Done })
 }
 
-fn tell(line: &str) {
+/// Says something beside what is printed.
+pub(crate) fn tell(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "doorward: {}", printable(line));
 }

@@ -4,6 +4,7 @@
 mod acl;
 mod call;
 mod certs;
+mod channels;
 mod client;
 mod completion;
 mod dev;
@@ -121,6 +122,10 @@ enum Command {
     Call(call::Options),
     /// Print events as they are published, a line each, until Ctrl-C
     Events(events::Options),
+    /// Print what is said on a channel, a line each, until Ctrl-C
+    Subscribe(channels::Subscribe),
+    /// Say something on a channel
+    Publish(channels::Publish),
     /// Show who answers and whether the session is valid
     Status,
     /// Look at files, users, sockets, certificate and clock of this host, and say how to mend what is wrong
@@ -249,6 +254,12 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
         // It has something to do about Ctrl-C.
         Command::Call(call) => return call::call(call, &gateway.endpoint()?, output).await,
         Command::Events(events) => until_signal(events::events(events, &gateway.endpoint()?, output)).await,
+        Command::Subscribe(subscribe) => {
+            until_signal(channels::subscribe(subscribe, &gateway.endpoint()?, output)).await
+        }
+        Command::Publish(publish) => {
+            until_signal(channels::publish(publish, &gateway.endpoint()?, output)).await
+        }
         Command::Logs(logs) => until_signal(logs::logs(logs, &gateway.endpoint()?, output)).await,
         Command::Completion { shell } => completion::completion::<Options>(shell),
         Command::Status => until_signal(status::status(&gateway.endpoint()?, output)).await,

@@ -3,10 +3,14 @@
 
 #[path = "ctl/acl.rs"]
 mod acl;
+#[path = "ctl/channels.rs"]
+mod channels;
 #[path = "ctl/completion.rs"]
 mod completion;
 #[path = "ctl/dev.rs"]
 mod dev;
+#[path = "ctl/fake_channels.rs"]
+mod fake_channels;
 #[path = "ctl/fake_gateway.rs"]
 mod fake_gateway;
 #[path = "ctl/fake_keys.rs"]

@@ -26,6 +26,18 @@ pub(crate) enum Incoming {
     Progress { id: String, args: Value },
     /// What is published, to whoever subscribed.
     Event { name: String, args: Value },
+    /// Of a channel.
+    Said(Said),
+}
+
+/// What is said on a channel, or of it.
+pub(crate) struct Said {
+    pub(crate) channel: String,
+    pub(crate) pk: Option<String>,
+    /// What the gateway says of a request; empty where somebody says something, or it refuses one.
+    pub(crate) name: String,
+    pub(crate) message: Value,
+    pub(crate) id: Value,
 }
 
 /// A connection on which requests take long, or none is under way. It keeps itself open, and its session.
@@ -86,6 +98,13 @@ impl Listener {
         self.client.begin(namespace, name, args).await
     }
 
+    /// Sends a message of the dialect of channels and does not wait.
+    pub(crate) async fn say<M: Serialize>(&mut self, message: &M) -> Result<(), Error> {
+        let text = serde_json::to_string(message)
+            .map_err(|error| Error::Failed(format!("the message cannot be written: {error}")))?;
+        self.client.send(Message::text(text)).await
+    }
+
     /// The next message. Dropping the future loses none.
     pub(crate) async fn incoming(&mut self) -> Result<Incoming, Error> {
         loop {
@@ -124,6 +143,9 @@ impl Listener {
 }
 
 fn sorted(reply: Reply) -> Incoming {
+    if let Reply { channel: Some(channel), pk, name, message, id, .. } = reply {
+        return Incoming::Said(Said { channel, pk, name, message, id });
+    }
     let id = reply.id.as_str().unwrap_or_default().to_owned();
     match reply.name.as_str() {
         "response" | "error" => Incoming::Answer { id, outcome: outcome(reply) },

@@ -32,7 +32,7 @@ use tokio_tungstenite::{
 use crate::error::Error;
 
 pub(crate) use http::{Answer, Http};
-pub(crate) use listen::{Incoming, Listener};
+pub(crate) use listen::{Incoming, Listener, Said};
 pub(crate) use tls::{Fingerprint, Identity, Trust};
 
 /// Name lookup, TCP, TLS and the upgrade together.
@@ -156,9 +156,16 @@ pub(crate) struct Client {
 struct Reply {
     #[serde(default)]
     id: Value,
+    /// Deliveries of a channel have none.
+    #[serde(default)]
     name: String,
     #[serde(default)]
     args: Value,
+    /// Only what is of a channel has this and what follows.
+    channel: Option<String>,
+    pk: Option<String>,
+    #[serde(default)]
+    message: Value,
 }
 
 impl Client {
@@ -195,7 +202,8 @@ impl Client {
                 // An error without an id is the answer to a request whose id could not be read; only one
                 // of ours is under way. Anything else that is not for us is an event.
                 let answers = matches!(reply.name.as_str(), "response" | "error");
-                let ours = (answers && reply.id == id.as_str()) || (reply.name == "error" && reply.id == "");
+                let ours = (answers && reply.id == id.as_str())
+                    || (reply.name == "error" && reply.id == "" && reply.channel.is_none());
                 if ours {
                     return outcome(reply);
                 }
@@ -281,8 +289,10 @@ impl Client {
                 Some(Err(error)) => return Err(connection_lost(error)),
                 None => return Err(Error::unreachable("the gateway closed the connection")),
             };
-            return serde_json::from_slice(&text)
-                .map_err(|_| Error::unreachable("what answers there does not speak SysAdm envelopes"));
+            let read = serde_json::from_slice(&text).ok();
+            let reply = read.filter(|reply: &Reply| !reply.name.is_empty() || reply.channel.is_some());
+            return reply
+                .ok_or_else(|| Error::unreachable("what answers there does not speak SysAdm envelopes"));
         }
     }
 

@@ -35,6 +35,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    fake_channels,
     fake_keys::{AnyCertificate, Keys, Peer},
     fake_subsystems::{self, Calls},
     listening::Listening,
@@ -201,7 +202,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mut peer: Peer, sta
         let Some(Ok(message)) = message else { return };
         let Ok(text) = message.to_text() else { return };
         let Ok(request) = serde_json::from_str::<Value>(text) else { continue };
-        let told = fake_subsystems::answer(&request, session.is_some(), &mut calls);
+        let told = fake_channels::answer(&request, session.is_some())
+            .or_else(|| fake_subsystems::answer(&request, session.is_some(), &mut calls));
         let replies = match told {
             Some(replies) => {
                 state.lock().unwrap().requests.push(request.clone());
@@ -213,6 +215,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mut peer: Peer, sta
             if websocket.send(Message::text(reply.to_string())).await.is_err() {
                 return;
             }
+        }
+        if request["channel"] == "slow" {
+            let frame = CloseFrame { code: CloseCode::from(4008), reason: "messages were not read".into() };
+            let _ = websocket.close(Some(frame)).await;
+            return;
         }
         let reason = match &request["args"] {
             args if args["username"] == "hasty" => {
