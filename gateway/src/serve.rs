@@ -11,7 +11,6 @@ use doorward_launch::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -142,8 +141,6 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
             (engine, Some(tokio::spawn(keep)))
         }
     };
-    let telling = tell_interruptions(engine.interruptions(), parts.hub.clone());
-    let telling = tokio::spawn(control.shutdown.clone().run_until_cancelled_owned(telling));
     let shared = Shared {
         router,
         engine,
@@ -229,7 +226,6 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     if let Some(carrying) = carrying {
         let _ = carrying.await;
     }
-    let _ = telling.await;
     backend.stop().await;
     Ok(())
 }
@@ -312,21 +308,6 @@ impl Renewal {
             tracing::warn!("{complaint}");
         }
         Ok(())
-    }
-}
-
-/// Nobody takes silence for completeness.
-async fn tell_interruptions(mut interrupted: watch::Receiver<bool>, hub: Hub) {
-    let mut told = false;
-    loop {
-        let now = *interrupted.borrow_and_update();
-        if now != told {
-            hub.tell(if now { Notice::Interrupted } else { Notice::Resumed });
-            told = now;
-        }
-        if interrupted.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod background;
 mod calls;
+mod channels;
 mod events;
 mod timers;
 

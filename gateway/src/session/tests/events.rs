@@ -17,12 +17,12 @@ impl Bench {
         self.on(Event::Request { ticket: self.ticket, subject, call })
     }
 
-    fn takes_events(&self) -> bool {
+    pub(super) fn takes_events(&self) -> bool {
         self.session.takes_events(self.now, self.watch)
     }
 
     /// What an event that waits leads to, as its connection asks for it.
-    fn published(&mut self) -> String {
+    pub(super) fn published(&mut self) -> String {
         if self.takes_events() { self.on(Event::Published) } else { "waits".to_owned() }
     }
 }

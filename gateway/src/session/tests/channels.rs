@@ -1,0 +1,103 @@
+//! Requests about channels, of nobody and of somebody.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    call::{Address, ChannelAuth, ChannelCall, ChannelName, Facility, Payload},
+    channels::Policies,
+};
+
+const TABLE: &str = "
+    [channels.news]
+    subscribe = 'anyone'
+    publish = 'anyone'
+    [channels.hall]
+    subscribe = 'member'
+";
+
+fn at(channel: &str) -> Address {
+    let channel = ChannelName::parse(channel).expect("a name");
+    Address { channel, pk: None, facility: Facility::default() }
+}
+
+impl Bench {
+    fn with_policies(self) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("channels.toml");
+        std::fs::write(&path, TABLE).expect("written");
+        self.router.set_policies(Policies::read(&path).expect("a table"));
+        self
+    }
+
+    fn says(&mut self, call: ChannelCall) -> String {
+        self.ticket += 1;
+        self.on(Event::Request { ticket: self.ticket, subject: None, call: Call::Channel(call) })
+    }
+
+    fn publishes(&mut self) -> String {
+        self.says(ChannelCall::Publish(at("news"), Payload(Bytes::from_static(b"1"))))
+    }
+}
+
+#[test]
+fn nobody_is_asked_about_as_anybody_and_hears_what_anyone_may() {
+    let mut bench = bench().with_policies();
+    assert!(!bench.takes_events(), "there is nothing to be heard");
+    assert_eq!(bench.says(ChannelCall::Subscribe(at("hall"))), "1:403");
+    assert_eq!(bench.says(ChannelCall::Subscribe(at("news"))), "join 2 true");
+    assert_eq!(bench.says(ChannelCall::Resubscribe(vec![at("hall"), at("news")])), "join 3 false true");
+    assert_eq!(bench.published(), "deliver");
+    bench.router.set_policies(Policies::default());
+    assert_eq!(bench.published(), "hear again, deliver");
+    assert!(!bench.session.may_hear_at(&bench.router, &at("news")));
+}
+
+#[test]
+fn what_a_session_may_is_known_before_anything_is_done() {
+    let mut bench = bench().with_policies().log_in();
+    assert_eq!(bench.says(ChannelCall::Subscribe(at("hall"))), "join 1 true");
+    bench.watch = None;
+    assert_eq!(bench.publishes(), "2:503");
+    assert_eq!(bench.published(), "waits");
+    bench.watch = Some(2);
+    assert_eq!(bench.publishes(), "check");
+    assert_eq!(bench.on(Event::Checked(Ok(identity(1)), bench.watch)), "publish 3");
+    bench.pass(61);
+    assert_eq!(bench.published(), "check", "before a delivery, too");
+    let gone = Event::Checked(Err(Error::NotFound), bench.watch);
+    assert_eq!(bench.on(gone), "tell Revoked, close session ended");
+}
+
+#[test]
+fn so_many_messages_in_a_second_and_no_more() {
+    let mut bench = bench().with_policies();
+    for ticket in 1..=3 {
+        assert_eq!(bench.publishes(), format!("publish {ticket}"));
+    }
+    assert_eq!(bench.publishes(), "4:429");
+    for ticket in 1..=3 {
+        bench.on(Event::Answered(ticket, Ok(Answer::Done)));
+    }
+    bench.now += SECOND / 2;
+    assert_eq!(bench.publishes(), "publish 5");
+    assert_eq!(bench.publishes(), "6:429");
+    bench.pass(20);
+    for ticket in 7..=9 {
+        assert_eq!(bench.publishes(), format!("publish {ticket}"), "never more at once");
+    }
+    assert_eq!(bench.publishes(), "10:429");
+}
+
+#[test]
+fn a_token_that_is_taken_up_for_channels_opens_nothing_else() {
+    for (acl, expected) in [("sysadm.rpc.query._", "2:403"), ("sysadm.rpc.#", "used, 2:rows")] {
+        let mut bench = bench().with_policies();
+        bench.ticket += 1;
+        let auth = Call::ChannelAuth(ChannelAuth::Token(Some(token(1))));
+        assert_eq!(bench.on(Event::Request { ticket: 1, subject: None, call: auth }), "ask of channels");
+        let held = Identity { is_token: true, acl: vec![acl.to_owned()], ..identity(1) };
+        bench.on(Event::LoggedIn(Ok(Outcome::Granted(held)), UP));
+        assert_eq!(bench.query(), expected, "{acl}");
+    }
+}
