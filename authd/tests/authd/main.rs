@@ -5,6 +5,7 @@ mod audit;
 mod bench;
 mod channels;
 mod events;
+mod examples;
 mod fakes {
     //! What stands in for the world around authd.
 

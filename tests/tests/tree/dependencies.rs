@@ -11,7 +11,8 @@ use crate::source::root;
 /// Every crate of the workspace with the crates of the workspace that it may use.
 const EDGES: &[(&str, &[&str])] = &[
     ("doorward", &["doorward-proto"]),
-    ("doorward-authd", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
+    // The last one in its tests alone, which ask the example.
+    ("doorward-authd", &["doorward-launch", "doorward-peercred", "doorward-proto", "doorward-terminals"]),
     ("doorward-assertion", &["doorward-launch", "doorward-proto"]),
     ("doorward-bench", &["doorward-proto", "doorward-tests"]),
     ("doorward-certd", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
@@ -24,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doorward-proto", &[]),
     ("doorward-subsystem", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
     ("doorward-sysinfo", &["doorward-subsystem"]),
+    ("doorward-terminals", &["doorward-launch", "doorward-proto"]),
     ("doorward-tests", &["doorward-proto"]),
     ("pam-sys", &[]),
 ];
