@@ -23,7 +23,7 @@ fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 root=no
 [ "$(id -u)" -ne 0 ] || root=yes
 password=$(random 12)
-group='' user='' dir='' port='' api=''
+group='' user='' dir='' port='' api='' dev='' listening=''
 pam_service_before=$(ls /etc/pam.d/doorward 2>/dev/null || true)
 lock_before=$(ls /run/doorward-dev.lock 2>/dev/null || true)
 
@@ -33,10 +33,16 @@ cleanup() {
     status=$?
     trap '' INT TERM HUP
     trap - EXIT
-    # `doorward dev` is the only thing in the background, and it takes away what it made.
-    if [ -n "${!:-}" ] && kill -TERM $! 2>/dev/null; then
+    [ -z "$listening" ] || kill -TERM $listening 2>/dev/null || true
+    # `doorward dev` takes away what it made.
+    if [ -n "$dev" ] && kill -TERM "$dev" 2>/dev/null; then
         say "Stopping everything."
-        wait $! || status=1
+        wait "$dev" || status=1
+    fi
+    if [ -e "$work/redis/pid" ]; then
+        server=$(cat "$work/redis/pid")
+        kill -TERM "$server" 2>/dev/null || true
+        while [ -e "/proc/$server" ]; do sleep 0.05; done
     fi
     if [ $root = yes ]; then
         if getent passwd "$account" >/dev/null; then userdel "$account" || status=1; fi
@@ -134,9 +140,14 @@ fi
 
 # --- start --------------------------------------------------------------------------------------------
 
-say "\$ doorward dev"
+# Channels go through a Redis, where there is one to start: as soon as it is known who may get to it.
+redis=$(command -v redis-server || true)
+[ -z "$redis" ] || { mkdir -m 700 "$work/redis" && set -- --redis "$work/redis/redis.sock" "$@"; }
+
+say "\$ doorward dev${redis:+ --redis redis.sock}"
 mkfifo "$work/report"
 "$bin/doorward" dev --json --access-group "$group" "$@" >"$work/report" &
+dev=$!
 # One line comes when everything is ready; none, if it could not start.
 read -r report <"$work/report" || fail "doorward dev did not start"
 field() { printf '%s\n' "$report" | sed -n "s/.*\"$1\":\[*\"\([^\"]*\)\".*/\1/p"; }
@@ -151,6 +162,15 @@ echo "Unix socket $socket"
 echo "token API $api"
 printf '%s\n' "$report" | tr '{' '\n' |
     sed -n 's/.*"name":"\([^"]*\)","pid":\([0-9]*\),"uid":\([0-9]*\).*/\1: pid \2, uid \3/p'
+
+if [ -n "$redis" ]; then
+    gateway=$(printf '%s\n' "$report" | tr '{' '\n' | sed -n 's/.*"name":"[^"]*gateway","pid":\([0-9]*\),.*/\1/p')
+    [ -n "$gateway" ] || fail "no gateway in: $report"
+    chgrp "$(sed -n 's/^Gid:\t\([0-9]*\).*/\1/p' "/proc/$gateway/status")" "$work/redis"
+    chmod 710 "$work/redis"
+    "$redis" --port 0 --unixsocket "$work/redis/redis.sock" --unixsocketperm 777 --save '' --appendonly no \
+        --dir "$work/redis" --daemonize yes --pidfile "$work/redis/pid" >/dev/null
+fi
 
 # --- with a password, over TLS --------------------------------------------------------------------------
 
@@ -264,6 +284,35 @@ printf '%s\n' "$record"
 echo "\$ doorward logs --from -10m --most 5  # what the services recorded of $user"
 local_user logs --from -10m --most 5 | tee "$work/logs"
 grep -q "$user" "$work/logs" || fail "the services recorded nothing of $user"
+echo "\$ doorward logout"
+local_user logout
+
+# --- a channel ----------------------------------------------------------------------------------------------
+
+say "A channel${redis:+, through Redis}: who is subscribed hears what is published.${redis:+ Other programs publish there, too:}"
+local_user login >/dev/null
+count=1
+[ -z "$redis" ] || count=2
+: >"$work/told"
+echo "\$ doorward subscribe lobby --count $count &"
+local_user subscribe lobby --count $count >"$work/heard" 2>"$work/told" &
+listening=$!
+# Until it is subscribed: a publication is for those who are.
+tries=0
+until grep -q subscribed "$work/told"; do
+    tries=$((tries + 1))
+    [ $tries -lt 200 ] || fail "the subscription takes too long: $(cat "$work/told")"
+    sleep 0.05
+done
+echo "\$ doorward publish lobby '{\"text\": \"hello\"}'"
+local_user publish lobby '{"text": "hello"}'
+if [ -n "$redis" ]; then
+    echo "\$ redis-cli -s redis.sock publish doorward:lobby:events '{\"text\": \"hello from elsewhere\"}'"
+    redis-cli -s "$work/redis/redis.sock" publish doorward:lobby:events '{"text": "hello from elsewhere"}'
+fi
+wait $listening || fail "nothing was heard"
+cat "$work/heard"
+grep -q hello "$work/heard" || fail "something else was heard"
 echo "\$ doorward logout"
 local_user logout
 

@@ -166,6 +166,10 @@ async fn print(
                     return Err(refusal);
                 }
                 subscribed = said.name == "subscribed" && address.is(&said);
+                if subscribed {
+                    // From now on nothing is missed: whoever waits for that reads it here.
+                    tell(&format!("subscribed to {}", address.text()));
+                }
             }
             Incoming::Said(said) if said.name.is_empty() && address.is(&said) => {
                 if one(&said, &mut left, output)? == Next::Done {

@@ -107,6 +107,7 @@ pub(super) fn fill(plan: &Plan) -> Result<(), Error> {
         (layout.config(Service::Authd), config::authd(plan)),
         (layout.config(Service::Sysinfo), config::sysinfo(plan)),
         (layout.subsystems().join("sysinfo.toml"), config::registration(plan)),
+        (layout.channels(), config::channels()),
         (layout.config(Service::Gateway), config::gateway(plan)),
     ];
     for (path, text) in files {

@@ -98,7 +98,21 @@ pub(super) fn gateway(plan: &Plan) -> String {
     entry(&mut text, "user", &quoted(&plan.accounts.certd.uid.to_string()));
     text.push_str("\n[subsystems]\n");
     path(&mut text, "directory", &layout.subsystems());
+    text.push_str("\n[channels]\n");
+    path(&mut text, "file", &layout.channels());
+    if let Some(socket) = &plan.redis {
+        entry(&mut text, "engine", &quoted("redis"));
+        text.push_str("\n[redis]\n");
+        path(&mut text, "socket", socket);
+        entry(&mut text, "socket_user", &quoted(&plan.accounts.guard.uid.to_string()));
+        entry(&mut text, "prefix", &quoted("doorward"));
+    }
     text
+}
+
+/// channels.toml: one to try it with.
+pub(super) fn channels() -> String {
+    format!("{WRITTEN}[channels.lobby]\nsubscribe = \"member\"\npublish = \"member\"\n")
 }
 
 fn head(plan: &Plan, uid: u32, state: &Path) -> String {

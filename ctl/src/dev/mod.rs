@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// The TLS port on 127.0.0.1; 0: a free one
     #[arg(long, value_name = "N", default_value_t = 0)]
     port: u16,
+    /// Carry channels through the Redis of yours that listens on this Unix socket, or will
+    #[arg(long, value_name = "SOCKET")]
+    redis: Option<PathBuf>,
     /// Show the logs of all services on stderr as well
     #[arg(long)]
     verbose: bool,
@@ -120,6 +123,7 @@ async fn in_place(
         programs: Programs::find(&own, absolute(&options.guard)?, absolute(&options.worker)?)?,
         port: options.port,
         token_port: options.token_port,
+        redis: options.redis.clone(),
         access_group: options.access_group.clone(),
         refusal_delay_ms: options.refusal_delay_ms,
     };

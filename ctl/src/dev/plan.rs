@@ -113,6 +113,11 @@ impl Layout {
         self.base.join("subsystems.d")
     }
 
+    /// Who may do what on channels.
+    pub(super) fn channels(&self) -> PathBuf {
+        self.base.join("channels.toml")
+    }
+
     pub(super) fn certd_state(&self) -> PathBuf {
         self.base.join("state/certd")
     }
@@ -203,6 +208,8 @@ pub(super) struct Plan {
     pub(super) port: u16,
     /// The token API's, likewise.
     pub(super) token_port: u16,
+    /// The socket of a Redis that carries channels.
+    pub(super) redis: Option<PathBuf>,
     /// A further group with limited access.
     pub(super) access_group: Option<String>,
     /// How long a refusal takes, if not as long as authd has it.
@@ -279,6 +286,7 @@ pub(super) mod tests {
             },
             port: 0,
             token_port: 0,
+            redis: None,
             access_group: None,
             refusal_delay_ms: None,
         }
