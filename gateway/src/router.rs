@@ -11,7 +11,7 @@ use crate::{
         Address, Answer, Call, Described, DescribedAction, Error, EventName, Identity, Reply, Right,
         SubsystemName, SubsystemRequest, Verb,
     },
-    channels::{Decision, Policies},
+    channels::{Decision, HandlerPlace, Policies},
     namespace::{self, Handler, Needs, Row, Subject, subjects},
     subsystem::{Asked, Known, Registry},
 };
@@ -54,6 +54,11 @@ impl Router {
     pub fn set_policies(&self, policies: Policies) {
         let number = self.policies.get().number.wrapping_add(1);
         self.policies.set(Table { policies, number });
+    }
+
+    /// Who is told that connections of this kind of identity come and go.
+    pub fn handler_of(&self, kind: &str) -> Option<Arc<HandlerPlace>> {
+        self.policies.get().policies.handlers().find(|place| place.channel.as_str() == kind).cloned()
     }
 
     /// Whether somebody, or nobody in particular, may do this there.

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     accept::{Door, Listener, Places},
     backend::Backend,
-    channels::{Engine, Policies},
+    channels::{Engine, Handlers, Policies},
     config::{Carrier, Config, Subsystems},
     hub::{Hub, Notice},
     misses::Misses,
@@ -144,6 +144,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     let shared = Shared {
         router,
         engine,
+        handlers: Handlers::new(&backend),
         channels: config.ways(),
         backend: Arc::clone(&backend),
         audit: control.audit.clone(),
@@ -287,6 +288,7 @@ impl Renewal {
         }
         self.places.resize(limits.connections, limits.connections_per_source, doorward_launch::descriptors());
         // Whoever may hear no more what they are subscribed to is told now.
+        shared.handlers.renew(&policies);
         shared.router.set_policies(policies);
         shared.hub.tell(Notice::LookAgain);
         self.shared.set(shared);

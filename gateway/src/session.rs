@@ -20,7 +20,7 @@ use std::{
 use self::{channels::Ears, clock::Countdown, held::Held, login::Answers};
 pub use self::{
     clock::Timers,
-    event::{Action, Event, Hopeless, Known, Login, Outcome, Refusal, Settings, Ticket, Watch},
+    event::{Action, Event, Hopeless, Known, Login, Outcome, Question, Refusal, Settings, Ticket, Watch},
 };
 use crate::{
     call::{Answer, AuthSsl, Call, EndReason, Error, EventName, Identity, Purpose, Reply, SessionId},

@@ -190,6 +190,8 @@ pub enum ChannelAnswer {
     Left(Address, usize),
     /// It was passed on.
     Published,
+    /// A custom message was taken; this is said to the client alone.
+    Handled(Address, Option<Payload>),
 }
 
 /// A custom message.

@@ -72,9 +72,11 @@ impl<A> Wishes<A> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The listener first: whoever has seen here that it is over is told of no end any more.
     fn tell(&self, interrupted: bool, listener: &impl Listener<A>) {
-        if self.interrupted.send_replace(interrupted) != interrupted {
+        if *self.interrupted.borrow() != interrupted {
             listener.interrupted(interrupted);
+            self.interrupted.send_replace(interrupted);
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Action, Session, State, Ticket, UnderWay};
+use super::{Action, Question, Session, State, Ticket, UnderWay};
 use crate::{
-    call::{Address, ChannelCall, Custom, Error, Identity, Reply, Verb},
+    call::{Address, ChannelCall, Error, Identity, Reply, Verb},
     channels::Decision,
     router::{self, Router},
 };
@@ -71,9 +71,11 @@ impl Session {
     }
 
     /// Whether it may hear what is said there.
-    pub fn may_hear_at(&self, router: &Router, at: &Address) -> bool {
-        !matches!(self.state, State::Closed)
-            && router.decide(self.identity(), at, &Verb::Subscribe) == Decision::Allow
+    pub fn may_hear_at(&self, router: &Router, at: &Address) -> Decision {
+        match self.state {
+            State::Closed => Decision::Deny,
+            State::Anonymous | State::Held(_) => router.decide(self.identity(), at, &Verb::Subscribe),
+        }
     }
 
     pub(super) fn channel(
@@ -85,41 +87,49 @@ impl Session {
         actions: &mut Vec<Action>,
     ) {
         let most = self.settings.publishes;
-        let may =
-            |session: &Self, at: &Address, verb: &Verb| match router.decide(session.identity(), at, verb) {
-                Decision::Allow => Ok(()),
-                Decision::Unsupported => Err(Error::NotFound),
-                // Nobody asks handlers yet, so they allow nothing.
-                Decision::Deny | Decision::Ask(_) => Err(Error::Forbidden),
-            };
+        let may = |session: &Self, at: &Address, verb: &Verb| router.decide(session.identity(), at, verb);
+        let ask = |question| Ok(Action::Ask(ticket, Box::new(question)));
         let action = match call {
             ChannelCall::Subscribe(at) => {
                 self.ears(router, now);
-                may(self, &at, &Verb::Subscribe).map(|()| Action::Join(ticket, vec![(at, true)]))
+                match may(self, &at, &Verb::Subscribe) {
+                    Decision::Allow => Ok(Action::Join(ticket, vec![(at, true)])),
+                    Decision::Deny | Decision::Unsupported => Err(Error::Forbidden),
+                    asks @ Decision::Ask(_) => ask(Question::Join(vec![(at, asks)])),
+                }
             }
             ChannelCall::Resubscribe(all) => {
                 self.ears(router, now);
                 let each = all.into_iter().map(|at| {
-                    let allowed = may(self, &at, &Verb::Subscribe).is_ok();
-                    (at, allowed)
+                    let decision = may(self, &at, &Verb::Subscribe);
+                    (at, decision)
                 });
-                Ok(Action::Join(ticket, each.collect()))
+                let each: Vec<_> = each.collect();
+                match each.iter().any(|(_, decision)| matches!(decision, Decision::Ask(_))) {
+                    true => ask(Question::Join(each)),
+                    false => {
+                        let each = each.into_iter().map(|(at, decision)| (at, decision == Decision::Allow));
+                        Ok(Action::Join(ticket, each.collect()))
+                    }
+                }
             }
             ChannelCall::Unsubscribe(at) => Ok(Action::Part(ticket, at)),
             ChannelCall::Publish(at, payload) => match self.ears(router, now).rate.take(most, now) {
                 false => Err(Error::TooMany),
-                true => may(self, &at, &Verb::Publish).map(|()| Action::Publish(ticket, at, payload)),
+                true => match may(self, &at, &Verb::Publish) {
+                    Decision::Allow => Ok(Action::Publish(ticket, at, payload)),
+                    Decision::Deny | Decision::Unsupported => Err(Error::Forbidden),
+                    Decision::Ask(handler) => ask(Question::Publish(handler, at, payload)),
+                },
             },
             ChannelCall::Custom(custom) => match self.ears(router, now).rate.take(most, now) {
                 false => Err(Error::TooMany),
-                true => {
-                    let Custom { at, action, .. } = *custom;
-                    match may(self, &at, &Verb::Action(action)) {
-                        Err(error) => Err(error),
-                        // Only a handler takes any.
-                        Ok(()) => Err(Error::NotFound),
-                    }
-                }
+                true => match may(self, &custom.at, &Verb::Action(custom.action.clone())) {
+                    // Only a handler takes any.
+                    Decision::Allow | Decision::Unsupported => Err(Error::NotFound),
+                    Decision::Deny => Err(Error::Forbidden),
+                    Decision::Ask(handler) => ask(Question::Custom(handler, custom)),
+                },
             },
         };
         match action {

@@ -1,14 +1,18 @@
 //! What a session hears and what it says.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::Timers;
 use crate::{
     call::{
-        Address, Answer, Answers, Call, Challenge, ChannelAuth, Credentials, EndReason, Error, EventNames,
-        Identity, KeyProof, KeyRequest, Listen, LogsRequest, Payload, Prompts, Purpose, Reply,
+        Address, Answer, Answers, Call, Challenge, ChannelAuth, Credentials, Custom, EndReason, Error,
+        EventNames, Identity, KeyProof, KeyRequest, Listen, LogsRequest, Payload, Prompts, Purpose, Reply,
         SessionsRequest, Token,
     },
+    channels::{Decision, HandlerPlace},
     namespace::Subject,
     subsystem::Asked,
 };
@@ -102,6 +106,17 @@ pub enum Outcome {
     NoSuchKind,
 }
 
+/// What the table leaves to handlers.
+#[derive(Debug)]
+pub enum Question {
+    /// What of this it may hear; the rest the table has decided.
+    Join(Vec<(Address, Decision)>),
+    /// Whether it may say this there.
+    Publish(Arc<HandlerPlace>, Address, Payload),
+    /// What becomes of this message.
+    Custom(Arc<HandlerPlace>, Box<Custom>),
+}
+
 /// What to do.
 #[derive(Debug)]
 pub enum Action {
@@ -126,6 +141,8 @@ pub enum Action {
     Listen(Ticket, Listen, EventNames),
     /// Subscribe to what is said there, where this is true; answer with [`Event::Answered`].
     Join(Ticket, Vec<(Address, bool)>),
+    /// Ask handlers about this, then do as they say; answer with [`Event::Answered`].
+    Ask(Ticket, Box<Question>),
     /// End the subscription there; answer with [`Event::Answered`].
     Part(Ticket, Address),
     /// Say this there; answer with [`Event::Answered`].

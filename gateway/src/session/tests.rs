@@ -124,6 +124,7 @@ fn word(action: &Action) -> String {
         Action::Report => "report".to_owned(),
         Action::TellExpiring(left) => format!("tell expiring {}", left.as_secs()),
         Action::Check(..) => "check".to_owned(),
+        Action::Ask(ticket, _) => format!("ask handlers for {ticket}"),
         Action::Join(ticket, all) => {
             let all: Vec<_> = all.iter().map(|(_, allowed)| allowed.to_string()).collect();
             format!("join {ticket} {}", all.join(" "))

@@ -25,7 +25,7 @@ pub use self::{origin::Rules, tls::Tls};
 use crate::{
     backend::Backend,
     call::{ChannelAuth, ConnectionId, Facility, Origin},
-    channels::Engine,
+    channels::{Engine, Handlers},
     gate::{Gate, Permit, Source},
     hub::Hub,
     misses::Misses,
@@ -47,6 +47,8 @@ pub struct Shared {
     pub hub: Hub,
     /// What carries that.
     pub engine: Engine,
+    /// Who decides about some of them.
+    pub handlers: Handlers,
     /// How channels are reached.
     pub channels: Channels,
     /// Which pages may connect.
@@ -218,6 +220,7 @@ impl Shared {
             audit: self.audit.clone(),
             hub: self.hub.clone(),
             engine: self.engine.clone(),
+            handlers: self.handlers.clone(),
             channels,
             router: self.router.clone(),
             rules,

@@ -3,6 +3,7 @@
 mod asks;
 mod channels;
 mod frames;
+mod handled;
 mod listen;
 mod running;
 mod told;
@@ -98,6 +99,7 @@ struct Connection {
     running: Running,
     /// Subscriptions, if there are any.
     sitting: Option<Box<Sitting>>,
+    handled: handled::Handled,
     /// Requests that were done at once.
     finished: VecDeque<(Ticket, Result<Answer, Error>)>,
     place: Place,
@@ -136,6 +138,7 @@ impl Connection {
             calls: FuturesUnordered::new(),
             running: Running::default(),
             sitting: None,
+            handled: handled::Handled::default(),
             finished: VecDeque::new(),
             place,
             echoes: Vec::new(),
@@ -390,6 +393,7 @@ impl Connection {
             Action::Logs(ticket, request) => self.logs(ticket, request),
             Action::Listen(ticket, listen, names) => self.listen(ticket, listen, names),
             Action::Join(ticket, all) => self.join(ticket, all),
+            Action::Ask(ticket, question) => self.ask_handlers(ticket, *question),
             Action::Part(ticket, at) => self.part(ticket, at),
             Action::Publish(ticket, at, payload) => self.publish(ticket, &at, payload),
             Action::Subsystem(ticket, asked) => self.run_for(ticket, *asked),

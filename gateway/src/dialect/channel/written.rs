@@ -24,6 +24,12 @@ pub fn encode(asked: &Asked, reply: &Reply, mut out: impl FnMut(Vec<u8>)) {
                 }
             }
             ChannelAnswer::Left(at, status) => out(subscription("unsubscribed", at, *status)),
+            ChannelAnswer::Handled(at, reply) => {
+                // It was checked: what a handler says is JSON.
+                if let Some(text) = reply.as_ref().and_then(|reply| std::str::from_utf8(&reply.0).ok()) {
+                    out(said(at, text));
+                }
+            }
             ChannelAnswer::Published => {
                 if let (Some(id), Some(channel)) = (&asked.id, &asked.channel) {
                     let channel = channel.as_str();
@@ -96,12 +102,15 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
 
 /// Writes what was said on a channel.
 pub fn encode_delivery(delivery: &Delivery) -> Vec<u8> {
-    let message = delivery.message.get();
+    said(&delivery.at, delivery.message.get())
+}
+
+fn said(at: &Address, message: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(160 + message.len());
     out.extend_from_slice(br#"{"channel":""#);
-    out.extend_from_slice(delivery.at.channel.as_str().as_bytes());
+    out.extend_from_slice(at.channel.as_str().as_bytes());
     out.push(b'"');
-    write_pk(&mut out, &delivery.at);
+    write_pk(&mut out, at);
     out.extend_from_slice(br#","message":"#);
     out.extend_from_slice(message.as_bytes());
     out.push(b'}');

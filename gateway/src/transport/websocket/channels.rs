@@ -10,7 +10,7 @@ use super::{Close, Connection, Echo, Frames, Opened, Told};
 use crate::{
     backend::Failure,
     call::{Address, Answer, Call, ChannelAnswer, EndReason, Error, Payload, Reply, SessionId, Who},
-    channels::{EngineError, Seat},
+    channels::{Decision, EngineError, Seat},
     dialect::{self, channel, sysadm},
     hub::{Notice, Owner, PAYLOAD_MAX, Refused},
     session::{Event, Ticket},
@@ -49,6 +49,7 @@ impl Connection {
 
     /// Before anything is done for whoever the session says it is now: what was another's is over.
     pub(super) fn settle(&mut self) {
+        self.appear();
         let Some(sitting) = &mut self.sitting else { return };
         if sitting.events_of.is_some() && sitting.events_of != self.session.listener() {
             sitting.seat.keep_only(|_| false);
@@ -75,7 +76,7 @@ impl Connection {
         self.sitting.take_if(|sitting| sitting.seat.is_idle());
     }
 
-    fn tell_unsubscribed(&mut self, over: &[Address]) {
+    pub(super) fn tell_unsubscribed(&mut self, over: &[Address]) {
         let left = self.sitting.as_ref().map_or(0, |sitting| sitting.seat.channels().len());
         for (place, at) in over.iter().enumerate() {
             self.send(channel::encode_unsubscribed(at, left + over.len() - 1 - place));
@@ -216,8 +217,13 @@ impl Connection {
         let (session, router) = (&self.session, &self.shared.router);
         let Some(sitting) = &mut self.sitting else { return };
         sitting.seat.keep_only(|name| session.may_hear(router, name));
-        let over = sitting.seat.keep_channels(|at| session.may_hear_at(router, at));
+        let decided = sitting.seat.channels().map(|at| (at.clone(), session.may_hear_at(router, at)));
+        let (stay, go): (Vec<_>, Vec<_>) = decided
+            .filter(|(_, decision)| *decision != Decision::Allow)
+            .partition(|(_, decision)| matches!(decision, Decision::Ask(_)));
+        let over = sitting.seat.keep_channels(|at| go.iter().all(|(gone, _)| gone != at));
         self.tell_unsubscribed(&over);
+        self.ask_again(stay);
     }
 
     /// What is said of the session itself is said in the dialect of the connection.

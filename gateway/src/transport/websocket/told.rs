@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Connection, Echo, channels::Joined};
 use crate::{
     backend::{self, Failure, Moment},
-    call::{Address, Answer, Challenge, Error, Identity},
+    call::{Address, Answer, Challenge, Error, Identity, SessionId},
     session::{self, Event, Ticket},
     subsystem::{Progress, Step},
     transport::asking,
@@ -31,6 +31,10 @@ pub(super) enum Told {
     Reported(Ticket, Box<RawValue>, Box<Progress>),
     /// Messages are sure to arrive, unless (true) deliveries are interrupted.
     Joined(Ticket, Joined, bool),
+    /// What handlers have said to this session about these addresses.
+    Admitted(Ticket, SessionId, Vec<(Address, bool)>),
+    /// What this session may hear no more.
+    Unheard(SessionId, Vec<Address>),
     /// The same of the channel of whoever has logged in.
     JoinedOwn(Echo<'static>, Address, bool),
 }
@@ -88,6 +92,11 @@ impl Connection {
             Told::JoinedOwn(echo, own, interrupted) => {
                 return self.joined_own(&echo, own, interrupted);
             }
+            Told::Admitted(ticket, session, all) => {
+                self.admitted(ticket, session, all);
+                Event::Heard
+            }
+            Told::Unheard(session, refused) => return self.unheard(session, refused),
             Told::Found(ticket, which) => Event::Cancel(ticket, which),
             Told::Retired => Event::Retired,
             Told::Cleared(result) => Event::Cleared(result.map_err(|failure| self.shown(failure))),

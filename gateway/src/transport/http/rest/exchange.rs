@@ -201,6 +201,7 @@ impl Exchange {
             Action::Cancel(ticket, _) => Event::Cancel(ticket, Vec::new()),
             Action::Listen(ticket, ..)
             | Action::Join(ticket, _)
+            | Action::Ask(ticket, _)
             | Action::Part(ticket, _)
             | Action::Publish(ticket, ..) => {
                 let error = Error::BadRequest("events come over a WebSocket".into());

@@ -1,0 +1,222 @@
+//! Channels about which a handler decides, over a WebSocket.
+//!
+//! The handler lets everybody hear pk `3` and what begins with `may`, and say everything but `"no"`. It takes as long to
+//! answer as a number that is said has milliseconds. Of actions it knows `status`, which it answers, and passes on to
+//! pk `3`; `deny`, `hang`, and `garbage`.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use doorward_launch::Identity;
+use doorward_proto::channel::v1::{
+    self as proto,
+    channel_handler_server::{ChannelHandler, ChannelHandlerServer},
+    message_reply::Outcome,
+};
+use serde_json::json;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    channels::gateway_with,
+    support::{Gateway, until},
+};
+
+#[derive(Clone, Default)]
+struct Handler(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    assertions: Vec<String>,
+    online: u32,
+    offline: Vec<Vec<u8>>,
+}
+
+impl Handler {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().expect("not poisoned")
+    }
+}
+
+#[tonic::async_trait]
+impl ChannelHandler for Handler {
+    async fn can_subscribe(
+        &self,
+        request: Request<proto::CanSubscribeRequest>,
+    ) -> Result<Response<proto::CanSubscribeReply>, Status> {
+        let asked = request.into_inner().asked.expect("said");
+        let mut state = self.state();
+        state.assertions.push(asked.assertion);
+        let pks = match asked.pk {
+            None => vec!["3".to_owned(), "may".to_owned()],
+            // Of another one, too, which the client did not ask for.
+            Some(pk) if pk == "3" || pk.starts_with("may") => vec![pk, "of-others".to_owned()],
+            Some(_) => vec!["3".to_owned()],
+        };
+        Ok(Response::new(proto::CanSubscribeReply { pks, whole: false }))
+    }
+
+    async fn can_publish(
+        &self,
+        request: Request<proto::CanPublishRequest>,
+    ) -> Result<Response<proto::CanPublishReply>, Status> {
+        let message = request.into_inner().message;
+        if let Some(wait) = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok()) {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+        Ok(Response::new(proto::CanPublishReply { allowed: message != b"\"no\"" }))
+    }
+
+    async fn on_message(
+        &self,
+        request: Request<proto::MessageRequest>,
+    ) -> Result<Response<proto::MessageReply>, Status> {
+        let request = request.into_inner();
+        let outcome = match request.action.as_str() {
+            "status" => {
+                let publication =
+                    proto::Publication { pk: Some("3".into()), message: b"\"passed on\"".to_vec() };
+                let reply = b"{\"status\": \"good\"}".to_vec();
+                Outcome::Handled(proto::Handled { reply, publications: vec![publication] })
+            }
+            "deny" => Outcome::Forbidden(proto::Forbidden {}),
+            "hang" => std::future::pending().await,
+            "garbage" => Outcome::Handled(proto::Handled { reply: b"{".to_vec(), publications: Vec::new() }),
+            _ => Outcome::Unsupported(proto::Unsupported {}),
+        };
+        Ok(Response::new(proto::MessageReply { outcome: Some(outcome) }))
+    }
+
+    async fn on_online(
+        &self,
+        _: Request<proto::OnlineRequest>,
+    ) -> Result<Response<proto::OnlineReply>, Status> {
+        self.state().online += 1;
+        Ok(Response::new(proto::OnlineReply { presence: b"here".to_vec() }))
+    }
+
+    async fn on_offline(
+        &self,
+        request: Request<proto::OfflineRequest>,
+    ) -> Result<Response<proto::OfflineReply>, Status> {
+        self.state().offline.push(request.into_inner().presence);
+        Ok(Response::new(proto::OfflineReply {}))
+    }
+}
+
+struct Scene {
+    gateway: Gateway,
+    handler: Handler,
+    _place: tempfile::TempDir,
+    _task: AbortOnDropHandle<()>,
+}
+
+fn serve(handler: &Handler, socket: &Path) -> AbortOnDropHandle<()> {
+    let listener = UnixListener::bind(socket).expect("bound");
+    let serving = tonic::transport::Server::builder()
+        .add_service(ChannelHandlerServer::new(handler.clone()))
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    AbortOnDropHandle::new(tokio::spawn(async move { serving.await.expect("it serves") }))
+}
+
+impl Scene {
+    /// It decides about `group`, and about `user`, of which it hears who comes and goes.
+    async fn start() -> Self {
+        let place = tempfile::TempDir::new().expect("a directory");
+        let socket = place.path().join("handler.sock");
+        let handler = Handler::default();
+        let task = serve(&handler, &socket);
+        let uid = Identity::current().uid;
+        let one = format!("{{ socket = {socket:?}, user = \"{uid}\", seconds = 1 }}");
+        let table = format!(
+            "[channels.group]\nhandler = {one}\n[channels.user]\npublish = \"nobody\"\nhandler = {one}\n"
+        );
+        Self { gateway: gateway_with(&table).await, handler, _place: place, _task: task }
+    }
+}
+
+fn error(text: &str, code: u16) -> String {
+    format!(r#"{{"channel":"group","message":{{"error":"{text}","code":{code}}}}}"#)
+}
+
+#[tokio::test]
+async fn a_client_hears_what_the_handler_allows_of_what_it_asked_for() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway.channels().await;
+    let subscribe = |pk: &str| json!({"action": "subscribe", "channel": "group", "pk": pk});
+    let denied = error("subscribe permission denied", 403);
+    assert_eq!(client.says(subscribe("3")).await, denied, "nobody asks for who is not logged in");
+    assert!(scene.handler.state().assertions.is_empty());
+    client.is_user("alice").await;
+    let subscribed = |status: u32, pk: &str| {
+        format!(r#"{{"name":"subscribed","channel":"group","status":{status},"pk":"{pk}"}}"#)
+    };
+    assert_eq!(client.says(subscribe("3")).await, subscribed(2, "3"));
+    assert_eq!(client.says(subscribe("4")).await, denied);
+    let all = json!({"action": "resubscribe", "channels": [{"channel": "group", "pk": "maybe"}, {"channel": "group", "pk": "4"}]});
+    assert_eq!(client.says(all).await, subscribed(3, "maybe"));
+    assert_eq!(client.text().await, denied);
+    assert_eq!(client.says(json!({"action": "subscribe", "channel": "group"})).await, subscribed(3, "3"));
+    assert_eq!(client.text().await, subscribed(4, "may"));
+    for assertion in &scene.handler.state().assertions {
+        assert!(assertion.contains(" channel/group "), "{assertion}");
+    }
+}
+
+#[tokio::test]
+async fn messages_keep_their_order_however_long_the_handler_takes_for_each() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway.channels().await;
+    client.is_user("alice").await;
+    client.says(json!({"action": "subscribe", "channel": "group", "pk": 3})).await;
+    let said = [200, 20, 100, 0, 50];
+    for wait in said {
+        client
+            .send(json!({"action": "publish", "channel": "group", "pk": 3, "message": wait}).to_string())
+            .await;
+    }
+    for wait in said {
+        assert_eq!(client.text().await, format!(r#"{{"channel":"group","pk":"3","message":{wait}}}"#));
+    }
+    let refused = json!({"action": "publish", "channel": "group", "pk": 3, "message": "no"});
+    assert_eq!(client.says(refused).await, error("publish permission denied", 403));
+}
+
+#[tokio::test]
+async fn custom_messages_are_the_handlers_and_what_it_does_wrong_is_a_refusal() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway.channels().await;
+    client.is_user("alice").await;
+    let mut other = scene.gateway.channels().await;
+    other.is_user("bob").await;
+    other.says(json!({"action": "subscribe", "channel": "group", "pk": 3})).await;
+    let custom = |action: &str| json!({"action": action, "channel": "group", "pk": 3});
+    let answer = r#"{"channel":"group","pk":"3","message":{"status": "good"}}"#;
+    assert_eq!(client.says(custom("status")).await, answer, "to it alone");
+    assert_eq!(other.text().await, r#"{"channel":"group","pk":"3","message":"passed on"}"#);
+    let refused = error("cannot publish to channel", 403);
+    for action in ["deny", "hang", "garbage"] {
+        assert_eq!(client.says(custom(action)).await, refused, "{action}");
+    }
+    let unknown = error("channel does not support onWS4RedisMessage", 404);
+    assert_eq!(client.says(custom("dance")).await, unknown);
+    client.hears_nothing().await;
+    other.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn whoever_comes_and_goes_is_told_of_to_the_handler_of_the_kind() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway.channels().await;
+    client.is_user("alice").await;
+    let handler = scene.handler.clone();
+    until(|| (handler.state().online == 1).then_some(())).await;
+    assert!(handler.state().offline.is_empty());
+    drop(client);
+    until(|| (handler.state().offline == [b"here".to_vec()]).then_some(())).await;
+}
