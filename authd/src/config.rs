@@ -30,7 +30,7 @@ use crate::{
     jwt::Issuer,
     method::TokenRules,
     penalty,
-    rights::Acls,
+    rights::{Acls, either},
     session::{Bounds, USER},
 };
 
@@ -373,12 +373,16 @@ impl Config {
     }
 
     /// The kinds that plug-ins know.
-    fn kinds(&self) -> Vec<String> {
+    pub(crate) fn kinds(&self) -> Vec<String> {
         self.authenticator.iter().map(|entry| entry.kind.clone()).collect()
     }
 
-    pub(crate) fn token_rules(&self) -> TokenRules {
-        self.token_api.rules(self.kinds())
+    /// With plug-ins of these kinds, which are those of the configuration that authd started with.
+    ///
+    /// # Errors
+    /// When the default back end is neither configured nor one of them.
+    pub(crate) fn token_rules(&self, kinds: &[String]) -> Result<TokenRules, Misconfigured> {
+        self.token_api.rules(kinds)
     }
 
     /// Whose tokens are believed.
@@ -392,6 +396,13 @@ impl Config {
         let by_plugin =
             self.authenticator.iter().map(|entry| (entry.kind.clone(), entry.acl_max.clone().into()));
         by_jwt.chain(by_plugin).filter(|(kind, _)| kind != USER).collect()
+    }
+
+    /// The most that users of the host may do by any issuer's word; None: no issuer speaks for them.
+    pub(crate) fn users_by_jwt(&self) -> Option<Arc<[String]>> {
+        let lists: Vec<_> = self.issuers().into_iter().filter(|issuer| issuer.kind == USER).collect();
+        let lists: Vec<_> = lists.iter().map(|issuer| &*issuer.acl_max).collect();
+        (!lists.is_empty()).then(|| either(&lists).into())
     }
 
     pub(crate) fn refusal_delay(&self) -> Duration {

@@ -270,7 +270,12 @@ pub async fn serve(
         accounts: Accounts::new(service.directory, config.groups()),
         acls: Current::new(registered.acls()),
         kinds: config.others(),
+        users_by_jwt: config.users_by_jwt(),
     });
+    if holders.end_unvouched().await.is_err() {
+        // What failed is logged there, and the store is tried again; nothing opens these sessions any more.
+        warn!("sessions of kinds that are configured no more have ended and are still on disk");
+    }
     let certd = certd_uid.map(|uid| {
         let settings = certd::Settings { socket: config.certd.socket.clone(), uid };
         Certd::start(settings, sessions.clone(), &tasks, stop.clone())
@@ -280,6 +285,7 @@ pub async fn serve(
     let issuers = Arc::new(issuers);
     let plugins = Plugins::new(plugins(&config, &authenticators)?, tasks.clone(), stop.clone());
     let own_uids = own_uids(gateway);
+    let kinds = config.kinds();
     let parts = driver::Parts {
         issuers: issuers.clone(),
         plugins,
@@ -288,7 +294,7 @@ pub async fn serve(
         certd,
         peers: peers.clone(),
         policy: Current::new(policy(&config, own_uids.clone())),
-        token_rules: Current::new(config.token_rules()),
+        token_rules: Current::new(config.token_rules(&kinds)?),
         refusal_delay: Current::new(config.refusal_delay()),
         audit: audit.clone(),
         penalties: penalties.clone(),
@@ -302,6 +308,7 @@ pub async fn serve(
         own_uids,
         accepted_from: accepted_from.clone(),
         gateway: (gateway, config.peers.clone()),
+        kinds,
         registered,
     };
     let shared = Shared { logins, holders, signer: Arc::new(signer), audit, stop: stop.clone() };

@@ -18,8 +18,8 @@ pub enum Vouched {
 pub struct Limit {
     /// Of the entries that its user has, those that these grant, too.
     pub acl: Arc<[String]>,
-    /// How long it may live.
-    pub life: Duration,
+    /// When it ends at the latest, on the clock of sessions: PAM may take its time before there is one.
+    pub ends: u64,
 }
 
 /// Somebody for whom this host has no account.

@@ -100,7 +100,11 @@ fn groups_and_back_ends_are_tables_of_chosen_names() {
     assert_eq!(config.check(), Ok(()));
     assert_eq!(config.groups().further, ["staff"]);
     assert_eq!(config.groups().tokens, ["robots"]);
-    assert_eq!(config.token_rules().backends, ["xivo_user", "other"], "the default first");
+    assert_eq!(
+        config.token_rules(&config.kinds()).expect("good").backends,
+        ["xivo_user", "other"],
+        "the default first"
+    );
     assert_eq!(config.bounds().at_limit, AtLimit::EndOldest);
     assert_eq!(doorward_launch::unlisted(&config, KEYS), Vec::<String>::new());
     assert!(toml::from_str::<Config>("[token_api.backends]\npam = \"kerberos\"").is_err());
@@ -139,7 +143,10 @@ fn other_identities_have_a_kind_each_and_a_maximum_that_is_none_of_the_hosts() {
         let maximum: Vec<_> = config.issuers().iter().map(|issuer| issuer.acl_max.to_vec()).collect();
         assert_eq!(maximum, [vec![], vec!["ws.#".to_owned()]]);
         assert_eq!(config.others().keys().collect::<Vec<_>>(), ["gate", "terminal"]);
-        assert_eq!(config.token_rules().backends, ["pam", "wazo_user", "xivo_user", "terminal"]);
+        assert_eq!(
+            config.token_rules(&config.kinds()).expect("good").backends,
+            ["pam", "wazo_user", "xivo_user", "terminal"]
+        );
         config.token_api.default_backend = "terminal".into();
     };
     assert_eq!(with_others(defaults), Ok(()));

@@ -80,23 +80,24 @@ impl TokenApi {
             let sentence = "has a name that is empty, longer than 64 bytes, or with control characters";
             return Err(Misconfigured::at("token_api.backends", sentence));
         }
-        if !self.backends.contains_key(&self.default_backend) && !kinds.contains(&self.default_backend) {
-            let sentence = format!("{:?} is no back end and no authenticator", self.default_backend);
-            return Err(Misconfigured::at("token_api.default_backend", sentence));
-        }
+        self.rules(kinds)?;
         check_entries("token_api.acl", &self.acl)?;
         check_group_entries("token_api.group_acl", &self.group_acl)?;
         check_sum("token_api.acl", &self.acl, &self.group_acl, ENTRIES_MAX)
     }
 
     /// What decides about logins of the token API.
-    pub(super) fn rules(&self, kinds: Vec<String>) -> TokenRules {
-        let others = self.backends.keys().chain(&kinds).filter(|name| **name != self.default_backend);
-        TokenRules {
+    pub(super) fn rules(&self, kinds: &[String]) -> Result<TokenRules, Misconfigured> {
+        if !self.backends.contains_key(&self.default_backend) && !kinds.contains(&self.default_backend) {
+            let sentence = format!("{:?} is no back end and no authenticator", self.default_backend);
+            return Err(Misconfigured::at("token_api.default_backend", sentence));
+        }
+        let others = self.backends.keys().chain(kinds).filter(|name| **name != self.default_backend);
+        Ok(TokenRules {
             backends: std::iter::once(&self.default_backend).chain(others).cloned().collect(),
-            authenticators: kinds.clone(),
+            authenticators: kinds.to_owned(),
             default_seconds: self.default_seconds.into(),
             longest_seconds: self.longest_seconds.into(),
-        }
+        })
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use doorward_launch::{
-    Current, Identity, Reloads,
+    Current, Identity, Misconfigured, Reloads, StartError,
     registrations::{Registrations, Watch},
 };
 use doorward_peercred::Listeners;
@@ -26,6 +26,8 @@ pub(super) struct Renewal {
     pub(super) accepted_from: Arc<Current<Listeners>>,
     /// As at the start: to change them takes a restart.
     pub(super) gateway: (Identity, config::Peers),
+    /// Of the plug-ins that are there: likewise.
+    pub(super) kinds: Vec<String>,
     pub(super) registered: Registered,
 }
 
@@ -36,15 +38,17 @@ impl Renewal {
             tokio::select! {
                 () = stop.cancelled() => return,
                 reload = reloads.next() => {
-                    self.take_over(&reload.config);
-                    reload.done(Ok(()));
+                    let outcome = self.take_over(&reload.config);
+                    reload.done(outcome.map_err(StartError::from));
                 }
                 () = self.registered.changed() => self.holders.acls.set(self.registered.acls()),
             }
         }
     }
 
-    fn take_over(&mut self, config: &Config) {
+    fn take_over(&mut self, config: &Config) -> Result<(), Misconfigured> {
+        // Its default may be a plug-in that only the new file has: then nothing of it holds.
+        let rules = config.token_rules(&self.kinds)?;
         self.holders.sessions.bound(config.bounds());
         self.holders.accounts.give_access_by(config.groups());
         self.registered.configured = config.acls();
@@ -52,8 +56,8 @@ impl Renewal {
         let (gateway, peers) = &self.gateway;
         self.accepted_from.set(listeners(config.local_login.mode, peers, *gateway));
         let policy = policy(config, self.own_uids.clone());
-        let rules = config.token_rules();
         self.logins.take_over(policy, rules, config.refusal_delay(), config.conversations());
+        Ok(())
     }
 }
 

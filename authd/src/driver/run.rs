@@ -24,7 +24,7 @@ use crate::{
     penalty::Try,
     plugin,
     secret::{self, Credentials},
-    session::{self, KeyLogin},
+    session::KeyLogin,
     vouched::{Newcomer, Vouched},
 };
 
@@ -237,9 +237,9 @@ impl Run {
                     Err(failure) => Step::Fail(failure),
                 }
             }
-            Step::Verify(jwt) => {
-                self.tell(Event::Vouched(self.logins.parts.issuers.verify(&jwt, session::utc())))
-            }
+            Step::Verify(jwt) => self.tell(Event::Vouched(
+                self.logins.parts.issuers.verify(&jwt, self.logins.parts.holders.sessions.moment()),
+            )),
             Step::Ask(kind, credentials) => match self.ask(&kind, credentials).await {
                 Ok(found) => {
                     self.tell(Event::Vouched(found.map(Vouched::Other).ok_or(Cause::AuthenticatorDenied)))

@@ -8,8 +8,8 @@ use super::Issuer;
 use crate::{
     account::Username,
     method::Cause,
-    rights::{GIVEN_MAX, beyond, common},
-    session::{Identity, USER},
+    rights::{beyond, common, too_many},
+    session::{Identity, Moment, USER},
     vouched::{Limit, Newcomer, Vouched, is_id},
 };
 
@@ -18,8 +18,8 @@ const LEEWAY: u64 = 30;
 /// A token that is to live longer than this has its time in another unit.
 const LIFE_MAX: u64 = 315_360_000;
 
-/// Whom the claims are about, at `now` (seconds of UTC).
-pub(super) fn judge(issuer: &Issuer, claims: &Map<String, Value>, now: u64) -> Result<Vouched, Cause> {
+/// Whom the claims are about, now.
+pub(super) fn judge(issuer: &Issuer, claims: &Map<String, Value>, now: Moment) -> Result<Vouched, Cause> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     if issuer.issuer.is_some() && text("iss") != issuer.issuer.as_deref() {
         return Err(Cause::JwtClaims);
@@ -32,7 +32,7 @@ pub(super) fn judge(issuer: &Issuer, claims: &Map<String, Value>, now: u64) -> R
     if claims.contains_key("token_type") && text("token_type") != Some("access") {
         return Err(Cause::JwtClaims);
     }
-    let life = life(claims, now).ok_or(Cause::JwtTime)?;
+    let life = life(claims, now.utc).ok_or(Cause::JwtTime)?;
     let id = match claims.get(&issuer.user_claim) {
         Some(Value::String(id)) => id.clone(),
         Some(Value::Number(id)) => id.as_u64().ok_or(Cause::JwtClaims)?.to_string(),
@@ -42,7 +42,7 @@ pub(super) fn judge(issuer: &Issuer, claims: &Map<String, Value>, now: u64) -> R
     if issuer.kind == USER {
         let acl = common(&given, &issuer.acl_max, "").into();
         let user = Username::parse(id).ok_or(Cause::MalformedUser)?;
-        return Ok(Vouched::User(user, Limit { acl, life }));
+        return Ok(Vouched::User(user, Limit { acl, ends: now.after(life) }));
     }
     if !is_id(&id) {
         return Err(Cause::JwtClaims);
@@ -99,7 +99,7 @@ fn given(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Vec<String>, Ca
         }
         Some(_) => return Err(Cause::JwtClaims),
     };
-    if entries.len() > GIVEN_MAX {
+    if too_many(&entries) {
         return Err(Cause::JwtClaims);
     }
     Ok(entries.into_iter().filter(|entry| beyond(entry).is_none()).map(str::to_owned).collect())

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use self::keys::Key;
 pub use self::keys::KeyError;
-use crate::{method::Cause, secret::Jwt, vouched::Vouched};
+use crate::{method::Cause, secret::Jwt, session::Moment, vouched::Vouched};
 
 /// The longest `kid` that is looked at.
 const KID_MAX: usize = 128;
@@ -107,11 +107,11 @@ impl Issuers {
         Ok(Self(opened.collect::<Result<_, KeyError>>()?))
     }
 
-    /// Whom a token is about, at `now` (seconds of UTC).
+    /// Whom a token is about, now.
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn verify(&self, jwt: &Jwt, now: u64) -> Result<Vouched, Cause> {
+    pub fn verify(&self, jwt: &Jwt, now: Moment) -> Result<Vouched, Cause> {
         let text = jwt.expose();
         let (header, body) = parts(text).ok_or(Cause::MalformedJwt)?;
         // RFC 7515, 4.1.11: what must be understood and is not refuses the token.

@@ -21,6 +21,7 @@ use crate::{session::Identity, vouched::Newcomer};
 mod skip;
 
 const NOW: u64 = 1_800_000_000;
+const AT: u64 = 77_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// What stands before the 32 bytes of an Ed25519 key (RFC 8410).
 const HEAD: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
@@ -126,7 +127,7 @@ impl Bed {
 }
 
 fn verify(issuers: &Issuers, jwt: &str) -> Result<Vouched, Cause> {
-    issuers.verify(&Jwt::parse(jwt.to_owned()).map_err(|_| Cause::MalformedJwt)?, NOW)
+    issuers.verify(&Jwt::parse(jwt.to_owned()).map_err(|_| Cause::MalformedJwt)?, Moment { at: AT, utc: NOW })
 }
 
 fn somebody(vouched: Result<Vouched, Cause>) -> Newcomer {
@@ -223,7 +224,7 @@ fn users_of_the_host_are_named_and_nothing_more() {
     let issuers = bed.open(vec![of_users]);
     match verify(&issuers, &bed.ed.sign(&with("sub", json!("alice")))) {
         Ok(Vouched::User(user, limit)) => {
-            assert_eq!((user.as_str(), limit.life), ("alice", Duration::from_secs(600)));
+            assert_eq!((user.as_str(), limit.ends), ("alice", AT + 600_000));
             assert_eq!(*limit.acl, owned(&["ws.#"]));
         }
         other => panic!("{other:?}"),

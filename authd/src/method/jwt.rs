@@ -2,9 +2,10 @@
 //! a person in an access group, never root or a service.
 
 use super::{Cause, Claim, Method, Opening, Tries, person};
+use crate::session::BY_JWT;
 
 pub(super) const METHOD: Method =
-    Method { name: "jwt", tries: Tries::Guess { account: false }, begin, admits: person };
+    Method { name: BY_JWT, tries: Tries::Guess { account: false }, begin, admits: person };
 
 fn begin(claim: Claim) -> Result<Result<Opening, Cause>, Claim> {
     let Claim::Jwt(jwt) = claim else { return Err(claim) };

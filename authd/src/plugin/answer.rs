@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use doorward_proto::authenticator::v1::{self as wire, authenticate_reply::Outcome};
 
 use crate::{
-    rights::{ENTRIES_MAX, GIVEN_MAX, beyond, common, weight},
+    rights::{ENTRIES_MAX, beyond, common, too_many, weight},
     session::Identity,
     vouched::{Newcomer, is_id},
 };
@@ -57,7 +57,7 @@ pub(super) fn read(
     if name.chars().count() > NAME_MAX || name.contains(char::is_control) {
         return Err("its name");
     }
-    if acl.len() > GIVEN_MAX || acl.iter().any(|entry| entry.len() > ENTRY_MAX) {
+    if too_many(&acl) || acl.iter().any(|entry| entry.len() > ENTRY_MAX) {
         return Err("its acl");
     }
     let life = match expires {
@@ -146,6 +146,7 @@ mod tests {
             (wire::Identity { name: "ä".repeat(129), ..terminal() }, "its name"),
             (wire::Identity { name: "\u{1b}[2J".into(), ..terminal() }, "its name"),
             (wire::Identity { acl: vec!["ws.a.x".into(); 300], ..terminal() }, "its acl"),
+            (wire::Identity { acl: vec!["!ws.a.x".into(); 33], ..terminal() }, "its acl"),
             (wire::Identity { acl: vec!["x".repeat(257)], ..terminal() }, "its acl"),
             (wire::Identity { expires: NOW * 1000, ..terminal() }, "its expires"),
             (wire::Identity { expires: u64::MAX, ..terminal() }, "its expires"),

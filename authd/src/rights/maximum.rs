@@ -4,7 +4,17 @@
 use doorward_proto::acl;
 
 /// Entries that an issuer or a plug-in gives to one identity.
-pub const GIVEN_MAX: usize = 256;
+const GIVEN_MAX: usize = 256;
+
+/// Of these, those that deny. Each of them is kept, as no maximum cuts them down.
+const DENIALS_MAX: usize = 32;
+
+/// Whether somebody is given more entries, or more that deny, than is taken. To leave some out would give more than
+/// was meant.
+pub fn too_many(given: &[impl AsRef<str>]) -> bool {
+    let denials = given.iter().filter(|entry| entry.as_ref().starts_with('!')).count();
+    given.len() > GIVEN_MAX || denials > DENIALS_MAX
+}
 
 /// Why an entry of a maximum, or one that an issuer or a plug-in gives, cannot be taken; None: it can. What
 /// belongs to the host begins with `sysadm`, so that every entry that allows must begin with another word.
@@ -51,6 +61,18 @@ pub fn common(one: &[String], other: &[String], auth_id: &str) -> Vec<String> {
         return both.iter().map(|entry| named(entry, &id)).collect();
     }
     both
+}
+
+/// What at least one of these lists grants: what one of them denies is denied if all of them do.
+pub fn either(lists: &[&[String]]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for entry in lists.iter().copied().flatten() {
+        let counts = !entry.starts_with('!') || lists.iter().all(|list| list.contains(entry));
+        if counts && !all.contains(entry) {
+            all.push(entry.clone());
+        }
+    }
+    all
 }
 
 /// An id as a word of a subject.
@@ -139,6 +161,21 @@ mod tests {
         ] {
             assert_eq!(common(&owned(one), &owned(other), "7"), owned(left), "{one:?} {other:?}");
         }
+    }
+
+    #[test]
+    fn entries_that_deny_are_few() {
+        let of = |count: usize, sign: &str| (0..count).map(|n| format!("{sign}ws.{n}")).collect::<Vec<_>>();
+        assert!(!too_many(&of(256, "")) && too_many(&of(257, "")));
+        assert!(!too_many(&of(32, "!")) && too_many(&of(33, "!")));
+    }
+
+    #[test]
+    fn what_one_of_several_lists_denies_the_others_still_grant() {
+        let (one, two) = (owned(&["ws.a.#", "!ws.a.x", "!ws.z"]), owned(&["ws.#", "!ws.z"]));
+        assert_eq!(either(&[&one, &two]), owned(&["ws.a.#", "!ws.z", "ws.#"]));
+        assert_eq!(either(&[&one]), one);
+        assert_eq!(either(&[]), owned(&[]));
     }
 
     #[test]

@@ -11,14 +11,15 @@ use doorward_proto::acl;
 use self::entries::cut_down;
 pub use self::{
     entries::{Acls, ENTRIES_MAX, Given, OfSubsystem, weight},
-    maximum::{GIVEN_MAX, beyond, common},
+    maximum::{beyond, common, either, too_many},
 };
 use crate::{
     account::{Access, Account, Accounts, Username, Who},
     error::AuthError,
     secret::Token,
     session::{
-        Dialect, EndReason, Fingerprint, Holder, Identity, KeyLogin, Session, Sessions, Standing, Terms,
+        BY_JWT, Dialect, EndReason, Fingerprint, Holder, Identity, KeyLogin, Session, Sessions, Standing,
+        Terms,
     },
     vouched::{Limit, Newcomer},
 };
@@ -97,6 +98,8 @@ pub struct Holders {
     pub acls: Current<Acls>,
     /// The kinds of identities that are no local users, and the most that each of them may do.
     pub kinds: BTreeMap<String, Arc<[String]>>,
+    /// The most that users of the host may do by an issuer's word; None: no issuer speaks for them.
+    pub users_by_jwt: Option<Arc<[String]>>,
 }
 
 impl Holders {
@@ -146,7 +149,7 @@ impl Holders {
         let (mut life, mut acl) = (self.channel_life(), None);
         if let Some(limit) = limit {
             let now = self.acls.get().entries(account, holder.dialect);
-            life = life.min(limit.life);
+            life = life.min(Duration::from_millis(limit.ends.saturating_sub(self.sessions.now())));
             acl = Some(common(&limit.acl, &now, &holder.who.auth_id()).into());
         }
         let (token, session) = self.sessions.grant_on(holder, Terms { life, acl, only_one: false }).await?;
@@ -188,10 +191,14 @@ impl Holders {
         let dialect = session.holder.dialect;
         let now = self.acls.get().entries(account, dialect);
         let Some(given) = &session.acl else { return (account.access, now) };
+        let auth_id = session.holder.who.auth_id();
         let acl = match dialect {
             Dialect::Token | Dialect::Sysadm => cut_down(given, &now),
-            // An issuer's word was about some of what the user may do.
-            Dialect::Channel => common(given, &now, &session.holder.who.auth_id()).into(),
+            // An issuer's word was about some of what the user may do, and is good for what it is good for now.
+            Dialect::Channel => {
+                let most = self.users_by_jwt.as_deref().unwrap_or_default();
+                common(&common(given, &now, &auth_id), most, &auth_id).into()
+            }
         };
         // Its entries are all that it may do, whoever holds it: it is nobody's full access.
         (account.access.map(|_| Access::Limited), acl)
@@ -203,6 +210,23 @@ impl Holders {
         let given = session.acl.as_deref().unwrap_or_default();
         let acl = common(given, most, &session.holder.who.auth_id());
         Some((Some(Access::Limited), acl.into()))
+    }
+
+    /// Whether the configuration still has somebody who speaks for such a holder, where one must.
+    fn vouched(&self, holder: &Holder) -> bool {
+        match &holder.who {
+            Identity::User { .. } => holder.method != BY_JWT || self.users_by_jwt.is_some(),
+            Identity::Other { kind, .. } => self.kinds.contains_key(kind),
+        }
+    }
+
+    /// Ends the sessions for whose holders nobody speaks any more. The configuration says who does when authd
+    /// starts; later there are none.
+    ///
+    /// # Errors
+    /// When the store fails; the sessions are ended all the same and the store is tried again.
+    pub async fn end_unvouched(&self) -> Result<usize, AuthError> {
+        self.sessions.end_unless(|holder| self.vouched(holder)).await
     }
 
     /// The live session of a token for use in a dialect, after asking whether its user still is who they
@@ -225,7 +249,8 @@ impl Holders {
                 // Directories say so of everybody now and then. It is the sweep that believes it, when it is
                 // said twice.
                 let account = self.accounts.find(who).await?.ok_or(AuthError::UserMissing)?;
-                still_has(&session.holder, &account).then(|| self.rights(&session, &account))
+                let stays = self.vouched(&session.holder) && still_has(&session.holder, &account);
+                stays.then(|| self.rights(&session, &account))
             }
             Identity::Other { kind, .. } => self.rights_of_other(&session, kind),
         };

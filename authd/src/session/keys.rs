@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -55,14 +56,19 @@ pub struct Revoked {
 
 /// An instant by both clocks: one that is never set, and the time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub struct Moment {
     /// Milliseconds since boot.
-    pub(super) at: u64,
+    pub at: u64,
     /// Seconds of UTC.
-    pub(super) utc: u64,
+    pub utc: u64,
 }
 
 impl Moment {
+    /// So much later, on the clock of sessions.
+    pub fn after(self, passes: Duration) -> u64 {
+        self.at.saturating_add(u64::try_from(passes.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// What the time of day was at `at`, by the clock as it goes at this moment.
     pub(super) fn utc_at(self, at: u64) -> u64 {
         self.utc.saturating_sub(self.at.saturating_sub(at) / 1000)

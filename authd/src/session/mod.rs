@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use clock::{Boot, Clock, utc};
 pub use identity::{Identity, Owner, USER};
-pub use keys::{Fingerprint, Key, Revoked};
+pub use keys::{Fingerprint, Key, Moment, Revoked};
 pub use store::StoreError;
 pub use table::{AtLimit, Bounds, KeyLogin, Listed, Scope, Sessions, Terms, Used, Watch};
 
@@ -46,6 +46,9 @@ impl Dialect {
         }
     }
 }
+
+/// The method of those whom an issuer of JWTs speaks for.
+pub const BY_JWT: &str = "jwt";
 
 /// Names a session without being a key to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -19,7 +19,7 @@ use doorward_launch::{
     Audit, Current,
     audit::{self, Record},
 };
-use live::Table;
+use live::{Counted, Table};
 pub use others::{Listed, Scope};
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ impl Sessions {
         for mut session in sessions {
             // A last use in the future cannot be: it would keep the session alive longer than any request did.
             session.last_used = session.last_used.min(now);
-            table.reserve(&session.holder.who.owner());
+            table.reserve(&Counted::of(&session.holder));
             table.insert(session);
         }
         info!(sessions = table.count, "sessions taken up");
@@ -179,14 +179,14 @@ impl Sessions {
             idle_ms,
             ends: now.saturating_add(life_ms),
         };
-        let owner = session.holder.who.owner();
+        let one = Counted::of(&session.holder);
         // If the store fails or the caller goes away meanwhile, the place is given back and the row, if
         // it was written, is removed again: nobody has its token.
         let (place, replaced) = {
             let mut table = self.table();
-            let replaced = make_room(&mut table, &owner, &bounds)?;
-            table.reserve(&owner);
-            (Place::taken(self, owner.clone(), session.id), replaced)
+            let replaced = make_room(&mut table, &one, &bounds)?;
+            table.reserve(&one);
+            (Place::taken(self, one.clone(), session.id), replaced)
         };
         for old in &replaced {
             self.tell(old, EndReason::Replaced);
@@ -203,7 +203,7 @@ impl Sessions {
             if revoked {
                 return Err(AuthError::KeyRevoked);
             }
-            let replaced = if only_one { table.take_all(&owner) } else { Vec::new() };
+            let replaced = if only_one { table.take_all(&one.owner) } else { Vec::new() };
             table.insert(session.clone());
             replaced
         };
@@ -264,7 +264,8 @@ impl Sessions {
         Ok(true)
     }
 
-    fn moment(&self) -> Moment {
+    /// Now, on both clocks.
+    pub fn moment(&self) -> Moment {
         Moment { at: self.clock.now(), utc: clock::utc() }
     }
 

@@ -384,9 +384,11 @@ async fn somebody_without_an_account_is_counted_by_himself_and_kept_over_a_resta
     let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
     let sessions = open(directory.path(), &hand);
     sessions.bound(Bounds { total: 10, per_user: 2, ..bounds() });
-    let (token, _) = sessions.grant_on(other("alice"), terms(&["ws.#"])).await.expect("granted");
+    let (oldest, _) = sessions.grant_on(other("alice"), terms(&[])).await.expect("granted");
+    hand.forward(1);
     sessions.grant_on(other("alice"), terms(&[])).await.expect("granted");
-    assert!(sessions.grant_on(other("alice"), terms(&[])).await.is_err(), "as many as may be");
+    let (token, _) = sessions.grant_on(other("alice"), terms(&["ws.#"])).await.expect("granted");
+    assert!(sessions.check(&oldest, None).is_none(), "as many as may be");
     // The same word is another identity: a user of the host, or of another kind.
     let (of_user, _) = sessions.grant(holder("alice")).await.expect("granted");
     assert_eq!(sessions.user_after(None).as_deref(), Some("alice"));
@@ -405,10 +407,62 @@ async fn somebody_without_an_account_is_counted_by_himself_and_kept_over_a_resta
 }
 
 #[tokio::test]
+async fn sessions_of_channels_take_no_place_of_a_users_others() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let sessions = open(directory.path(), &hand);
+    sessions.bound(Bounds { total: 100, ..bounds() });
+    let by_jwt = || Holder { method: BY_JWT.into(), dialect: Dialect::Channel, ..holder("alice") };
+    let own = sessions.grant(holder("alice")).await.expect("granted").0;
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        hand.forward(1_000);
+        all.push(sessions.grant_on(by_jwt(), terms(&["ws.#"])).await.expect("the oldest ends").0);
+    }
+    let live: Vec<_> = all.iter().map(|token| sessions.check(token, None).is_some()).collect();
+    assert_eq!(live, [false, false, true, true, true]);
+    assert!(sessions.check(&own, None).is_some(), "it is older, and no session of channels");
+    for _ in 0..2 {
+        sessions.grant(holder("alice")).await.expect("as many as may be");
+    }
+    assert!(matches!(sessions.grant(holder("alice")).await, Err(AuthError::TooManySessions("of this user"))));
+    sessions.close().await;
+    // Those of the store are counted alike.
+    let sessions = open(directory.path(), &hand);
+    sessions.bound(Bounds { total: 100, ..bounds() });
+    sessions.grant_on(by_jwt(), terms(&["ws.#"])).await.expect("the oldest ends");
+    assert_eq!(sessions.page(&Scope::Everybody, None, 100).len(), 6);
+    sessions.close().await;
+}
+
+#[tokio::test]
+async fn whoever_makes_names_without_end_leaves_most_of_the_table_to_users_of_the_host() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let sessions = open(directory.path(), &hand);
+    sessions.bound(Bounds { total: 12, ..bounds() });
+    let by_jwt = |user| Holder { method: BY_JWT.into(), dialect: Dialect::Channel, ..holder(user) };
+    let (first, _) = sessions.grant_on(other("1"), terms(&[])).await.expect("granted");
+    sessions.grant_on(other("2"), terms(&[])).await.expect("granted");
+    sessions.grant_on(by_jwt("alice"), terms(&[])).await.expect("granted");
+    let full = AuthError::TooManySessions("by the word of issuers and plug-ins").to_string();
+    for one in [other("4"), by_jwt("bob")] {
+        let refused = sessions.grant_on(one, terms(&[])).await.map(drop);
+        assert_eq!(refused.map_err(|failure| failure.to_string()), Err(full.clone()));
+    }
+    for user in ["alice", "bob", "carol"] {
+        for _ in 0..3 {
+            sessions.grant(holder(user)).await.expect("three quarters are the host's");
+        }
+    }
+    sessions.end(&first, EndReason::Cleared).await.expect("ended");
+    sessions.grant_on(other("4"), terms(&[])).await.expect("an end makes room");
+    sessions.close().await;
+}
+
+#[tokio::test]
 async fn who_is_to_be_the_only_one_ends_the_older_and_nobody_elses() {
     let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
     let sessions = Arc::new(open(directory.path(), &hand));
-    sessions.bound(Bounds { total: 200, per_user: 100, ..bounds() });
+    sessions.bound(Bounds { total: 400, per_user: 100, ..bounds() });
     let only = || Terms { only_one: true, ..terms(&["ws.#"]) };
     let (first, session) = sessions.grant_on(other("t-7"), only()).await.expect("granted");
     let (another, _) = sessions.grant_on(other("t-8"), only()).await.expect("granted");

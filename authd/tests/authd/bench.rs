@@ -148,6 +148,17 @@ impl Bench {
         self.now.fetch_add(millis, Ordering::SeqCst);
     }
 
+    /// The same, for what runs beside the test.
+    pub(crate) fn clock(&self) -> Arc<AtomicU64> {
+        self.now.clone()
+    }
+
+    /// Offers another configuration; why the old one stays.
+    pub(crate) async fn reload(&self, config: Config) -> Result<(), String> {
+        let (control, _) = self.running.as_ref().expect("running");
+        control.reload(config).await.map_err(|failure| failure.to_string())
+    }
+
     /// PAM behaves like this.
     pub(crate) fn pam(&self, script: impl Fn(pam::Worker) + Send + Sync + 'static) {
         pam::serve(&self.config.pam.socket, script);

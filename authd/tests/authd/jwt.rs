@@ -1,6 +1,6 @@
 //! Logins by an issuer's token: what they open, when that ends, and what they cost whoever guesses.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::atomic::Ordering};
 
 use doorward_authd::{config::Config, session};
 use doorward_proto::authd::v1::{self as wire, begin_request::Method, outcome};
@@ -189,8 +189,42 @@ async fn a_kind_that_is_configured_no_more_has_no_sessions() {
     bench.stop().await;
     bench.config.jwt.pop();
     bench.run().await;
+    assert_eq!(bench.records().last().expect("records")["reason"], "user-gone", "before anybody asks");
     assert_eq!(bench.check_for(&opened.token, CHANNEL).await, Err(Code::NotFound));
-    assert_eq!(bench.records().last().expect("records")["reason"], "user-gone");
+}
+
+#[tokio::test]
+async fn what_an_issuer_may_say_of_users_no_more_their_sessions_have_no_more() {
+    let (mut bench, _directory) = started(|_| ()).await;
+    let opened = granted(bench.login().await.begin(login(person("alice", 600))).await);
+    let by_password = bench.session_of("alice").await.token;
+    bench.stop().await;
+    bench.config.jwt[0].acl_max = Some(vec!["ws.a.#".into(), "!ws.a.x".into()]);
+    bench.run().await;
+    let left = bench.check_for(&opened.token, CHANNEL).await.expect("alive").acl;
+    assert_eq!(left, ["ws.a.#", "!ws.a.x"]);
+    bench.stop().await;
+    bench.config.jwt.remove(0);
+    bench.run().await;
+    assert_eq!(bench.records().last().expect("records")["reason"], "user-gone", "before anybody asks");
+    assert_eq!(bench.check_for(&opened.token, CHANNEL).await, Err(Code::NotFound));
+    assert!(bench.check(&by_password).await.is_ok(), "no issuer spoke for this one");
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token_however_long_pam_takes() {
+    let (bench, _directory) = started_without_pam(|_| ()).await;
+    let clock = bench.clock();
+    bench.pam(move |worker| {
+        clock.fetch_add(250_000, Ordering::SeqCst);
+        worker.verdict(doorward_proto::pam::v1::Result::Success);
+        worker.await_end();
+    });
+    let opened = granted(bench.login().await.begin(login(person("alice", 600))).await);
+    let left = opened.session.expect("a session").absolute_left_ms;
+    assert!((348_000..=350_000).contains(&left), "{left}");
+    assert!(is_denied(bench.login().await.begin(login(person("alice", 250))).await), "over meanwhile");
+    assert_eq!(bench.records().last().expect("records")["reason"], "jwt-time");
 }
 
 #[tokio::test]

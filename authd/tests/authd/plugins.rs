@@ -292,6 +292,25 @@ async fn the_only_one_ends_the_older_one() {
 }
 
 #[tokio::test]
+async fn a_reload_takes_no_back_end_that_is_not_there_before_a_restart() {
+    let bench = started(|_| ()).await;
+    let names = async || {
+        let told = bench.login().await.backends(wire::BackendsRequest {}).await;
+        told.expect("told").into_inner().names
+    };
+    let before = names().await;
+    let mut config = bench.config.clone();
+    config.authenticator[0].kind = "gate".into();
+    bench.reload(config.clone()).await.expect("the rest of it is taken");
+    assert_eq!(names().await, before);
+    config.token_api.default_backend = "gate".into();
+    config.check().expect("good for a start");
+    let refused = bench.reload(config).await.expect_err("nobody could log in");
+    assert!(refused.contains("token_api.default_backend"), "{refused}");
+    assert_eq!(names().await, before);
+}
+
+#[tokio::test]
 async fn it_is_a_back_end_of_the_token_api() {
     let bench = started(|_| ()).await;
     serve(&socket(&bench), |request| {

@@ -37,6 +37,11 @@ impl Run {
         if !account.may_use(holder.dialect) {
             return self.refuse(Cause::NoAccessGroup, Some(Duration::ZERO), reply, end).await;
         }
+        let now = self.logins.parts.holders.sessions.now();
+        if limit.as_ref().is_some_and(|limit| limit.ends <= now) {
+            // It was over before PAM or the wait about the account were.
+            return self.refuse(Cause::JwtTime, Some(Duration::ZERO), reply, end).await;
+        }
         let by_key = key.zip(self.key_login.as_ref());
         let holders = &self.logins.parts.holders;
         let opened = match &self.asker.purpose {

@@ -1,8 +1,11 @@
 //! How many sessions there may be, how long they live, and who makes room for whom.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use super::{super::Owner, Session, live::Table};
+use super::{
+    Session,
+    live::{Counted, Table},
+};
 use crate::error::AuthError;
 
 /// How many and how long.
@@ -12,9 +15,9 @@ pub struct Bounds {
     pub idle: Duration,
     /// The whole life.
     pub absolute: Duration,
-    /// Sessions of one user.
+    /// Sessions of one user, and as many of channels.
     pub per_user: usize,
-    /// Sessions in all.
+    /// Sessions in all. Of these a quarter may be there by the word of issuers and plug-ins.
     pub total: usize,
     /// What becomes of the next login of a user who has as many as may be.
     pub at_limit: AtLimit,
@@ -41,27 +44,32 @@ pub struct Terms {
     pub only_one: bool,
 }
 
-/// Sees to it that one more session of this user fits in, within the bounds; the sessions that are taken out
-/// for it. Who ends the oldest makes room for nobody else: the bound of all holds for the next login, too.
+/// Sees to it that one more of these sessions fits in, within the bounds; the sessions that are taken out for it.
+/// Who ends the oldest makes room for nobody else: the bound of all holds for the next login, too. Of channels it is
+/// always the oldest that ends: nobody is at them who could end one.
 pub(super) fn make_room(
     table: &mut Table,
-    owner: &Owner,
+    one: &Counted,
     bounds: &Bounds,
 ) -> Result<Vec<Session>, AuthError> {
-    let of_owner = table.of_owner.get(owner).copied().unwrap_or(0);
-    let too_many = (of_owner + 1).saturating_sub(bounds.per_user);
+    let too_many = (table.of_owner(one) + 1).saturating_sub(bounds.per_user);
     let ends = match bounds.at_limit {
-        AtLimit::EndOldest => too_many,
-        AtLimit::Refuse => 0,
+        AtLimit::Refuse if !one.channel => 0,
+        AtLimit::EndOldest | AtLimit::Refuse => too_many,
     };
     // Those that are being written to disk are nobody's yet and cannot be ended.
-    let there = table.by_owner.get(owner).map_or(0, BTreeSet::len);
-    if too_many > ends || ends > there {
+    let oldest = if ends == 0 { Vec::new() } else { table.oldest_of(one, ends) };
+    if too_many > ends || ends > oldest.len() {
         return Err(AuthError::TooManySessions("of this user"));
     }
     if table.count - ends >= bounds.total {
         return Err(AuthError::TooManySessions("in all"));
     }
-    let oldest = |_| table.oldest_of(owner).and_then(|hash| table.take(&hash));
-    Ok((0..ends).filter_map(oldest).collect())
+    // An issuer's key that leaked has as many names as it likes: it is not to keep the host's users out.
+    let vouched = oldest.iter().filter(|session| Counted::of(&session.holder).vouched).count();
+    if one.vouched && table.vouched - vouched >= (bounds.total / 4).max(1) {
+        return Err(AuthError::TooManySessions("by the word of issuers and plug-ins"));
+    }
+    let oldest: Vec<_> = oldest.into_iter().map(|session| session.token).collect();
+    Ok(oldest.iter().filter_map(|hash| table.take(hash)).collect())
 }

@@ -6,9 +6,29 @@ use std::{
 };
 
 use super::{
-    super::{Fingerprint, Owner, Session, SessionId, keys::Openings},
+    super::{BY_JWT, Dialect, Fingerprint, Holder, Identity, Owner, Session, SessionId, keys::Openings},
     TokenHash,
 };
+
+/// What a session is counted among: an owner's sessions of channels are counted apart from the others, so that
+/// what opens only channels takes nobody's place on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) owner: Owner,
+    pub(super) channel: bool,
+    /// Opened by an issuer's or a plug-in's word alone.
+    pub(super) vouched: bool,
+}
+
+impl Counted {
+    pub(super) fn of(holder: &Holder) -> Self {
+        let vouched = match &holder.who {
+            Identity::User { .. } => holder.method == BY_JWT,
+            Identity::Other { .. } => true,
+        };
+        Self { owner: holder.who.owner(), channel: holder.dialect == Dialect::Channel, vouched }
+    }
+}
 
 /// What is known in memory; the store has the same but for what it says here.
 #[derive(Debug, Default)]
@@ -22,10 +42,12 @@ pub(super) struct Table {
     pub(super) by_key: HashMap<Fingerprint, Vec<TokenHash>>,
     /// Logins by key that are under way.
     pub(super) openings: Openings,
-    /// Sessions of each owner, those being written to disk included.
-    pub(super) of_owner: HashMap<Owner, usize>,
+    /// Sessions of each owner, of channels (true) and others, those being written to disk included.
+    of_owner: HashMap<(Owner, bool), usize>,
     /// Live ones and those being written to disk.
     pub(super) count: usize,
+    /// Of these, those by an issuer's or a plug-in's word.
+    pub(super) vouched: usize,
     /// The entries that sessions were given, and how many were given each list: a few lists, many sessions.
     acls: HashMap<Arc<[String]>, usize>,
     /// Used since last written.
@@ -35,24 +57,27 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn reserve(&mut self, owner: &Owner) {
+    pub(super) fn reserve(&mut self, one: &Counted) {
         self.count += 1;
-        match self.of_owner.get_mut(owner) {
-            Some(count) => *count += 1,
-            None => {
-                self.of_owner.insert(owner.clone(), 1);
+        self.vouched += usize::from(one.vouched);
+        *self.of_owner.entry((one.owner.clone(), one.channel)).or_default() += 1;
+    }
+
+    pub(super) fn release(&mut self, one: &Counted) {
+        self.count = self.count.saturating_sub(1);
+        self.vouched = self.vouched.saturating_sub(usize::from(one.vouched));
+        let key = (one.owner.clone(), one.channel);
+        if let Some(count) = self.of_owner.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_owner.remove(&key);
             }
         }
     }
 
-    pub(super) fn release(&mut self, owner: &Owner) {
-        self.count = self.count.saturating_sub(1);
-        if let Some(count) = self.of_owner.get_mut(owner) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_owner.remove(owner);
-            }
-        }
+    /// How many the owner has of those that are counted with this one.
+    pub(super) fn of_owner(&self, one: &Counted) -> usize {
+        self.of_owner.get(&(one.owner.clone(), one.channel)).copied().unwrap_or(0)
     }
 
     pub(super) fn insert(&mut self, mut session: Session) {
@@ -92,7 +117,7 @@ impl Table {
             }
         }
         self.unsaved.remove(hash);
-        self.release(&owner);
+        self.release(&Counted::of(&session.holder));
         Some(session)
     }
 
@@ -103,11 +128,14 @@ impl Table {
         shared
     }
 
-    /// The oldest session of an owner.
-    pub(super) fn oldest_of(&self, owner: &Owner) -> Option<TokenHash> {
-        let ids = self.by_owner.get(owner)?;
-        let sessions = ids.iter().filter_map(|id| self.named(*id));
-        sessions.min_by_key(|session| session.started).map(|session| session.token)
+    /// The oldest so many of those of an owner that are counted with this one; fewer, if there are no more.
+    pub(super) fn oldest_of(&self, one: &Counted, most: usize) -> Vec<&Session> {
+        let ids = self.by_owner.get(&one.owner).into_iter().flatten();
+        let alike = |session: &&Session| (session.holder.dialect == Dialect::Channel) == one.channel;
+        let mut sessions: Vec<_> = ids.filter_map(|id| self.named(*id)).filter(alike).collect();
+        sessions.sort_by_key(|session| session.started);
+        sessions.truncate(most);
+        sessions
     }
 
     /// Takes out every session of an owner's.

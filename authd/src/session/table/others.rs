@@ -137,6 +137,16 @@ impl Sessions {
         self.revoke(&self.of_user(user), gone, EndReason::UserGone).await
     }
 
+    /// Ends every session whose holder does not `stay`, whoever it is; how many there were. On disk when this
+    /// returns.
+    ///
+    /// # Errors
+    /// As with [`Sessions::end_named`].
+    pub async fn end_unless(&self, stays: impl Fn(&Holder) -> bool) -> Result<usize, AuthError> {
+        let all: BTreeSet<_> = self.table().by_id.keys().copied().collect();
+        self.revoke(&all, |session| !stays(&session.holder), EndReason::UserGone).await
+    }
+
     /// The first local user with a session whose name comes after this one.
     pub fn user_after(&self, user: Option<&str>) -> Option<String> {
         let from = user.map_or(Bound::Unbounded, |user| Bound::Excluded(Owner::User(user.to_owned())));

@@ -1,16 +1,16 @@
 //! What is undone, or done later, unless it is finished: whatever becomes of the caller.
 
-use super::{super::Owner, SessionId, Sessions};
+use super::{SessionId, Sessions, live::Counted};
 
 /// A place in the table that is given back unless the session takes it.
 pub(super) struct Place<'a> {
     sessions: &'a Sessions,
-    taken: Option<(Owner, SessionId)>,
+    taken: Option<(Counted, SessionId)>,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn taken(sessions: &'a Sessions, owner: Owner, id: SessionId) -> Self {
-        Self { sessions, taken: Some((owner, id)) }
+    pub(super) fn taken(sessions: &'a Sessions, one: Counted, id: SessionId) -> Self {
+        Self { sessions, taken: Some((one, id)) }
     }
 
     pub(super) fn keep(mut self) {
@@ -20,9 +20,9 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Some((owner, id)) = self.taken.take() {
+        if let Some((one, id)) = self.taken.take() {
             let mut table = self.sessions.table();
-            table.release(&owner);
+            table.release(&one);
             table.undeleted.push(id);
             self.sessions.stirred.send_replace(());
         }
