@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub(crate) use self::channel::as_word;
 pub use self::channel::{
     ActionName, Address, CHANNELS_MAX, ChannelAnswer, ChannelAuth, ChannelCall, ChannelName, Custom,
     Facility, Payload, Pk, Verb,

@@ -251,6 +251,7 @@ mod tests {
                 .expect("a token"),
             who: crate::call::Who::alice(),
             is_token: false,
+            is_channel: false,
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
             issued: 0,
             expires: 0,

@@ -23,7 +23,7 @@ pub use self::{
     event::{Action, Event, Hopeless, Known, Login, Outcome, Question, Refusal, Settings, Ticket, Watch},
 };
 use crate::{
-    call::{Answer, AuthSsl, Call, EndReason, Error, EventName, Identity, Purpose, Reply, SessionId},
+    call::{Answer, AuthSsl, Call, EndReason, Error, EventName, Identity, Purpose, Reply, SessionId, Token},
     namespace::{Needs, Subject},
     router::Router,
 };
@@ -57,6 +57,8 @@ pub struct Session {
     warning: Option<Instant>,
     /// Only of those that have to do with events or channels.
     ears: Option<Box<Ears>>,
+    /// The session that was opened here by the dialect of channels, if it is the one that is held.
+    opened: Option<Token>,
 }
 
 #[derive(Debug)]
@@ -73,8 +75,8 @@ enum State {
 #[derive(Debug)]
 enum Busy {
     No,
-    /// A login, with what it answers, and what the session is for.
-    Login(Ticket, Answers, Purpose),
+    /// A login, with what it answers, and what the session is for; whether that is a new one.
+    Login(Ticket, Answers, Purpose, bool),
     /// For a challenge.
     Challenge(Ticket),
     /// Whether the session still lives, and what waits for it.
@@ -126,6 +128,7 @@ impl Session {
             not_before: None,
             warning: settings.warns.then(|| start + WARNING),
             ears: None,
+            opened: None,
         }
     }
 
@@ -143,6 +146,12 @@ impl Session {
             State::Held(held) => Some(held.identity.session),
             State::Anonymous | State::Closed => None,
         }
+    }
+
+    /// The session that nobody can take up any more when this connection has closed, if no other holds it: it was opened
+    /// here, and nobody was told its token.
+    pub fn orphan(&mut self) -> Option<Token> {
+        self.opened.take()
     }
 
     /// Whether somebody is logged in here.
@@ -378,7 +387,7 @@ impl Session {
             Err(Error::Unauthorized | Error::NotFound) if waits == Waits::Others && !held.is_idle(now) => {
                 self.ended(EndReason::Revoked, actions);
             }
-            Err(Error::Unauthorized | Error::NotFound) => self.state = State::Anonymous,
+            Err(Error::Unauthorized | Error::NotFound) => self.nobody_now(),
             Err(_) if waits == Waits::Others => self.not_before = Some(now + unasked::AGAIN),
             Err(error) => {
                 // Each of these would wait for the same deadline again.
@@ -391,13 +400,20 @@ impl Session {
         }
     }
 
+    /// The session is over; the connection is not.
+    fn nobody_now(&mut self) {
+        self.state = State::Anonymous;
+        self.opened = None;
+    }
+
     fn ended(&mut self, reason: EndReason, actions: &mut Vec<Action>) {
         if !self.authenticated() {
             return;
         }
         match reason {
-            EndReason::Idle => self.state = State::Anonymous,
+            EndReason::Idle => self.nobody_now(),
             EndReason::Expired | EndReason::Cleared | EndReason::Revoked => {
+                self.opened = None;
                 actions.push(Action::TellEnded(reason));
                 self.close(Action::Close(SESSION_ENDED), actions);
             }

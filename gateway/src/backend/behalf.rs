@@ -80,9 +80,14 @@ impl Backend {
 }
 
 impl Pass {
-    /// Whose session it is.
+    /// Whose session it is: the id, which says nothing without the kind.
     pub(crate) fn auth_id(&self) -> &str {
         &self.0.auth_id
+    }
+
+    /// Whose session it is: kind and id.
+    pub(crate) fn who(&self) -> &str {
+        &self.0.who
     }
 
     /// The one that was kept, while it is good.

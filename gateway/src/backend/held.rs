@@ -75,6 +75,8 @@ pub(super) struct Held {
     pub(super) token: Token,
     /// Whose it is.
     pub(super) auth_id: Box<str>,
+    /// Kind and id.
+    pub(super) who: Box<str>,
     /// Its idle clock's length.
     idle: Option<Duration>,
     /// The last use, in milliseconds since the table's start.
@@ -271,6 +273,7 @@ impl Table {
             held: Arc::new(Held {
                 token: identity.token.clone(),
                 auth_id: identity.who.auth_id.clone(),
+                who: format!("{}/{}", identity.who.kind, identity.who.auth_id).into(),
                 idle: identity.idle.map(|idle| idle.after),
                 used: AtomicU64::new(0),
                 unreported: AtomicBool::new(false),

@@ -225,6 +225,7 @@ mod tests {
             token: token(n),
             who: crate::call::Who::alice(),
             is_token: false,
+            is_channel: false,
             acl: vec!["#".to_owned()],
             issued: 0,
             expires: 0,

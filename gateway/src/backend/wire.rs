@@ -219,6 +219,7 @@ pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity
     });
     Ok(Identity {
         is_token: session.dialect() == proto::Dialect::Token,
+        is_channel: session.dialect() == proto::Dialect::Channel,
         session: session_id(&session.session)?,
         token,
         who: Arc::new(Who {

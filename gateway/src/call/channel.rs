@@ -116,7 +116,7 @@ impl Address {
         let mut subject = format!("ws.{}.", self.channel.as_str());
         match &self.pk {
             None => subject.push('_'),
-            Some(pk) => push_word(&mut subject, pk.as_str()),
+            Some(pk) => subject.push_str(&as_word(pk.as_str())),
         }
         match verb {
             Verb::Subscribe => subject.push_str(".subscribe"),
@@ -130,17 +130,19 @@ impl Address {
     }
 }
 
-/// A pk as one word, in which nothing means anything. The words that mean the channel as a whole or the holder of
-/// an entry are pks of nobody's.
-fn push_word(subject: &mut String, pk: &str) {
+/// A pk, or the id of whoever has it, as one word, in which nothing means anything. The words that mean the channel as
+/// a whole or the holder of an entry are pks of nobody's.
+pub(crate) fn as_word(pk: &str) -> String {
+    let mut word = String::with_capacity(pk.len());
     let means_something = matches!(pk, "_" | "me" | "my_session");
     for (place, c) in pk.char_indices() {
         match c {
-            '.' | '%' | '*' | '#' | '!' => push_escaped(subject, c),
-            '_' | 'm' if means_something && place == 0 => push_escaped(subject, c),
-            c => subject.push(c),
+            '.' | '%' | '*' | '#' | '!' => push_escaped(&mut word, c),
+            '_' | 'm' if means_something && place == 0 => push_escaped(&mut word, c),
+            c => word.push(c),
         }
     }
+    word
 }
 
 /// Of ASCII alone.

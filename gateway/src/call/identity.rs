@@ -21,6 +21,8 @@ pub struct Identity {
     pub who: Arc<Who>,
     /// It was opened by the token API.
     pub is_token: bool,
+    /// It was opened by the dialect of channels: nobody was told its token.
+    pub is_channel: bool,
     /// ACL entries of the holder.
     pub acl: Vec<String>,
     /// Its beginning, and when it ends if nobody uses it, in seconds of UTC.

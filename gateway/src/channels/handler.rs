@@ -72,7 +72,7 @@ pub struct Asker {
 
 impl Word for Asker {
     fn who(&self) -> &str {
-        self.pass.auth_id()
+        self.pass.who()
     }
 
     fn kept(&self, audience: &str) -> Option<Secret> {

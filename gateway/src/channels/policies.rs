@@ -12,11 +12,13 @@ use doorward_launch::{Misconfigured, StartError, account};
 use doorward_proto::acl::{Holder, granted, well_formed};
 use serde::Deserialize;
 
-use crate::call::{Address, ChannelName, Identity, Verb};
+use crate::call::{Address, ChannelName, Identity, USER, Verb, as_word};
 
 /// The most channels of a table, and the most entries of one list.
 const CHANNELS_MAX: usize = 1_024;
 const ENTRIES_MAX: usize = 64;
+/// Where the gateway tells clients what belongs to no channel.
+const RESERVED: [&str; 3] = ["system", "member", "facility"];
 
 /// The whole table. Without a file it is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +91,11 @@ impl Policies {
             let Some(name) = ChannelName::parse(&name) else {
                 return Err(Misconfigured::at(at(""), "a channel is called by 1 to 64 of A-Z a-z 0-9 _ -"));
             };
+            if RESERVED.contains(&name.as_str()) {
+                let sentence =
+                    "is where the gateway itself says things to clients, so no channel can be called so";
+                return Err(Misconfigured::at(at(""), sentence));
+            }
             let handler = match channel.handler {
                 Some(handler) => Some(Arc::new(handler.check(&name)?)),
                 None => None,
@@ -118,8 +125,8 @@ impl Policies {
             (None, Some(_)) => return handler.map_or(Decision::Deny, |place| Decision::Ask(place.clone())),
             (None | Some(Rule::Nobody), _) => false,
             (Some(Rule::Anyone), _) | (Some(Rule::Member), Some(_)) => true,
-            (Some(Rule::Acl), Some(who)) => grant(&who.acl, who, at, verb),
-            (Some(Rule::Entries(entries)), Some(who)) => grant(entries, who, at, verb),
+            (Some(Rule::Acl), Some(who)) => grant(&who.acl, who, at, verb, true),
+            (Some(Rule::Entries(entries)), Some(who)) => grant(entries, who, at, verb, names(who, at)),
             (Some(Rule::Member | Rule::Acl | Rule::Entries(_)), None) => false,
         };
         match (allowed, verb, handler, who) {
@@ -137,10 +144,18 @@ impl Policies {
     }
 }
 
-fn grant(entries: &[String], who: &Identity, at: &Address, verb: &Verb) -> bool {
+/// Whether `me` in the table's entries is this identity: ids of different kinds can be the same text.
+fn names(who: &Identity, at: &Address) -> bool {
+    *who.who.kind == *USER || *who.who.kind == *at.channel.as_str()
+}
+
+/// `me`: that word is this identity, and nobody otherwise.
+fn grant(entries: &[String], who: &Identity, at: &Address, verb: &Verb, me: bool) -> bool {
+    // As pks are written in what is asked, so that no id reaches into another part of it.
+    let auth_id = if me { as_word(&who.who.auth_id) } else { String::new() };
     let mut session = [0; uuid::fmt::Hyphenated::LENGTH];
     let session = &*who.session.0.hyphenated().encode_lower(&mut session);
-    granted(entries, &at.subject(verb), Holder { auth_id: &who.who.auth_id, session })
+    granted(entries, &at.subject(verb), Holder { auth_id: &auth_id, session })
 }
 
 #[derive(Deserialize)]

@@ -12,6 +12,7 @@ use super::{Decoded, Request, json};
 use crate::call::{
     ActionName, Address, CHANNELS_MAX, Call, ChannelCall, ChannelName, Custom, Error, Facility, Payload, Pk,
 };
+use crate::plain::is_plain;
 
 pub use self::written::{
     encode, encode_delivery, encode_ended, encode_expiring, encode_facility_refused, encode_no_credentials,
@@ -120,17 +121,21 @@ fn request(text: &str, facility: &Facility, echo: &mut Asked) -> Result<Call, Er
         "unsubscribe" => ChannelCall::Unsubscribe(at),
         "publish" => {
             let Some(message) = members.get("message") else { return bad() };
-            ChannelCall::Publish(at, payload(message.get()))
+            ChannelCall::Publish(at, payload(message.get())?)
         }
         other => {
             let Some(action) = ActionName::parse(other) else { return bad() };
-            ChannelCall::Custom(Box::new(Custom { at, action, message: payload(text) }))
+            ChannelCall::Custom(Box::new(Custom { at, action, message: payload(text)? }))
         }
     }))
 }
 
-fn payload(text: &str) -> Payload {
-    Payload(Bytes::copy_from_slice(text.as_bytes()))
+/// Only what every reader of JSON can read: it is passed on as it is.
+fn payload(text: &str) -> Result<Payload, Error> {
+    if !is_plain(text) {
+        return bad();
+    }
+    Ok(Payload(Bytes::copy_from_slice(text.as_bytes())))
 }
 
 /// `null` is the same as nothing.

@@ -14,7 +14,7 @@ use super::{
     lock,
     sent::{Notice, weigh},
 };
-use crate::{call::Address, depth::deeper_than, gate::Source};
+use crate::{call::Address, depth::deeper_than, gate::Source, plain::is_plain};
 
 /// The largest message, in bytes of JSON.
 pub const PAYLOAD_MAX: usize = 1 << 20;
@@ -172,6 +172,7 @@ impl Hub {
 fn json(payload: &[u8]) -> Option<Box<RawValue>> {
     let text = String::from_utf8_lossy(payload);
     if !deeper_than(&text, DEPTH)
+        && is_plain(&text)
         && let Ok(message) = serde_json::from_str::<&RawValue>(&text)
     {
         return Some(message.to_owned());

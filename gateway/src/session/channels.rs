@@ -93,7 +93,7 @@ impl Session {
             ChannelCall::Subscribe(at) => {
                 self.ears(router, now);
                 match may(self, &at, &Verb::Subscribe) {
-                    Decision::Allow => Ok(Action::Join(ticket, vec![(at, true)])),
+                    Decision::Allow => Ok(Action::Join(ticket, self.holds(), vec![(at, true)])),
                     Decision::Deny | Decision::Unsupported => Err(Error::Forbidden),
                     asks @ Decision::Ask(_) => ask(Question::Join(vec![(at, asks)])),
                 }
@@ -109,7 +109,7 @@ impl Session {
                     true => ask(Question::Join(each)),
                     false => {
                         let each = each.into_iter().map(|(at, decision)| (at, decision == Decision::Allow));
-                        Ok(Action::Join(ticket, each.collect()))
+                        Ok(Action::Join(ticket, self.holds(), each.collect()))
                     }
                 }
             }

@@ -10,7 +10,7 @@ use crate::{
     call::{
         Address, Answer, Answers, Call, Challenge, ChannelAuth, Credentials, Custom, EndReason, Error,
         EventNames, Identity, KeyProof, KeyRequest, Listen, LogsRequest, Payload, Prompts, Purpose, Reply,
-        SessionsRequest, Token,
+        SessionId, SessionsRequest, Token,
     },
     channels::{Decision, HandlerPlace},
     namespace::Subject,
@@ -139,8 +139,9 @@ pub enum Action {
     Logs(Ticket, LogsRequest),
     /// Do this for the session held now; answer with [`Event::Answered`].
     Listen(Ticket, Listen, EventNames),
-    /// Subscribe to what is said there, where this is true; answer with [`Event::Answered`].
-    Join(Ticket, Vec<(Address, bool)>),
+    /// Subscribe to what is said there, where this is true, if what was decided for (a session, or nobody) is held still;
+    /// answer with [`Event::Answered`].
+    Join(Ticket, Option<SessionId>, Vec<(Address, bool)>),
     /// Ask handlers about this, then do as they say; answer with [`Event::Answered`].
     Ask(Ticket, Box<Question>),
     /// End the subscription there; answer with [`Event::Answered`].

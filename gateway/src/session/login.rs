@@ -91,7 +91,8 @@ impl Session {
                     Login::Channel(_) => Purpose::Channel,
                     _ => Purpose::Act,
                 };
-                self.busy = Busy::Login(ticket, answers, purpose);
+                let new = !matches!(login, Login::Token(_) | Login::Channel(ChannelAuth::Token(_)));
+                self.busy = Busy::Login(ticket, answers, purpose, new);
                 actions.push(Action::Login(login));
             }
             Err(refusal) => {
@@ -139,7 +140,7 @@ impl Session {
         if !matches!(self.busy, Busy::Login(..)) {
             return;
         }
-        let Busy::Login(ticket, answers, purpose) = std::mem::replace(&mut self.busy, Busy::No) else {
+        let Busy::Login(ticket, answers, purpose, new) = std::mem::replace(&mut self.busy, Busy::No) else {
             return;
         };
         // Who answers prompts takes the time of people, within authd's limits for a conversation.
@@ -153,12 +154,19 @@ impl Session {
                 let seconds = identity.idle.map_or(0, |idle| idle.after.as_secs());
                 let token = identity.token.clone();
                 let session = identity.session;
+                if new || self.holds() != Some(session) {
+                    self.opened = (new && identity.is_channel).then(|| token.clone());
+                }
                 let old = std::mem::replace(
                     &mut self.state,
                     State::Held(Box::new(Held::new(identity, purpose, asked, now))),
                 );
-                // The same session, taken up again, may have lost rights since.
+                // The same session, taken up again, may have lost rights since; and the same identity may have come
+                // with fewer.
                 self.stop_what_is_forbidden(actions);
+                if self.ears.is_some() {
+                    actions.push(Action::HearAgain);
+                }
                 self.clock.logged_in();
                 self.warning = None;
                 self.refusals = 0;
@@ -225,6 +233,7 @@ impl Session {
     }
 
     pub(super) fn clear(&mut self, ticket: Ticket, answer: Option<Answer>, actions: &mut Vec<Action>) {
+        self.opened = None;
         match std::mem::replace(&mut self.state, State::Anonymous) {
             State::Held(held) => {
                 self.busy = Busy::Clear(ticket, answer);

@@ -59,6 +59,7 @@ fn identity(n: u8) -> Identity {
         token: token(n),
         who: crate::call::Who::alice(),
         is_token: false,
+        is_channel: false,
         issued: 0,
         expires: 0,
         acl: vec!["#".to_owned()],
@@ -125,7 +126,7 @@ fn word(action: &Action) -> String {
         Action::TellExpiring(left) => format!("tell expiring {}", left.as_secs()),
         Action::Check(..) => "check".to_owned(),
         Action::Ask(ticket, _) => format!("ask handlers for {ticket}"),
-        Action::Join(ticket, all) => {
+        Action::Join(ticket, _, all) => {
             let all: Vec<_> = all.iter().map(|(_, allowed)| allowed.to_string()).collect();
             format!("join {ticket} {}", all.join(" "))
         }

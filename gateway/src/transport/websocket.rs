@@ -61,8 +61,7 @@ pub(super) async fn serve(mut opened: Opened, shared: Arc<Shared>) {
     if connection.session.may_be_logging_in() {
         drop(connection.shared.backend.abandon(connection.client.id));
     }
-    connection.holding = None;
-    tracing::debug!(connection = %connection.client.id, "connection closed");
+    connection.leave().await;
 }
 
 type Asking = Pin<Box<dyn Future<Output = Told> + Send>>;
@@ -338,7 +337,7 @@ impl Connection {
         if self.session.authenticated() {
             self.permit = None;
             self.frames.limit(self.shared.limits.after_login, true);
-        } else {
+        } else if !self.session.is_over() {
             self.holding = None;
             self.frames.limit(self.shared.limits.before_login, false);
         }
@@ -392,7 +391,7 @@ impl Connection {
             Action::Sessions(ticket, request) => self.sessions(ticket, request),
             Action::Logs(ticket, request) => self.logs(ticket, request),
             Action::Listen(ticket, listen, names) => self.listen(ticket, listen, names),
-            Action::Join(ticket, all) => self.join(ticket, all),
+            Action::Join(ticket, decided_for, all) => self.join(ticket, decided_for, all),
             Action::Ask(ticket, question) => self.ask_handlers(ticket, *question),
             Action::Part(ticket, at) => self.part(ticket, at),
             Action::Publish(ticket, at, payload) => self.publish(ticket, &at, payload),

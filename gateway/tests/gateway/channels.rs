@@ -268,14 +268,23 @@ async fn b6_3_no_payload_closes_anybody() {
         writer.send(json!({"action": "publish", "channel": "news", "message": payload}).to_string()).await;
         assert_eq!(reader.reply().await, json!({"channel": "news", "message": payload}));
     }
-    for payload in [&b"\xff\x00\xfe"[..], b"{", b"", b"null", b"\"", b"[[[["] {
+    // What some readers cannot read is passed on to nobody.
+    for payload in [r#""\ud800""#, "1e400", r#"{"a":["\udc00\ud800"]}"#] {
+        writer.send(format!(r#"{{"action":"publish","channel":"news","message":{payload}}}"#)).await;
+        assert_eq!(writer.text().await, error("news", "bad message", 400), "{payload}");
+    }
+    for payload in [&b"\xff\x00\xfe"[..], b"{", b"", b"null", b"\"", b"[[[[", br#"["\ud800"]"#, b"1e400"] {
         let at = doorward_gateway::call::Address {
             channel: doorward_gateway::call::ChannelName::parse("news").expect("a name"),
             pk: None,
             facility: doorward_gateway::call::Facility::default(),
         };
         gateway.hub.deliver(&at, payload).expect("small");
-        assert_eq!(reader.reply().await["channel"], "news", "{payload:?}");
+        let told = reader.reply().await;
+        assert_eq!(told["channel"], "news", "{payload:?}");
+        if payload != b"null" {
+            assert_eq!(told["message"], String::from_utf8_lossy(payload).as_ref(), "{payload:?}");
+        }
     }
     writer.hears_nothing().await;
 }

@@ -7,6 +7,7 @@ mod authentication;
 mod channel_handlers;
 mod channel_limits;
 mod channel_reload;
+mod channel_sessions;
 mod channels;
 mod channels_redis;
 mod client_certificates;

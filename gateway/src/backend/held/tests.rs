@@ -19,6 +19,7 @@ fn identity(n: u16) -> Identity {
         token: token(),
         who: crate::call::Who::alice(),
         is_token: false,
+        is_channel: false,
         issued: 0,
         expires: 0,
         acl: Vec::new(),

@@ -11,6 +11,7 @@ fn identity(kind: &str, user: &str, auth_id: &str, acl: &[&str]) -> Identity {
         token: Token::parse(Secret::new(uuid::Uuid::nil().to_string())).expect("a token"),
         who: Arc::new(Who { kind: kind.into(), user: user.into(), auth_id: auth_id.into() }),
         is_token: false,
+        is_channel: false,
         acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
         issued: 0,
         expires: 0,
@@ -88,7 +89,7 @@ fn who_may_what() {
         ("group/me", "subscribe", "nnyn"),
         ("desk/1000", "subscribe", "nynn"),
         ("desk/1001", "subscribe", "nnnn"),
-        ("desk/0af6", "subscribe", "nnny"),
+        ("desk/0af6", "subscribe", "nnnn"),
         ("desk", "subscribe", "nnnn"),
         ("desk", "publish", "nyyy"),
         ("desk/_", "publish", "nnnn"),
@@ -131,6 +132,40 @@ fn who_may_what() {
 }
 
 #[test]
+fn nobody_is_me_where_another_kind_is_meant_and_no_id_reaches_further_than_itself() {
+    let policies = parsed(
+        r#"
+        [channels.desk]
+        publish = ["ws.desk.me.publish"]
+        [channels.lamp]
+        publish = ["ws.lamp.me.#"]
+        [channels.box]
+        publish = "acl"
+        "#,
+    )
+    .expect("a table");
+    let alice = identity("user", "alice", "1000", &["ws.box.me.publish"]);
+    let lamp = identity("lamp", "L", "1000", &["ws.box.me.publish"]);
+    let mail = identity("lamp", "M", "a@example.org", &["ws.box.me.publish"]);
+    let wild = identity("lamp", "W", "*", &["ws.box.me.publish"]);
+    let reach = identity("lamp", "R", "a.publish", &["ws.box.me.#"]);
+    for (who, place, expected) in [
+        (&alice, "desk/1000", Decision::Allow),
+        (&lamp, "desk/1000", Decision::Deny),
+        (&lamp, "lamp/1000", Decision::Allow),
+        (&lamp, "box/1000", Decision::Allow),
+        (&mail, "lamp/a@example.org", Decision::Allow),
+        (&mail, "box/a@example.org", Decision::Allow),
+        (&wild, "lamp/1000", Decision::Deny),
+        (&wild, "lamp/*", Decision::Allow),
+        (&reach, "box/a", Decision::Deny),
+        (&reach, "box/a.publish", Decision::Allow),
+    ] {
+        assert_eq!(policies.decide(Some(who), &at(place), &Verb::Publish), expected, "{who:?} {place}");
+    }
+}
+
+#[test]
 fn without_a_table_there_is_nothing_but_ones_own() {
     let none = Policies::read(Path::new("/nonexistent/channels.toml")).expect("no file is no fault");
     let root = identity("user", "root", "0", &["#"]);
@@ -154,6 +189,9 @@ fn what_is_wrong_with_a_table_is_said_with_its_line() {
         ("[channels.a]\npublish = [\"ws..a\"]", "has an empty word"),
         ("[channels.a]\npublish = 1", "channels.toml:2"),
         ("[channels.a]\nspeak = \"anyone\"", "unknown field `speak`"),
+        ("[channels.system]", "can be called so"),
+        ("[channels.member]", "can be called so"),
+        ("[channels.facility]", "can be called so"),
         ("channel = 1", "unknown field `channel`"),
         ("[channels.a]\nhandler = { socket = \"x\", user = \"root\" }", "must be an absolute path"),
         ("[channels.a]\nhandler = { socket = \"/x\", user = \"no such user\" }", "handler.user"),

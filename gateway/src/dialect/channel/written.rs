@@ -8,7 +8,7 @@ use crate::{
     hub::{Delivery, Notice},
 };
 
-/// Where things are told that belong to no channel.
+/// Where things are told that belong to no channel; the table of channels has none that is called so.
 const SYSTEM: &str = "system";
 
 /// Writes a reply: as many messages as it takes, which may be none.
@@ -38,7 +38,7 @@ pub fn encode(asked: &Asked, reply: &Reply, mut out: impl FnMut(Vec<u8>)) {
             }
         },
         Reply::Answer(Answer::Prompts(prompts)) => out(encode_prompts(prompts)),
-        // Of somebody who has no channel: the name is none that a channel can have.
+        // Of somebody who has no channel.
         Reply::Answer(Answer::Granted { .. }) => {
             out(told(SYSTEM, r#""name":"logged in","code":200"#));
         }

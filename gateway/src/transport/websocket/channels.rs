@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{Close, Connection, Echo, Frames, Opened, Told};
 use crate::{
     backend::Failure,
-    call::{Address, Answer, Call, ChannelAnswer, EndReason, Error, Payload, Reply, SessionId, Who},
+    call::{Address, Answer, Call, ChannelAnswer, EndReason, Error, Payload, Reply, SessionId, Verb, Who},
     channels::{Decision, EngineError, Seat},
     dialect::{self, channel, sysadm},
     hub::{Notice, Owner, PAYLOAD_MAX, Refused},
@@ -65,7 +65,12 @@ impl Connection {
             // What anyone may hear is heard by whoever logs in, too.
             let over = match sitting.who {
                 Some(_) => sitting.seat.keep_channels(|_| false),
-                None => Vec::new(),
+                None => {
+                    let router = &self.shared.router;
+                    sitting
+                        .seat
+                        .keep_channels(|at| router.decide(None, at, &Verb::Subscribe) == Decision::Allow)
+                }
             };
             sitting.who = now.cloned();
             sitting.seat.belongs_to(owner(now.map(|who| &**who), self.client.source));
@@ -83,13 +88,16 @@ impl Connection {
         }
     }
 
-    pub(super) fn join(&mut self, ticket: Ticket, all: Vec<(Address, bool)>) {
+    /// What was decided for one session is not done for another, nor for nobody: several requests can be decided before
+    /// the first of them is carried out.
+    pub(super) fn join(&mut self, ticket: Ticket, decided_for: Option<SessionId>, all: Vec<(Address, bool)>) {
+        let still = self.session.holds() == decided_for && !self.session.is_over();
         let seat = &mut self.sit().seat;
         let mut joined = Vec::with_capacity(all.len());
         let mut waits = Vec::new();
         let mut interrupted = false;
         for (at, allowed) in all {
-            let result = match allowed {
+            let result = match allowed && still {
                 false => Err(Error::Forbidden),
                 true => match seat.enter(&at) {
                     Ok(entered) => {
@@ -195,6 +203,18 @@ impl Connection {
                     Told::JoinedOwn(echo, own, missed)
                 }));
             }
+        }
+    }
+
+    /// Nothing more is said here. A session that nobody can take up is ended: no clock would do it for want of use.
+    pub(super) async fn leave(mut self) {
+        let orphan = self.session.orphan().zip(self.holding.take());
+        tracing::debug!(connection = %self.client.id, "connection closed");
+        let backend = Arc::clone(&self.shared.backend);
+        drop(self);
+        // It goes on by itself, and is waited for so that a gateway that stops has begun it.
+        if let Some((token, holding)) = orphan {
+            backend.retire(token, holding).await;
         }
     }
 

@@ -84,11 +84,8 @@ impl Connection {
     }
 
     /// Handlers have said what it may hear. What they said was said to a session.
-    pub(super) fn admitted(&mut self, ticket: Ticket, session: SessionId, mut all: Vec<(Address, bool)>) {
-        if self.session.identity().map(|identity| identity.session) != Some(session) {
-            all.iter_mut().for_each(|(_, allowed)| *allowed = false);
-        }
-        self.join(ticket, all);
+    pub(super) fn admitted(&mut self, ticket: Ticket, session: SessionId, all: Vec<(Address, bool)>) {
+        self.join(ticket, Some(session), all);
     }
 
     /// The rights have changed: those that a handler allowed are asked about again, and last until it says no.

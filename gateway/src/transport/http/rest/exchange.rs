@@ -200,7 +200,7 @@ impl Exchange {
             // There is no other request on this connection now.
             Action::Cancel(ticket, _) => Event::Cancel(ticket, Vec::new()),
             Action::Listen(ticket, ..)
-            | Action::Join(ticket, _)
+            | Action::Join(ticket, ..)
             | Action::Ask(ticket, _)
             | Action::Part(ticket, _)
             | Action::Publish(ticket, ..) => {
