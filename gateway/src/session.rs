@@ -219,7 +219,7 @@ impl Session {
             Event::Challenged(result) => self.challenged(result, now, actions),
             Event::Answered(ticket, result) => self.answered(ticket, result, now, actions),
             Event::Cancel(ticket, which) => self.cancel(ticket, &which, now, actions),
-            Event::Ended(reason) => self.ended(reason, actions),
+            Event::Ended(reason) => self.ended(reason, now, actions),
             Event::Published => self.published(now, watch, router, actions),
             Event::Penalised(seconds) => self.penalised(seconds, actions),
             Event::Tick => {
@@ -316,7 +316,7 @@ impl Session {
             | Call::AuthSsl(AuthSsl::Proof(_)) => {
                 self.log_in(ticket, request.call, actions);
             }
-            Call::AuthClear { reply } => self.clear(ticket, reply.then_some(Answer::Done), actions),
+            Call::AuthClear { reply } => self.clear(ticket, reply.then_some(Answer::Done), now, actions),
             Call::Identify
             | Call::Query
             | Call::Settings(_)
@@ -385,9 +385,9 @@ impl Session {
             }
             // Who only listens would not learn by a 401 that there is nothing more to come.
             Err(Error::Unauthorized | Error::NotFound) if waits == Waits::Others && !held.is_idle(now) => {
-                self.ended(EndReason::Revoked, actions);
+                self.ended(EndReason::Revoked, now, actions);
             }
-            Err(Error::Unauthorized | Error::NotFound) => self.nobody_now(),
+            Err(Error::Unauthorized | Error::NotFound) => self.nobody_now(now),
             Err(_) if waits == Waits::Others => self.not_before = Some(now + unasked::AGAIN),
             Err(error) => {
                 // Each of these would wait for the same deadline again.
@@ -401,17 +401,21 @@ impl Session {
     }
 
     /// The session is over; the connection is not.
-    fn nobody_now(&mut self) {
+    fn nobody_now(&mut self, now: Instant) {
         self.state = State::Anonymous;
         self.opened = None;
+        if self.settings.warns {
+            self.warning = Some(now + WARNING);
+            self.clock.logged_out(now);
+        }
     }
 
-    fn ended(&mut self, reason: EndReason, actions: &mut Vec<Action>) {
+    fn ended(&mut self, reason: EndReason, now: Instant, actions: &mut Vec<Action>) {
         if !self.authenticated() {
             return;
         }
         match reason {
-            EndReason::Idle => self.nobody_now(),
+            EndReason::Idle => self.nobody_now(now),
             EndReason::Expired | EndReason::Cleared | EndReason::Revoked => {
                 self.opened = None;
                 actions.push(Action::TellEnded(reason));

@@ -43,6 +43,17 @@ impl Seat {
         self.engine.enter(at)
     }
 
+    /// Whose subscriptions these are from now on. Those that do not fit beside others of that owner end; which.
+    pub fn belongs_to(&mut self, owner: Owner) -> Vec<Address> {
+        let over = self.inbox.belongs_to(owner);
+        for (at, last) in &over {
+            if *last {
+                self.engine.leave(at);
+            }
+        }
+        over.into_iter().map(|(at, _)| at).collect()
+    }
+
     /// Ends a subscription, if there is one.
     pub fn leave(&mut self, at: &Address) {
         if self.inbox.leave(at) {

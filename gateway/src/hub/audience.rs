@@ -154,11 +154,14 @@ impl Hub {
         void
     }
 
-    /// So many subscriptions are somebody else's from now on; that may be more than fit.
-    pub(super) fn moved(&self, from: &Owner, to: &Owner, count: usize) {
+    /// So many subscriptions, or as many of them as fit, are somebody else's from now on; how many.
+    pub(super) fn moved(&self, from: &Owner, to: &Owner, count: usize) -> usize {
         let mut audiences = lock(&self.0.audiences);
+        let has = audiences.owners.get(to).copied().unwrap_or(0);
+        let count = count.min(OF_ONE.saturating_sub(has));
         audiences.count(from, 0, count);
         audiences.count(to, count, 0);
+        count
     }
 
     #[cfg(test)]

@@ -149,12 +149,17 @@ impl Inbox {
         self.channels.iter()
     }
 
-    /// Whose subscriptions these are from now on.
-    pub fn belongs_to(&mut self, owner: Owner) {
-        if owner != self.owner {
-            self.hub.moved(&self.owner, &owner, self.channels.len());
-            self.owner = owner;
+    /// Whose subscriptions these are from now on. Those to channels that do not fit beside others of that owner end:
+    /// which, and of each whether now nobody listens there.
+    pub fn belongs_to(&mut self, owner: Owner) -> Vec<(Address, bool)> {
+        if owner == self.owner {
+            return Vec::new();
         }
+        let moved = self.hub.moved(&self.owner, &owner, self.channels.len());
+        let over: Vec<_> = self.channels.iter().skip(moved).cloned().collect();
+        let over = over.into_iter().map(|at| (at.clone(), self.leave(&at))).collect();
+        self.owner = owner;
+        over
     }
 
     /// Nothing is subscribed to.

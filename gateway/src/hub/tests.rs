@@ -295,6 +295,11 @@ fn subscriptions_to_channels_are_bounded_and_one_owner_leaves_places() {
     greedy.belongs_to(somebody(4));
     assert_eq!(second.enter(&names[0]), Ok(()));
     assert_eq!(hub.counted(), (most + 5, 4, most + 3));
+    // As far as it fits beside what that one has already.
+    let mut more = hub.inbox_of(somebody(5), 8);
+    assert_eq!(more.enter(&at("y", None)), Ok(()));
+    assert_eq!(more.belongs_to(somebody(4)), [(at("y", None), true)]);
+    assert_eq!(more.channels().len(), 0);
     drop((greedy, second, other, inbox));
     assert_eq!(hub.counted(), (0, 0, 0));
 }

@@ -134,10 +134,15 @@ impl<A> Table<A> {
             topic.wanted = false;
             topic.waiting.clear();
         }
-        if self.up {
+        let untold = self.topics.get(&key).is_some_and(|topic| topic.wire == Wire::Absent);
+        if self.up && !untold {
             self.touch(&key);
-        } else {
-            self.topics.remove(&key);
+            return;
+        }
+        // Redis was never told of it, and while it does not answer nobody is to make this grow.
+        self.forget(&key);
+        if let Some(place) = self.dirty.iter().rposition(|dirty| *dirty == key) {
+            self.dirty.remove(place);
         }
     }
 

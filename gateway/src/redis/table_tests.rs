@@ -234,3 +234,13 @@ proptest! {
         prop_assert!(table.is_restored());
     }
 }
+
+#[test]
+fn who_comes_and_goes_while_redis_hangs_leaves_nothing() {
+    let mut table = table();
+    for key in ["a", "b", "a", "c"] {
+        let _ = enter(&mut table, key);
+        table.leave(key);
+    }
+    assert_eq!((table.topics.len(), table.dirty.len()), (0, 0));
+}

@@ -45,7 +45,7 @@ impl Session {
             (Some(_), Call::Settings(settings)) => Ok(Action::Settings(ticket, settings)),
             // The reply to this would race with the end that it brings about.
             (Some(_), Call::Sessions(SessionsRequest::End(Some(own)))) if own == session => {
-                self.clear(ticket, Some(Answer::Ended(1)), actions);
+                self.clear(ticket, Some(Answer::Ended(1)), now, actions);
                 return;
             }
             (Some(_), Call::Sessions(sessions)) => Ok(Action::Sessions(ticket, sessions)),

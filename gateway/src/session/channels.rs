@@ -6,6 +6,7 @@ use super::{Action, Question, Session, State, Ticket, UnderWay};
 use crate::{
     call::{Address, ChannelCall, Error, Identity, Reply, Verb},
     channels::Decision,
+    hub::PAYLOAD_MAX,
     router::{self, Router},
 };
 
@@ -14,37 +15,73 @@ use crate::{
 pub(super) struct Ears {
     /// When it was looked at last what it may hear.
     pub(super) heard: router::State,
-    rate: Rate,
+    messages: Rate,
+    bytes: Rate,
+    addresses: Rate,
 }
 
-/// How many messages it may publish now.
+/// Of what is published, for each of the messages that may be in a second: so few that what waits for a reader is not
+/// filled by one publisher within a second or two.
+const BYTES: u32 = 10 << 10;
+/// Addresses that may be subscribed to or left, at once and in a second: each is a command to what carries messages.
+const ADDRESSES: u32 = 512;
+const ADDRESSES_A_SECOND: u32 = 100;
+
+impl Ears {
+    fn new(router: &Router, publishes: u32, now: Instant) -> Self {
+        let bytes = publishes.saturating_mul(BYTES);
+        let largest = u32::try_from(PAYLOAD_MAX).unwrap_or(u32::MAX);
+        Self {
+            heard: router.state(),
+            messages: Rate::new(publishes, publishes, now),
+            bytes: Rate::new(bytes, bytes.saturating_mul(2).max(largest), now),
+            addresses: Rate::new(ADDRESSES_A_SECOND, ADDRESSES, now),
+        }
+    }
+
+    /// A message of so many bytes. What is larger than any may be is refused for that.
+    fn says(&mut self, bytes: usize, now: Instant) -> bool {
+        let bytes = if bytes > PAYLOAD_MAX { 0 } else { bytes };
+        self.messages.take(1, now) && self.bytes.take(u32::try_from(bytes).unwrap_or(u32::MAX), now)
+    }
+}
+
+/// So many in a second, and so many at once.
 #[derive(Debug)]
 struct Rate {
     left: u32,
     at: Instant,
+    per_second: u32,
+    most: u32,
 }
 
 impl Rate {
-    /// One of `most` in a second.
-    fn take(&mut self, most: u32, now: Instant) -> bool {
+    fn new(per_second: u32, most: u32, now: Instant) -> Self {
+        Self { left: most, at: now, per_second, most }
+    }
+
+    fn take(&mut self, count: u32, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at);
-        let more = passed.as_millis().saturating_mul(most.into()) / 1_000;
+        let more = passed.as_millis().saturating_mul(self.per_second.into()) / 1_000;
         if more > 0 {
-            self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(most)).min(most);
+            self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)).min(self.most);
             self.at = now;
         }
-        let some = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        some
+        match self.left.checked_sub(count) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
     }
 }
 
 impl Session {
     /// It subscribes to what it may hear now, or publishes.
     pub(super) fn ears(&mut self, router: &Router, now: Instant) -> &mut Ears {
-        let left = self.settings.publishes;
-        self.ears
-            .get_or_insert_with(|| Box::new(Ears { heard: router.state(), rate: Rate { left, at: now } }))
+        let publishes = self.settings.publishes;
+        self.ears.get_or_insert_with(|| Box::new(Ears::new(router, publishes, now)))
     }
 
     /// It is subscribed to something that it did not ask for.
@@ -86,20 +123,24 @@ impl Session {
         router: &Router,
         actions: &mut Vec<Action>,
     ) {
-        let most = self.settings.publishes;
         let may = |session: &Self, at: &Address, verb: &Verb| router.decide(session.identity(), at, verb);
         let ask = |question| Ok(Action::Ask(ticket, Box::new(question)));
+        let addresses = match &call {
+            ChannelCall::Subscribe(_) | ChannelCall::Unsubscribe(_) => 1,
+            ChannelCall::Resubscribe(all) => u32::try_from(all.len()).unwrap_or(u32::MAX),
+            ChannelCall::Publish(..) | ChannelCall::Custom(_) => 0,
+        };
+        if addresses > 0 && !self.ears(router, now).addresses.take(addresses, now) {
+            actions.push(Action::Reply(ticket, Reply::Error(Error::TooMany)));
+            return;
+        }
         let action = match call {
-            ChannelCall::Subscribe(at) => {
-                self.ears(router, now);
-                match may(self, &at, &Verb::Subscribe) {
-                    Decision::Allow => Ok(Action::Join(ticket, self.holds(), vec![(at, true)])),
-                    Decision::Deny | Decision::Unsupported => Err(Error::Forbidden),
-                    asks @ Decision::Ask(_) => ask(Question::Join(vec![(at, asks)])),
-                }
-            }
+            ChannelCall::Subscribe(at) => match may(self, &at, &Verb::Subscribe) {
+                Decision::Allow => Ok(Action::Join(ticket, self.holds(), vec![(at, true)])),
+                Decision::Deny | Decision::Unsupported => Err(Error::Forbidden),
+                asks @ Decision::Ask(_) => ask(Question::Join(vec![(at, asks)])),
+            },
             ChannelCall::Resubscribe(all) => {
-                self.ears(router, now);
                 let each = all.into_iter().map(|at| {
                     let decision = may(self, &at, &Verb::Subscribe);
                     (at, decision)
@@ -114,7 +155,7 @@ impl Session {
                 }
             }
             ChannelCall::Unsubscribe(at) => Ok(Action::Part(ticket, at)),
-            ChannelCall::Publish(at, payload) => match self.ears(router, now).rate.take(most, now) {
+            ChannelCall::Publish(at, payload) => match self.ears(router, now).says(payload.0.len(), now) {
                 false => Err(Error::TooMany),
                 true => match may(self, &at, &Verb::Publish) {
                     Decision::Allow => Ok(Action::Publish(ticket, at, payload)),
@@ -122,7 +163,7 @@ impl Session {
                     Decision::Ask(handler) => ask(Question::Publish(handler, at, payload)),
                 },
             },
-            ChannelCall::Custom(custom) => match self.ears(router, now).rate.take(most, now) {
+            ChannelCall::Custom(custom) => match self.ears(router, now).says(custom.message.0.len(), now) {
                 false => Err(Error::TooMany),
                 true => match may(self, &custom.at, &Verb::Action(custom.action.clone())) {
                     // Only a handler takes any.

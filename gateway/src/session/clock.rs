@@ -30,7 +30,7 @@ const FOR_NOTHING: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Countdown {
     timers: Timers,
-    /// What is left for the first login; `None` once there was one.
+    /// What is left for a login; `None` where there was one.
     left: Option<Duration>,
     /// Up to when `left` is accounted for.
     at: Instant,
@@ -89,6 +89,12 @@ impl Countdown {
 
     pub(super) fn logged_in(&mut self) {
         self.left = None;
+    }
+
+    /// Nobody is logged in any more: the time for a login begins anew.
+    pub(super) fn logged_out(&mut self, now: Instant) {
+        self.left = Some(self.timers.login);
+        self.at = now;
     }
 
     pub(super) fn stand_still(&mut self, still: bool, now: Instant) {

@@ -232,10 +232,16 @@ impl Session {
         }
     }
 
-    pub(super) fn clear(&mut self, ticket: Ticket, answer: Option<Answer>, actions: &mut Vec<Action>) {
-        self.opened = None;
+    pub(super) fn clear(
+        &mut self,
+        ticket: Ticket,
+        answer: Option<Answer>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         match std::mem::replace(&mut self.state, State::Anonymous) {
             State::Held(held) => {
+                self.nobody_now(now);
                 self.busy = Busy::Clear(ticket, answer);
                 actions.push(Action::Clear(held.identity.token));
             }

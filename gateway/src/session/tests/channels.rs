@@ -90,6 +90,35 @@ fn so_many_messages_in_a_second_and_no_more() {
 }
 
 #[test]
+fn so_many_bytes_and_addresses_and_no_more() {
+    let mut bench = bench().with_policies();
+    let half = |size: usize| ChannelCall::Publish(at("news"), Payload(vec![b'1'; size].into()));
+    for (expected, size) in [("publish 1", 512 << 10), ("publish 2", 512 << 10), ("3:429", 1)] {
+        assert_eq!(bench.says(half(size)), expected);
+    }
+    for ticket in 1..=2 {
+        bench.on(Event::Answered(ticket, Ok(Answer::Done)));
+    }
+    for _ in 0..2 {
+        assert!(bench.says(ChannelCall::Resubscribe(vec![at("news"); 256])).starts_with("join"));
+    }
+    assert_eq!(bench.says(ChannelCall::Unsubscribe(at("news"))), "6:429");
+    bench.now += SECOND / 50;
+    assert_eq!(bench.says(ChannelCall::Subscribe(at("news"))), "join 7 true");
+}
+
+#[test]
+fn who_has_logged_out_has_as_long_as_at_first_to_log_in() {
+    let mut bench = bench();
+    bench.session.settings.warns = true;
+    let mut bench = bench.log_in();
+    bench.pass(100);
+    bench.on(Event::Ended(EndReason::Idle));
+    assert_eq!(bench.live(20), "tell no credentials at 108");
+    assert_eq!(bench.live(60), "close login timeout at 130");
+}
+
+#[test]
 fn a_token_that_is_taken_up_for_channels_opens_nothing_else() {
     for (acl, expected) in [("sysadm.rpc.query._", "2:403"), ("sysadm.rpc.#", "used, 2:rows")] {
         let mut bench = bench().with_policies();

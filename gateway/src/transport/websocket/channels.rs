@@ -63,7 +63,7 @@ impl Connection {
         };
         if !same {
             // What anyone may hear is heard by whoever logs in, too.
-            let over = match sitting.who {
+            let mut over = match sitting.who {
                 Some(_) => sitting.seat.keep_channels(|_| false),
                 None => {
                     let router = &self.shared.router;
@@ -73,7 +73,7 @@ impl Connection {
                 }
             };
             sitting.who = now.cloned();
-            sitting.seat.belongs_to(owner(now.map(|who| &**who), self.client.source));
+            over.extend(sitting.seat.belongs_to(owner(now.map(|who| &**who), self.client.source)));
             if !self.session.is_over() {
                 self.tell_unsubscribed(&over);
             }
