@@ -181,6 +181,14 @@ impl AuthError {
     }
 }
 
+impl AuthError {
+    /// Whether the login that failed by it has told it, within the bounds of its source: who has not logged in must
+    /// not fill the log while a plug-in is down.
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Authenticator(_) | Self::AuthenticatorTimedOut)
+    }
+}
+
 impl From<AuthError> for Status {
     fn from(failure: AuthError) -> Self {
         let reason = failure.reason();
@@ -192,7 +200,9 @@ impl From<AuthError> for Status {
             Reason::TimedOut => "no answer in time",
             Reason::Forbidden => "not allowed",
             Reason::Unavailable => {
-                warn!(cause = %chain(&failure), "a call failed");
+                if !failure.is_told() {
+                    warn!(cause = %chain(&failure), "a call failed");
+                }
                 "not available now"
             }
             Reason::Fault => {
@@ -225,6 +235,13 @@ mod tests {
         let status = Status::from(AuthError::Store("disk /dev/sda1 is full".into()));
         assert_eq!(status.code(), tonic::Code::Internal);
         assert_eq!(status.message(), "internal error");
+    }
+
+    #[test]
+    fn what_a_plug_in_does_is_told_by_its_login_alone() {
+        assert!(AuthError::Authenticator("terminal: refused".into()).is_told());
+        assert!(AuthError::AuthenticatorTimedOut.is_told());
+        assert!(!AuthError::Certd("refused".into()).is_told());
     }
 
     #[test]

@@ -36,10 +36,14 @@ pub struct Newcomer {
 }
 
 /// What clients may call an identity by: 1 to 64 of `A-Z a-z 0-9 _ - . @`. It becomes a word of ACL entries, where
-/// `me` and `_` have a meaning of their own.
+/// `me` and `_` have a meaning of their own,
+/// and digits alone are the uid of a user of the host.
 pub fn is_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@".contains(&byte);
-    (1..=64).contains(&text.len()) && text.bytes().all(plain) && !matches!(text, "me" | "_")
+    (1..=64).contains(&text.len())
+        && text.bytes().all(plain)
+        && !matches!(text, "me" | "_")
+        && !text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -53,6 +57,9 @@ mod tests {
             ("alice@example.org", true),
             ("6f1c4f2e-0d7a-4a8e-9a51-2f7d6f0d9c11", true),
             ("root", true),
+            ("1000a", true),
+            ("1000", false),
+            ("0", false),
             ("", false),
             ("_", false),
             ("me", false),

@@ -73,6 +73,7 @@ def token_of(credentials):
     token = credentials.get("token", credentials.get("password"))
     if not isinstance(token, str) or not 1 <= len(token) <= 128:
         raise ValueError("no token")
+    token.encode()  # Half of a surrogate is no text: a ValueError, too.
     return token, credentials.get("username")
 
 

@@ -145,7 +145,11 @@ impl Run {
                 }
                 Step::Fail(failure) => {
                     self.failed(&failure);
-                    self.attempts.clear();
+                    match failure {
+                        // A question that keeps a plug-in busy until its deadline is not to be had for nothing.
+                        AuthError::AuthenticatorTimedOut => self.guessed(),
+                        _ => self.attempts.clear(),
+                    }
                     return drop(reply.send(Err(failure)));
                 }
                 other => tokio::select! {
@@ -327,7 +331,11 @@ impl Run {
 
     /// Answers a refusal when it may be answered. The conversation ends first: waiting holds none.
     async fn refuse(&mut self, cause: Cause, after: Option<Duration>, reply: Reply, end: &CancellationToken) {
-        self.guessed();
+        match cause {
+            // The signature has held: it was a token, and no guess.
+            Cause::JwtTime => self.attempts.clear(),
+            _ => self.guessed(),
+        }
         self.end_conversation();
         self.refused(cause).await;
         if let Some(after) = after {

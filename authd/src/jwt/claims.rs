@@ -1,6 +1,6 @@
 //! What the claims of a verified token say, and what of it counts. Pure.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use super::Issuer;
 use crate::{
     account::Username,
     method::Cause,
-    rights::{beyond, common, too_many},
+    rights::{beyond, common, too_heavy, too_many},
     session::{Identity, Moment, USER},
     vouched::{Limit, Newcomer, Vouched, is_id},
 };
@@ -40,16 +40,21 @@ pub(super) fn judge(issuer: &Issuer, claims: &Map<String, Value>, now: Moment) -
     };
     let given = given(issuer, claims)?;
     if issuer.kind == USER {
-        let acl = common(&given, &issuer.acl_max, "").into();
+        let acl = weighed(common(&given, &issuer.acl_max, ""))?;
         let user = Username::parse(id).ok_or(Cause::MalformedUser)?;
         return Ok(Vouched::User(user, Limit { acl, ends: now.after(life) }));
     }
     if !is_id(&id) {
         return Err(Cause::JwtClaims);
     }
-    let acl = common(&given, &issuer.acl_max, &id).into();
+    let acl = weighed(common(&given, &issuer.acl_max, &id))?;
     let who = Identity::Other { kind: issuer.kind.clone(), pk: id.clone(), name: id.clone(), id };
     Ok(Vouched::Other(Newcomer { who, acl, life: Some(life), only_one: false }))
+}
+
+/// What an assertion has room for.
+fn weighed(acl: Vec<String>) -> Result<Arc<[String]>, Cause> {
+    if too_heavy(&acl) { Err(Cause::JwtClaims) } else { Ok(acl.into()) }
 }
 
 fn is_for(aud: Option<&Value>, audience: &str) -> bool {

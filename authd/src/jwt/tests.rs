@@ -153,10 +153,17 @@ fn a_token_says_who_it_is_about_and_for_how_long() {
         without("nbf"),
         without("iat"),
         without("token_type"),
-        with("sub", json!(7)),
+        with("sub", json!("7a")),
+        with("acl", heavy(50)),
     ] {
         assert!(bed.verdict(&good).is_ok(), "{good}");
     }
+}
+
+/// Entries of 190 bytes.
+fn heavy(count: usize) -> Value {
+    let entry = |n: usize| json!(format!("ws.group.{n:02}{}", "x".repeat(179)));
+    Value::Array((0..count).map(entry).collect())
 }
 
 #[test]
@@ -189,6 +196,9 @@ fn claims_that_are_wrong_in_one_thing_are_refused() {
         (with("sub", json!("user/root")), Cause::JwtClaims),
         (with("sub", json!("*")), Cause::JwtClaims),
         (with("sub", json!(-7)), Cause::JwtClaims),
+        (with("sub", json!(1000)), Cause::JwtClaims),
+        (with("sub", json!("1000")), Cause::JwtClaims),
+        (with("acl", heavy(60)), Cause::JwtClaims),
         // What no JWT may have there (RFC 7519, 4.1.2) the library does not read at all.
         (with("sub", json!(["t-7"])), Cause::ForgedJwt),
         (with("acl", json!({"ws.#": true})), Cause::JwtClaims),

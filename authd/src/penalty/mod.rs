@@ -1,8 +1,9 @@
 //! Penalties for guessing: of a source, which is not heard for a while, and of an account, about which
 //! answers wait a little. The reading order is table, accounts, store.
 //!
-//! A failure is a login that was refused and could have been a guess: by password or by key. Every cause
-//! counts alike, because a cause that did not count would be told by the penalty that does not come. What is
+//! A failure is a login that was refused and could have been a guess: by password, by key, by a JWT or by what a
+//! plug-in is asked about, also one that the plug-in does not answer in time, because it is busy until then. Every
+//! cause counts alike (but for a JWT that an issuer did sign and that is over), because a cause that did not count would be told by the penalty that does not come. What is
 //! no refusal (PAM silent or away, a bound reached, a fault of ours) does not count, nor does a token that
 //! opens nothing (122 random bits are not guessed, and clients come back with tokens that have ended), nor a
 //! local user whom the kernel names. A success forgives nothing: else one account of one's own would do to

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use doorward_proto::authenticator::v1::{self as wire, authenticate_reply::Outcome};
 
 use crate::{
-    rights::{ENTRIES_MAX, beyond, common, too_many, weight},
+    rights::{beyond, common, too_heavy, too_many},
     session::Identity,
     vouched::{Newcomer, is_id},
 };
@@ -70,7 +70,7 @@ pub(super) fn read(
     let dropped = acl.len() - given.len();
     let acl = common(&given, acl_max, &id);
     // No service would read an assertion with more.
-    if acl.iter().map(|entry| weight(entry)).sum::<usize>() > ENTRIES_MAX {
+    if too_heavy(&acl) {
         return Err("its acl, which is too long as a whole");
     }
     let name = if name.is_empty() { id.clone() } else { name };
@@ -142,6 +142,7 @@ mod tests {
             (wire::Identity { uuid: String::new(), ..terminal() }, "its uuid"),
             (wire::Identity { uuid: "user/root".into(), ..terminal() }, "its uuid"),
             (wire::Identity { uuid: "x".repeat(65), ..terminal() }, "its uuid"),
+            (wire::Identity { uuid: "1000".into(), ..terminal() }, "its uuid"),
             (wire::Identity { uuid: "*".into(), ..terminal() }, "its uuid"),
             (wire::Identity { name: "ä".repeat(129), ..terminal() }, "its name"),
             (wire::Identity { name: "\u{1b}[2J".into(), ..terminal() }, "its name"),

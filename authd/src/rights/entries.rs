@@ -42,6 +42,11 @@ pub fn weight(entry: &str) -> usize {
     entry.len() + 4 + entry.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
+/// Whether no assertion could carry these entries: no service would ever hear of such a session.
+pub fn too_heavy(entries: &[String]) -> bool {
+    entries.iter().map(|entry| weight(entry)).sum::<usize>() > ENTRIES_MAX
+}
+
 /// An entry that somebody has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {

@@ -58,7 +58,13 @@ pub fn common(one: &[String], other: &[String], auth_id: &str) -> Vec<String> {
     one.iter().chain(other).filter(|entry| entry.starts_with('!')).for_each(&mut add);
     if id != auth_id {
         // A dot in an id would make two words of it; subjects have it written in another way.
-        return both.iter().map(|entry| named(entry, &id)).collect();
+        // What is denied stays denied by whichever of the two a subject has.
+        let forms = |entry: &String| {
+            let (named, denies) = (named(entry, &id), entry.starts_with('!'));
+            let as_it_was = (denies && named != *entry).then(|| entry.clone());
+            as_it_was.into_iter().chain([named])
+        };
+        return both.iter().flat_map(forms).collect();
     }
     both
 }
@@ -185,6 +191,14 @@ mod tests {
         assert_eq!(left, owned(&["ws.group%2E7.subscribe", "ws.user.group%2E7.#"]));
         let holder = acl::Holder { auth_id: "group.7", session: "" };
         assert!(!acl::granted(&left, "ws.group.7.subscribe", holder));
+        let denied = common(&owned(&["ws.#", "!ws.me.publish"]), &owned(&["ws.#"]), "a.b");
+        assert_eq!(denied, owned(&["ws.#", "!ws.me.publish", "!ws.a%2Eb.publish"]));
+        for subject in ["ws.a.b.publish", "ws.a%2Eb.publish"] {
+            assert!(
+                !acl::granted(&denied, subject, acl::Holder { auth_id: "a.b", session: "" }),
+                "{subject}"
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use doorward_proto::acl;
 
 use self::entries::cut_down;
 pub use self::{
-    entries::{Acls, ENTRIES_MAX, Given, OfSubsystem, weight},
+    entries::{Acls, ENTRIES_MAX, Given, OfSubsystem, too_heavy, weight},
     maximum::{beyond, common, either, too_many},
 };
 use crate::{
@@ -139,7 +139,7 @@ impl Holders {
     /// Opens a session of channels: it ends when it ends, however much it is used.
     ///
     /// # Errors
-    /// At a bound, and when the store fails.
+    /// At a bound, when the store fails, and when no assertion could carry its entries.
     pub async fn grant_channel(
         &self,
         holder: Holder,
@@ -150,7 +150,13 @@ impl Holders {
         if let Some(limit) = limit {
             let now = self.acls.get().entries(account, holder.dialect);
             life = life.min(Duration::from_millis(limit.ends.saturating_sub(self.sessions.now())));
-            acl = Some(common(&limit.acl, &now, &holder.who.auth_id()).into());
+            let both = common(&limit.acl, &now, &holder.who.auth_id());
+            if too_heavy(&both) {
+                return Err(AuthError::BadRequest(
+                    "the token and the account give too many entries together",
+                ));
+            }
+            acl = Some(both.into());
         }
         let (token, session) = self.sessions.grant_on(holder, Terms { life, acl, only_one: false }).await?;
         Ok((token, self.begun(session, account)))

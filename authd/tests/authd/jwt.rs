@@ -228,6 +228,17 @@ async fn a_session_ends_with_its_token_however_long_pam_takes() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_over_was_none_the_less_a_token_and_no_guess() {
+    let (bench, _directory) = started(|config| config.penalty.failures = 2).await;
+    let mut logins = bench.login().await;
+    for _ in 0..4 {
+        assert!(is_denied(logins.begin(login(person("alice", 0))).await));
+    }
+    assert_eq!(bench.records().last().expect("records")["reason"], "jwt-time");
+    granted(logins.begin(login(person("alice", 600))).await);
+}
+
+#[tokio::test]
 async fn a_forged_token_is_a_guess_and_opens_nothing_in_other_dialects() {
     let (bench, _directory) = started(|config| config.penalty.failures = 3).await;
     let mut logins = bench.login().await;

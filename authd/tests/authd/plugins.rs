@@ -244,6 +244,17 @@ async fn one_that_hangs_is_waited_for_and_then_left_alone() {
 }
 
 #[tokio::test]
+async fn who_asks_what_is_not_answered_in_time_comes_under_a_penalty() {
+    let bench = started(|config| config.penalty.failures = 2).await;
+    serve(&socket(&bench), |_| Does::Hangs(Duration::from_secs(60)));
+    let mut logins = bench.login().await;
+    for _ in 0..2 {
+        assert_eq!(code(logins.begin(login()).await), Code::Unavailable);
+    }
+    assert!(matches!(kind(logins.begin(login()).await), outcome::Kind::Penalised(_)));
+}
+
+#[tokio::test]
 async fn a_plug_in_has_a_bound_of_which_one_source_has_a_quarter_also_when_it_hangs_up() {
     let bench = started(|config| config.authenticator[0].seconds = 3).await;
     let asked = Arc::new(AtomicUsize::new(0));
