@@ -11,6 +11,8 @@ mod acl;
 mod activated;
 #[path = "stack/audit.rs"]
 mod audit;
+#[path = "stack/channels.rs"]
+mod channels;
 #[path = "stack/clock.rs"]
 mod clock;
 #[path = "stack/confinement.rs"]
@@ -53,6 +55,8 @@ mod noise;
 mod original;
 #[path = "stack/penalties.rs"]
 mod penalties;
+#[path = "../../gateway/tests/gateway/redis_server.rs"]
+mod redis_server;
 #[path = "stack/reload.rs"]
 mod reload;
 #[path = "stack/rest.rs"]
