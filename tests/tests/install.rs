@@ -214,7 +214,7 @@ fn configuration_that_is_there_is_never_touched() {
     fs::remove_file(&pam).expect("removed");
     let mut left: Vec<String> = tree.files().into_keys().collect();
     left.retain(|name| name != "/etc/logrotate.d/doorward");
-    let expected = ["authd", "certd", "gateway", "subsystems.d/sysinfo", "sysinfo"]
+    let expected = ["authd", "certd", "channels", "gateway", "subsystems.d/sysinfo", "sysinfo"]
         .map(|name| format!("/etc/doorward/{name}.toml"));
     assert_eq!(left, expected);
 }
