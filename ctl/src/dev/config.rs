@@ -232,6 +232,7 @@ mod tests {
             "authd.user",
             "certd.socket",
             "certd.user",
+            "channels.file",
             "listen.tls",
             "listen.token",
             "listen.token_plain",
@@ -245,6 +246,10 @@ mod tests {
         assert_eq!(list(&table["listen"]["tls"]), ["127.0.0.1:4711"]);
         assert_eq!(list(&table["listen"]["token_plain"]), ["127.0.0.1:0"]);
         assert_eq!(table["authd"]["user"].as_str(), Some("61200"));
+        plan.redis = Some("/tmp/redis.sock".into());
+        let table: toml::Table = gateway(&plan).parse().expect("TOML");
+        assert_eq!(table["channels"]["engine"].as_str(), Some("redis"));
+        assert_eq!(table["redis"]["socket"].as_str(), Some("/tmp/redis.sock"));
     }
 
     #[test]
