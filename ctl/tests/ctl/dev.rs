@@ -318,6 +318,7 @@ fn a_directory_that_was_named_keeps_what_is_worth_keeping() {
             ".doorward-dev",
             "authd.toml",
             "certd.toml",
+            "channels.toml",
             "gateway.toml",
             "log",
             "state",
