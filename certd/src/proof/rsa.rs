@@ -46,10 +46,12 @@ pub(super) fn is_type_1_of(block: &[u8], text: &[u8]) -> bool {
     expected.ct_eq(block).into()
 }
 
-/// The hashed form that a block can be: PKCS#1 v1.5 begins with 00 01, PSS ends with BC.
+/// The hashed form that a block can be: PKCS#1 v1.5 begins with 00 01 and at least eight FF (RFC 8017 section 9.2), PSS
+/// ends with BC. What is before that in PSS is random, so 00 01 alone says nothing: of a modulus of 2,049 bits one block
+/// in 256 begins so.
 pub(super) fn hashed_form(block: &[u8]) -> Option<&'static dyn VerificationAlgorithm> {
     match block {
-        [0, 1, ..] => Some(&RSA_PKCS1_2048_8192_SHA256),
+        [0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, ..] => Some(&RSA_PKCS1_2048_8192_SHA256),
         [.., 0xbc] => Some(&RSA_PSS_2048_8192_SHA256),
         _ => None,
     }

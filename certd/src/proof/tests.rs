@@ -233,6 +233,16 @@ fn a_short_block_is_no_panic() {
     assert!(rsa::hashed_form(&[]).is_none());
 }
 
+#[test]
+fn a_block_of_pss_may_begin_as_one_of_pkcs1_does() {
+    let of = |block: &[u8]| rsa::hashed_form(block).map(|form| format!("{form:?}"));
+    let random = |first: [u8; 2]| [&first, &[0x5a; 254][..], &[0xbc]].concat();
+    assert!(of(&random([7, 9])).is_some());
+    assert_eq!(of(&random([0, 1])), of(&random([7, 9])));
+    let pkcs1 = [&[0, 1], &[0xff; 8][..], &[0], &[0x5a; 245], &[0xbc]].concat();
+    assert!(of(&pkcs1).is_some() && of(&pkcs1) != of(&random([0, 1])), "whatever its hash ends with");
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_prove_anything(signature: Vec<u8>, fill in proptest::collection::vec(0_u8.., 256)) {
