@@ -1,10 +1,6 @@
 //! Keys of issuers, from files: one key as PEM or as bytes, or a JSON Web Key Set.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -37,9 +33,6 @@ pub enum KeyError {
     /// It cannot be read, or somebody else could write or read it.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A shared secret that is readable by a group.
-    #[error("the group can read the key {path}: chmod 600 {path}", path = .0.display())]
-    Shared(PathBuf),
     /// It holds something else.
     #[error("{}: {what}", path.display())]
     NoKey {
@@ -80,7 +73,8 @@ pub(super) fn read(file: &KeyFile, signing: Signing) -> Result<Vec<Key>, KeyErro
         KeyFile::Key(path) | KeyFile::Set(path) => path,
     };
     let content = match signing {
-        Signing::Hs256 => secret(path)?,
+        // Whoever can read it can sign.
+        Signing::Hs256 => file::read_own_key(path)?,
         Signing::Rs256 | Signing::Es256 | Signing::EdDsa => Zeroizing::new(file::read_public(path)?),
     };
     let read = match file {
@@ -88,13 +82,6 @@ pub(super) fn read(file: &KeyFile, signing: Signing) -> Result<Vec<Key>, KeyErro
         KeyFile::Set(_) => set(&content, signing),
     };
     read.map_err(|what| KeyError::NoKey { path: path.clone(), what })
-}
-
-/// Whoever can read it can sign.
-fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let content = file::read_key(path)?;
-    let shared = fs::metadata(path).is_ok_and(|found| found.mode() & 0o070 != 0);
-    if shared { Err(KeyError::Shared(path.to_owned())) } else { Ok(content) }
 }
 
 fn one(content: &[u8], signing: Signing) -> Result<DecodingKey, String> {

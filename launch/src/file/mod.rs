@@ -70,6 +70,9 @@ pub enum FileError {
     /// A key that is no secret.
     #[error("others can read the key {path}: chmod o= {path}", path = .0.display())]
     Readable(PathBuf),
+    /// A key that only its owner may have.
+    #[error("the group can read the key {path}: chmod 600 {path}", path = .0.display())]
+    Shared(PathBuf),
     /// More than is read of such a file.
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge {
@@ -102,6 +105,8 @@ fn failed<E: Into<std::io::Error>>(path: &Path, what: &'static str) -> impl FnOn
 enum Secrecy {
     Public,
     Secret,
+    /// Not even of its group.
+    Own,
 }
 
 /// Whether the last part of a path may be a link.
@@ -132,6 +137,11 @@ pub fn read_public_of(path: &Path, service: u32) -> Result<Vec<u8>, FileError> {
 /// Reads a secret key. Its group may read it (a group of key readers is common), others may not.
 pub fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read(path, KEY_LIMIT, Secrecy::Secret, None, Links::Refused).map(Zeroizing::new)
+}
+
+/// Reads a secret key that not even its group may read.
+pub fn read_own_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read(path, KEY_LIMIT, Secrecy::Own, None, Links::Refused).map(Zeroizing::new)
 }
 
 /// The same as [`read_public`] for a file that a tool replaces through symbolic links, as those for
@@ -194,8 +204,11 @@ fn examine(file: impl AsFd, path: &Path, secrecy: Secrecy, service: Option<u32>)
     if mode.intersects(Mode::WGRP | Mode::WOTH) {
         return Err(FileError::Writable(path.to_owned()));
     }
-    if secrecy == Secrecy::Secret && mode.intersects(Mode::ROTH | Mode::XOTH) {
+    if secrecy != Secrecy::Public && mode.intersects(Mode::ROTH | Mode::XOTH) {
         return Err(FileError::Readable(path.to_owned()));
+    }
+    if secrecy == Secrecy::Own && mode.intersects(Mode::RWXG) {
+        return Err(FileError::Shared(path.to_owned()));
     }
     Ok(stat)
 }

@@ -45,6 +45,7 @@ fn a_files_mode_decides_whether_it_is_taken() {
         assert_eq!(read_config(&path).is_ok(), config, "{mode:o}");
         assert_eq!(read_public(&path).is_ok(), config, "{mode:o}");
         assert_eq!(read_key(&path).is_ok(), key, "{mode:o}");
+        assert_eq!(read_own_key(&path).is_ok(), key && mode & 0o070 == 0, "{mode:o}");
     }
 }
 
