@@ -9,7 +9,7 @@ mod policies;
 mod seat;
 
 pub use self::{
-    engine::{Engine, EngineError, Interrupted, Running},
+    engine::{Engine, EngineError, NotSure, Running},
     handler::{Asker, Handled, Handlers, Presence},
     policies::{Decision, HandlerPlace, Policies},
     seat::Seat,

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::{Engine, Interrupted};
+use super::{Engine, NotSure};
 use crate::{
     call::Address,
     hub::{Hub, Inbox, Owner, Refused},
@@ -29,7 +29,7 @@ impl Seat {
     pub fn enter(
         &mut self,
         at: &Address,
-    ) -> Result<impl Future<Output = Result<(), Interrupted>> + Send + 'static + use<>, Refused> {
+    ) -> Result<impl Future<Output = Result<(), NotSure>> + Send + 'static + use<>, Refused> {
         self.inbox.enter(at)?;
         Ok(self.engine.enter(at))
     }
@@ -38,7 +38,7 @@ impl Seat {
     pub fn enter_own(
         &mut self,
         at: &Address,
-    ) -> impl Future<Output = Result<(), Interrupted>> + Send + 'static + use<> {
+    ) -> impl Future<Output = Result<(), NotSure>> + Send + 'static + use<> {
         self.inbox.enter_own(at);
         self.engine.enter(at)
     }

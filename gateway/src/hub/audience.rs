@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -10,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Hub, HubError, Refused, Sent,
-    inbox::Queue,
+    inbox::{Queue, WEIGHT},
     lock,
     sent::{Notice, weigh},
 };
@@ -33,6 +36,11 @@ pub enum Owner {
     Identity(Arc<str>),
 }
 
+/// What waits for all connections together, in bytes of memory: beyond that who reads slowly may have only so much
+/// waiting, and is closed with more.
+pub(super) const MEMORY: usize = 256 << 20;
+const WEIGHT_UNDER_PRESSURE: usize = 64 << 10;
+
 /// What was said on a channel.
 #[derive(Debug)]
 pub struct Delivery {
@@ -41,6 +49,27 @@ pub struct Delivery {
     /// JSON.
     pub message: Box<RawValue>,
     text: OnceLock<Bytes>,
+    _held: Held,
+}
+
+/// Memory that is counted until it is free again.
+#[derive(Debug)]
+struct Held {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Held {
+    fn new(bytes: usize, all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Delivery {
@@ -64,6 +93,8 @@ pub(super) struct Audiences {
     by_address: HashMap<Address, Arc<Audience>>,
     owners: HashMap<Owner, usize>,
     all: usize,
+    /// Messages may be missed now.
+    interrupted: bool,
 }
 
 impl Audiences {
@@ -92,10 +123,17 @@ impl Hub {
         }
         let Some(audience) = lock(&self.0.audiences).by_address.get(at).cloned() else { return Ok(()) };
         let message = json(payload).ok_or(HubError::TooLarge)?;
-        let delivery = Arc::new(Delivery { at: at.clone(), message, text: OnceLock::new() });
+        // The message, and its text when it is made.
+        let held = Held::new(2 * weigh(message.get().len()), &self.0.waiting);
+        let most = if self.0.waiting.load(Ordering::Relaxed) > self.0.memory {
+            WEIGHT_UNDER_PRESSURE
+        } else {
+            WEIGHT
+        };
+        let delivery = Arc::new(Delivery { at: at.clone(), message, text: OnceLock::new(), _held: held });
         let weight = delivery.weight();
         for queue in lock(&audience.0).iter() {
-            queue.push(Sent::Delivery(Arc::clone(&delivery)), weight);
+            queue.push_within(Sent::Delivery(Arc::clone(&delivery)), weight, most);
         }
         Ok(())
     }
@@ -107,14 +145,41 @@ impl Hub {
 
     /// Tells everybody who listens anywhere, once.
     pub fn tell(&self, notice: Notice) {
-        let audiences: Vec<_> = lock(&self.0.audiences).by_address.values().cloned().collect();
+        // Under one lock with who enters, so that everybody hears of what is true when they have.
+        let mut audiences = lock(&self.0.audiences);
+        match notice {
+            Notice::Interrupted => audiences.interrupted = true,
+            Notice::Resumed => audiences.interrupted = false,
+            Notice::LookAgain => {}
+        }
         let mut told = HashSet::new();
-        for audience in audiences {
+        for audience in audiences.by_address.values() {
             for queue in lock(&audience.0).iter() {
                 if told.insert(Arc::as_ptr(queue)) {
                     queue.push(Sent::Notice(notice), weigh(0));
                 }
             }
+        }
+    }
+
+    /// Whether messages may be missed now.
+    pub fn is_interrupted(&self) -> bool {
+        lock(&self.0.audiences).interrupted
+    }
+
+    /// Tells one who has entered while messages may be missed, if they still may.
+    pub(super) fn tell_of_interruption(&self, queue: &Queue) {
+        if lock(&self.0.audiences).interrupted {
+            queue.push(Sent::Notice(Notice::Interrupted), weigh(0));
+        }
+    }
+
+    /// Tells everybody who listens there that nothing more will come.
+    pub fn lost(&self, at: &Address) {
+        let Some(audience) = lock(&self.0.audiences).by_address.get(at).cloned() else { return };
+        let at = Arc::new(at.clone());
+        for queue in lock(&audience.0).iter() {
+            queue.push(Sent::Lost(Arc::clone(&at)), weigh(0));
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{Hub, Notice, Owner, Sent, lock, topic::Topic};
+use super::{Hub, Owner, Sent, lock, topic::Topic};
 use crate::call::{Address, EVENTS_MAX, EventName, EventNames};
 
 /// Messages that wait for one connection.
@@ -58,16 +58,22 @@ struct Waiting {
 impl Queue {
     /// Adds a message of this weight.
     pub(super) fn push(&self, message: Sent, weight: usize) {
+        self.push_within(message, weight, WEIGHT);
+    }
+
+    /// The same, where no more than so much may wait beside it.
+    pub(super) fn push_within(&self, message: Sent, weight: usize, most: usize) {
         {
             let mut waiting = lock(&self.waiting);
             if waiting.overflowed.is_some() {
                 return;
             }
+            let full = waiting.messages.len() >= WAITING || waiting.weight > most;
             let weight = waiting.weight.saturating_add(weight);
-            if waiting.messages.len() >= WAITING || weight > WEIGHT {
+            if full || weight > WEIGHT {
                 let overflowed = match message {
                     Sent::Event(_) => Overflowed::Events,
-                    Sent::Delivery(_) | Sent::Notice(_) => Overflowed::Channels,
+                    Sent::Delivery(_) | Sent::Notice(_) | Sent::Lost(_) => Overflowed::Channels,
                 };
                 *waiting = Waiting { overflowed: Some(overflowed), ..Waiting::default() };
             } else {
@@ -137,11 +143,9 @@ impl Inbox {
         self.channels.contains(at)
     }
 
-    /// Tells this one alone.
-    pub fn note(&self, notice: Notice) {
-        let notice = Sent::Notice(notice);
-        let weight = notice.weight();
-        self.queue.push(notice, weight);
+    /// Is told that messages may be missed, if they still may: whoever has just entered was not when it began.
+    pub fn hear_of_interruption(&self) {
+        self.hub.tell_of_interruption(&self.queue);
     }
 
     /// Where it is subscribed to.

@@ -12,13 +12,16 @@ mod topic;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicUsize},
 };
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use self::{audience::Audiences, topic::Topic};
+use self::{
+    audience::{Audiences, MEMORY},
+    topic::Topic,
+};
 pub use self::{
     audience::{Delivery, Owner, PAYLOAD_MAX},
     inbox::{Inbox, Overflowed, Refused},
@@ -37,10 +40,13 @@ const AUTH: &str = "auth";
 #[derive(Debug, Clone)]
 pub struct Hub(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     topics: Mutex<BTreeMap<EventName, Arc<Topic>>>,
     audiences: Mutex<Audiences>,
+    /// Memory of what was said on channels and waits somewhere, and how much of it is none too much.
+    waiting: Arc<AtomicUsize>,
+    memory: usize,
 }
 
 /// Why a name cannot be registered, or an event not published.
@@ -111,7 +117,16 @@ impl Drop for Publisher {
 impl Hub {
     /// Knows `auth` and nothing else.
     pub fn new() -> Self {
-        let hub = Self(Arc::default());
+        Self::with_memory(MEMORY)
+    }
+
+    fn with_memory(memory: usize) -> Self {
+        let hub = Self(Arc::new(Inner {
+            topics: Mutex::default(),
+            audiences: Mutex::default(),
+            waiting: Arc::default(),
+            memory,
+        }));
         if let Some(auth) = EventName::parse(AUTH) {
             let topic = Topic::new(auth.clone());
             topic.offer();

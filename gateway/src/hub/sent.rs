@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Delivery, Event};
+use crate::call::Address;
 
 /// What each message costs beside its text, so that many small ones weigh something.
 const EACH: usize = 64;
@@ -16,6 +17,8 @@ pub enum Sent {
     Delivery(Arc<Delivery>),
     /// Something about channels.
     Notice(Notice),
+    /// Nothing more will be said there.
+    Lost(Arc<Address>),
 }
 
 /// What is told to everybody who is subscribed to a channel.
@@ -34,7 +37,7 @@ impl Sent {
         match self {
             Self::Event(event) => event.weight(),
             Self::Delivery(delivery) => delivery.weight(),
-            Self::Notice(_) => weigh(0),
+            Self::Notice(_) | Self::Lost(_) => weigh(0),
         }
     }
 }

@@ -30,6 +30,7 @@ fn taken(inbox: &Inbox) -> Vec<String> {
                 format!("{}={}", delivery.at.channel.as_str(), delivery.message.get())
             }
             Sent::Notice(notice) => format!("{notice:?}"),
+            Sent::Lost(at) => format!("lost {}", at.channel.as_str()),
         }));
     }
 }
@@ -302,6 +303,32 @@ fn subscriptions_to_channels_are_bounded_and_one_owner_leaves_places() {
     assert_eq!(more.channels().len(), 0);
     drop((greedy, second, other, inbox));
     assert_eq!(hub.counted(), (0, 0, 0));
+}
+
+#[test]
+fn where_much_waits_in_all_who_reads_slowly_goes_first_and_who_reads_stays() {
+    let hub = Hub::with_memory(1 << 20);
+    let (mut slow, mut quick) = (hub.inbox_of(somebody(1), 8), hub.inbox_of(somebody(2), 8));
+    slow.enter(&at("a", None)).expect("room");
+    quick.enter(&at("a", None)).expect("room");
+    let message = format!("\"{}\"", "x".repeat(100 << 10));
+    for _ in 0..4 {
+        hub.deliver(&at("a", None), message.as_bytes()).expect("not too large");
+        assert_eq!(taken(&quick).len(), 1);
+    }
+    assert!(slow.take(0).is_ok(), "four of these are no more than one may have waiting, nor than all");
+    for _ in 0..2 {
+        hub.deliver(&at("a", None), message.as_bytes()).expect("not too large");
+        assert_eq!(taken(&quick).len(), 1);
+    }
+    assert_eq!(slow.take(usize::MAX).err(), Some(Overflowed::Channels));
+    // What it held is free again.
+    let mut late = hub.inbox_of(somebody(3), 8);
+    late.enter(&at("a", None)).expect("room");
+    for _ in 0..4 {
+        hub.deliver(&at("a", None), message.as_bytes()).expect("not too large");
+    }
+    assert_eq!(taken(&late).len(), 4);
 }
 
 #[test]

@@ -64,6 +64,8 @@ impl Default for Timing {
 pub trait Listener<A>: Send + Sync {
     /// A message of a topic.
     fn message(&self, at: &A, payload: Bytes);
+    /// A topic that somebody had is refused on a new connection: nothing more comes.
+    fn lost(&self, at: &A);
     /// Messages may be missed from now on, or none any more: told in turn, between the messages that it is about.
     fn interrupted(&self, interrupted: bool);
 }

@@ -90,8 +90,9 @@ pub(super) async fn keep<A>(settings: &Settings, wishes: &Wishes<A>, listener: &
                 pace.up(Instant::now());
                 wishes.table().up();
                 let broken = serve(link, settings.timing, wishes, listener, &mut dropped).await;
-                wishes.tell(true, listener);
+                // In this order: who enters from now on is told, by the one or the other.
                 wishes.table().down();
+                wishes.tell(true, listener);
                 broken
             }
             Err(broken) => broken,
@@ -177,7 +178,10 @@ fn arrived<A>(
         // Before the first subscription a PING is answered as to everybody.
         Frame::One(Part::Status(_)) => return Ok(wishes.table().confirmed(&Command::Ping)?),
         Frame::One(Part::Error(said)) => {
-            let key = wishes.table().refused().map_err(|_| Broken::Refused(sentence(&said)))?;
+            let (key, lost) = wishes.table().refused().map_err(|_| Broken::Refused(sentence(&said)))?;
+            if let Some(at) = lost {
+                listener.lost(&at);
+            }
             if let Some(unsaid) = dropped.says(Instant::now()) {
                 let error = sentence(&said);
                 tracing::warn!(key = &*key, error, unsaid, "Redis refuses a subscription");

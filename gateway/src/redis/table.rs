@@ -205,12 +205,15 @@ impl<A> Table<A> {
         Ok(())
     }
 
-    /// Redis refuses what it was asked first: which topic that is. Nothing else can be refused to an honest client.
-    pub(super) fn refused(&mut self) -> Result<Arc<str>, Unasked> {
+    /// Redis refuses what it was asked first: which topic that is, and what it is to those who had it on an earlier
+    /// connection, if somebody did. Nothing else can be refused to an honest client.
+    pub(super) fn refused(&mut self) -> Result<(Arc<str>, Option<Arc<A>>), Unasked> {
         match self.asked.pop_front() {
             Some((Command::Subscribe(key), _)) => {
+                let had = self.topics.get(&key).filter(|topic| topic.restoring && topic.wanted);
+                let lost = had.map(|topic| Arc::clone(&topic.at));
                 self.settled(&key, Wire::Refused, Err(NotSure::Refused));
-                Ok(key)
+                Ok((key, lost))
             }
             Some((Command::Unsubscribe(_) | Command::Ping, _)) | None => Err(Unasked),
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Poll};
 use bytes::Bytes;
 use doorward_gateway::{
     call::{Address, ChannelName, Facility, Pk},
-    channels::{Engine, EngineError, Interrupted, Seat},
+    channels::{Engine, EngineError, NotSure, Seat},
     hub::{Hub, Owner, PAYLOAD_MAX, Sent},
     redis,
 };
@@ -31,9 +31,7 @@ impl End {
         let hub = Hub::new();
         let (engine, running) = Engine::redis("ws", settings(address), hub.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(running.keep()));
-        let mut interrupted = engine.interruptions();
-        let up = interrupted.wait_for(|interrupted| !interrupted);
-        timeout(PATIENCE, up).await.expect("in time").expect("it is kept");
+        until(|| (!hub.is_interrupted()).then_some(())).await;
         Self { hub, engine, _task: task }
     }
 
@@ -52,7 +50,7 @@ fn at(channel: &str, pk: &str) -> Address {
     Address { channel: channel.expect("a name"), pk: Some(pk.expect("a pk")), facility: Facility::default() }
 }
 
-async fn enter(seat: &mut Seat, at: &Address) -> Result<(), Interrupted> {
+async fn enter(seat: &mut Seat, at: &Address) -> Result<(), NotSure> {
     timeout(PATIENCE, seat.enter(at).expect("room")).await.expect("in time")
 }
 
@@ -63,6 +61,7 @@ async fn heard(seat: &mut Seat) -> String {
     match next.expect("it was stirred") {
         Sent::Delivery(delivery) => delivery.message.get().to_owned(),
         Sent::Notice(notice) => format!("{notice:?}"),
+        Sent::Lost(at) => format!("lost {}", at.channel.as_str()),
         Sent::Event(event) => panic!("{event:?}"),
     }
 }
@@ -115,12 +114,31 @@ async fn an_interruption_is_told_with_its_end_in_turn_with_the_messages() {
     assert_eq!(heard(&mut seat).await, "Interrupted");
     assert_eq!(end.publish(&at("user", "alice"), "2").await, Err(EngineError::Unavailable));
     let mut late = end.seat();
-    assert_eq!(enter(&mut late, &at("group", "3")).await, Err(Interrupted));
+    assert_eq!(enter(&mut late, &at("group", "3")).await, Err(NotSure::Interrupted));
     redis.restart();
     assert_eq!((heard(&mut seat).await.as_str(), heard(&mut late).await.as_str()), ("Resumed", "Resumed"));
     redis.publish("ws:group:3:events", b"3");
     redis.publish("ws:user:alice:events", b"4");
     assert_eq!((heard(&mut late).await.as_str(), heard(&mut seat).await.as_str()), ("3", "4"));
+}
+
+/// Who had it hears that it is lost before the interruption is over; who asks for it later is refused.
+#[tokio::test]
+async fn what_redis_allows_no_more_is_lost_aloud() {
+    let Some(redis) = Redis::start() else { return };
+    let end = End::start(&redis).await;
+    let mut seat = end.seat();
+    for address in [at("user", "alice"), at("group", "3")] {
+        enter(&mut seat, &address).await.expect("confirmed");
+    }
+    // Redis ends connections that are subscribed to more than they may be.
+    redis.cli(&["ACL", "SETUSER", "default", "resetchannels", "&ws:user:*"]);
+    for expected in ["Interrupted", "lost group", "Resumed"] {
+        assert_eq!(heard(&mut seat).await, expected);
+    }
+    assert_eq!(enter(&mut end.seat(), &at("group", "3")).await, Err(NotSure::Refused));
+    redis.publish("ws:user:alice:events", b"1");
+    assert_eq!(heard(&mut seat).await, "1");
 }
 
 /// Connections come and go on several threads: whoever is told that messages arrive gets them.

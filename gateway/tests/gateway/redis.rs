@@ -38,6 +38,10 @@ impl Listener<String> for Ear {
         let _ = self.0.send((at.clone(), payload));
     }
 
+    fn lost(&self, at: &String) {
+        let _ = self.0.send((SYSTEM.to_owned(), format!("lost {at}").into()));
+    }
+
     fn interrupted(&self, interrupted: bool) {
         let _ = self.0.send((SYSTEM.to_owned(), if interrupted { "down" } else { "up" }.into()));
     }

@@ -1,9 +1,5 @@
 //! The engine of a gateway that is alone: what is published here is delivered here, at once.
 
-use std::sync::Arc;
-
-use tokio::sync::watch;
-
 use super::EngineError;
 use crate::{
     call::Address,
@@ -14,23 +10,17 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Memory {
     hub: Hub,
-    /// Never interrupted; kept so that whoever watches waits.
-    interrupted: Arc<watch::Sender<bool>>,
 }
 
 impl Memory {
     pub(super) fn new(hub: Hub) -> Self {
-        Self { hub, interrupted: Arc::new(watch::Sender::new(false)) }
+        Self { hub }
     }
 
     pub(super) fn publish(&self, to: &Address, payload: &[u8]) -> Result<(), EngineError> {
         self.hub.deliver(to, payload).map_err(|error| match error {
             HubError::TooLarge | HubError::Taken | HubError::TooMany => EngineError::TooLarge,
         })
-    }
-
-    pub(super) fn interruptions(&self) -> watch::Receiver<bool> {
-        self.interrupted.subscribe()
     }
 }
 
@@ -70,7 +60,7 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(heard.collect::<Vec<_>>(), ["1", "2"]);
-        assert!(!*engine.interruptions().borrow());
+        assert!(!hub.is_interrupted());
         assert!(hub.is_heard(&at));
         drop(seat);
         assert!(!hub.is_heard(&at));

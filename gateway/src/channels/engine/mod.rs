@@ -7,12 +7,12 @@ use std::future::Future;
 
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
-use tokio::sync::watch;
 
 pub use self::{
     memory::Memory,
     redis::{Redis, Running},
 };
+pub use crate::redis::NotSure;
 use crate::{call::Address, hub::Hub, redis::Settings};
 
 /// Clones are the same engine. Nothing here waits but the futures.
@@ -34,11 +34,6 @@ pub enum EngineError {
     #[error("the message is too large")]
     TooLarge,
 }
-
-/// Messages may be missed from now on: the connection is told, and told of the end of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("delivery is interrupted")]
-pub struct Interrupted;
 
 impl Engine {
     /// Within this gateway.
@@ -67,10 +62,7 @@ impl Engine {
 
     /// Somebody here listens at an address: called for every subscription, after the hub knows of it. Resolves when
     /// messages are sure to arrive.
-    pub fn enter(
-        &self,
-        at: &Address,
-    ) -> impl Future<Output = Result<(), Interrupted>> + Send + 'static + use<> {
+    pub fn enter(&self, at: &Address) -> impl Future<Output = Result<(), NotSure>> + Send + 'static + use<> {
         match self {
             Self::Memory(_) => Either::Left(ready(Ok(()))),
             Self::Redis(redis) => Either::Right(redis.enter(at)),
@@ -84,14 +76,6 @@ impl Engine {
         match self {
             Self::Memory(_) => {}
             Self::Redis(redis) => redis.leave(at),
-        }
-    }
-
-    /// Whether messages may be missed now.
-    pub fn interruptions(&self) -> watch::Receiver<bool> {
-        match self {
-            Self::Memory(memory) => memory.interruptions(),
-            Self::Redis(redis) => redis.interruptions(),
         }
     }
 }

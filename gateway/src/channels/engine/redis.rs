@@ -4,13 +4,12 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
-use super::{EngineError, Interrupted};
+use super::{EngineError, NotSure};
 use crate::{
     call::Address,
     hub::{Hub, Notice, PAYLOAD_MAX},
-    redis::{Handle, Listener, NotSure, Queue, Settings, Unpublished},
+    redis::{Handle, Listener, Queue, Settings, Unpublished},
 };
 
 /// Clones are the same.
@@ -47,6 +46,10 @@ impl Listener<Address> for ToHub {
         }
     }
 
+    fn lost(&self, at: &Address) {
+        self.0.lost(at);
+    }
+
     fn interrupted(&self, interrupted: bool) {
         self.0.tell(if interrupted { Notice::Interrupted } else { Notice::Resumed });
     }
@@ -56,6 +59,8 @@ impl Redis {
     /// Of the keys that begin with this prefix.
     pub(super) fn new(prefix: &str, mut settings: Settings, hub: Hub) -> (Self, Running) {
         settings.payload_max = PAYLOAD_MAX;
+        // Until it is reached.
+        hub.tell(Notice::Interrupted);
         let (handle, queue) = Handle::new();
         let running = Running { handle: handle.clone(), queue, settings, hub: hub.clone() };
         (Self { handle, prefix: prefix.into(), hub }, running)
@@ -81,21 +86,12 @@ impl Redis {
     pub(super) fn enter(
         &self,
         at: &Address,
-    ) -> impl Future<Output = Result<(), Interrupted>> + Send + 'static + use<> {
-        let entered = self.handle.enter(&key(&self.prefix, at), at.clone());
-        async move {
-            entered.await.map_err(|error| match error {
-                NotSure::Interrupted | NotSure::Refused => Interrupted,
-            })
-        }
+    ) -> impl Future<Output = Result<(), NotSure>> + Send + 'static + use<> {
+        self.handle.enter(&key(&self.prefix, at), at.clone())
     }
 
     pub(super) fn leave(&self, at: &Address) {
         self.handle.leave(&key(&self.prefix, at), || self.hub.is_heard(at));
-    }
-
-    pub(super) fn interruptions(&self) -> watch::Receiver<bool> {
-        self.handle.interrupted()
     }
 }
 

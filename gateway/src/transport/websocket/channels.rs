@@ -10,9 +10,9 @@ use super::{Close, Connection, Echo, Frames, Opened, Told};
 use crate::{
     backend::Failure,
     call::{Address, Answer, Call, ChannelAnswer, EndReason, Error, Payload, Reply, SessionId, Verb, Who},
-    channels::{Decision, EngineError, Seat},
+    channels::{Decision, EngineError, NotSure, Seat},
     dialect::{self, channel, sysadm},
-    hub::{Notice, Owner, PAYLOAD_MAX, Refused},
+    hub::{Owner, Refused},
     session::{Event, Ticket},
     transport::Shared,
 };
@@ -28,6 +28,8 @@ pub(super) struct Sitting {
 
 /// Each address, how many subscriptions there were then, or why there is none.
 pub(super) type Joined = Vec<(Address, Result<usize, Error>)>;
+/// Where messages may be missing, and why.
+pub(super) type Missed = (Address, NotSure);
 
 impl Connection {
     /// A request that came with the connection.
@@ -56,12 +58,7 @@ impl Connection {
             sitting.events_of = None;
         }
         let now = self.session.identity().map(|identity| &identity.who);
-        let same = match (&sitting.who, now) {
-            (None, None) => true,
-            (Some(then), Some(now)) => then.is_same(now),
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        if !same {
+        if !same(sitting.who.as_ref(), now) {
             // What anyone may hear is heard by whoever logs in, too.
             let mut over = match sitting.who {
                 Some(_) => sitting.seat.keep_channels(|_| false),
@@ -81,6 +78,15 @@ impl Connection {
         self.sitting.take_if(|sitting| sitting.seat.is_idle());
     }
 
+    /// Nothing more is said there.
+    pub(super) fn lost(&mut self, at: &Address) {
+        let Some(sitting) = &mut self.sitting else { return };
+        if sitting.seat.is_in(at) {
+            sitting.seat.leave(at);
+            self.tell_unsubscribed(std::slice::from_ref(at));
+        }
+    }
+
     pub(super) fn tell_unsubscribed(&mut self, over: &[Address]) {
         let left = self.sitting.as_ref().map_or(0, |sitting| sitting.seat.channels().len());
         for (place, at) in over.iter().enumerate() {
@@ -95,7 +101,7 @@ impl Connection {
         let seat = &mut self.sit().seat;
         let mut joined = Vec::with_capacity(all.len());
         let mut waits = Vec::new();
-        let mut interrupted = false;
+        let mut missed = Vec::new();
         for (at, allowed) in all {
             let result = match allowed && still {
                 false => Err(Error::Forbidden),
@@ -103,8 +109,12 @@ impl Connection {
                     Ok(entered) => {
                         let mut entered = Box::pin(entered);
                         match (&mut entered).now_or_never() {
-                            Some(result) => interrupted |= result.is_err(),
-                            None => waits.push(entered),
+                            Some(Ok(())) => {}
+                            Some(Err(why)) => missed.push((at.clone(), why)),
+                            None => waits.push(entered.map({
+                                let at = at.clone();
+                                |entered| entered.err().map(|why| (at, why))
+                            })),
                         }
                         Ok(seat.channels().len())
                     }
@@ -114,24 +124,25 @@ impl Connection {
             joined.push((at, result));
         }
         if waits.is_empty() {
-            self.joined(ticket, joined, interrupted);
+            self.joined(ticket, joined, &missed);
             return;
         }
         self.calls.push(Box::pin(async move {
-            let missed = join_all(waits).await.iter().any(Result::is_err);
-            Told::Joined(ticket, joined, interrupted || missed)
+            missed.extend(join_all(waits).await.into_iter().flatten());
+            Told::Joined(ticket, joined, missed)
         }));
     }
 
-    /// The messages of all of these are sure to arrive, unless deliveries are interrupted.
-    pub(super) fn joined(&mut self, ticket: Ticket, mut joined: Joined, interrupted: bool) {
+    /// The messages of all of these are sure to arrive, but for what was missed.
+    pub(super) fn joined(&mut self, ticket: Ticket, mut joined: Joined, missed: &[Missed]) {
+        self.miss(missed);
         for (at, result) in &mut joined {
-            // It may have been ended in the meantime.
             if result.is_ok() && !self.hears_at(at) {
-                *result = Err(Error::Forbidden);
+                // Else it was ended in the meantime.
+                let refused = missed.iter().any(|(refused, why)| refused == at && *why == NotSure::Refused);
+                *result = Err(if refused { Error::Unavailable } else { Error::Forbidden });
             }
         }
-        self.note(interrupted);
         self.finished.push_back((ticket, Ok(Answer::Channel(ChannelAnswer::Joined(joined)))));
     }
 
@@ -139,12 +150,17 @@ impl Connection {
         self.sitting.as_ref().is_some_and(|sitting| sitting.seat.is_in(at))
     }
 
-    /// Told after the reply, as every message is.
-    fn note(&self, interrupted: bool) {
-        if let Some(sitting) = &self.sitting
-            && interrupted
-        {
-            sitting.seat.note(Notice::Interrupted);
+    /// What the engine refuses is subscribed to no more. An interruption is told after the reply, as every message is,
+    /// if it goes on and concerns something that is subscribed to.
+    fn miss(&mut self, missed: &[Missed]) {
+        let Some(sitting) = &mut self.sitting else { return };
+        for (at, why) in missed {
+            if *why == NotSure::Refused {
+                sitting.seat.leave(at);
+            }
+        }
+        if missed.iter().any(|(at, _)| sitting.seat.is_in(at)) {
+            sitting.seat.hear_of_interruption();
         }
     }
 
@@ -160,15 +176,9 @@ impl Connection {
     }
 
     pub(super) fn publish(&mut self, ticket: Ticket, at: &Address, payload: Payload) {
-        if payload.0.len() > PAYLOAD_MAX {
-            self.finished.push_back((ticket, Err(Error::TooLarge)));
-            return;
-        }
         let mut published = Box::pin(self.shared.engine.publish(at, payload.0));
-        let answer = |result: Result<(), EngineError>| match result {
-            Ok(()) => Ok(Answer::Channel(ChannelAnswer::Published)),
-            Err(EngineError::Unavailable) => Err(Error::Unavailable),
-            Err(EngineError::TooLarge) => Err(Error::TooLarge),
+        let answer = |result: Result<(), EngineError>| {
+            result.map(|()| Answer::Channel(ChannelAnswer::Published)).map_err(unpublished)
         };
         match (&mut published).now_or_never() {
             Some(result) => self.finished.push_back((ticket, answer(result))),
@@ -195,11 +205,11 @@ impl Connection {
         self.session.listens(&self.shared.router, tokio::time::Instant::now().into_std());
         let mut entered = Box::pin(self.sit().seat.enter_own(&own));
         match (&mut entered).now_or_never() {
-            Some(result) => self.joined_own(&echo, own, result.is_err()),
+            Some(result) => self.joined_own(&echo, own, result.err()),
             None => {
                 let echo = echo.into_owned();
                 self.calls.push(Box::pin(async move {
-                    let missed = entered.await.is_err();
+                    let missed = entered.await.err();
                     Told::JoinedOwn(echo, own, missed)
                 }));
             }
@@ -218,13 +228,14 @@ impl Connection {
         }
     }
 
-    pub(super) fn joined_own(&mut self, echo: &Echo<'_>, own: Address, interrupted: bool) {
+    pub(super) fn joined_own(&mut self, echo: &Echo<'_>, own: Address, missed: Option<NotSure>) {
         if !self.hears_at(&own) {
             return;
         }
-        self.note(interrupted);
+        self.miss(missed.map(|why| (own.clone(), why)).as_slice());
         let status = self.sitting.as_ref().map_or(0, |sitting| sitting.seat.channels().len());
-        let joined = ChannelAnswer::Joined(vec![(own, Ok(status))]);
+        let status = if self.hears_at(&own) { Ok(status) } else { Err(Error::Unavailable) };
+        let joined = ChannelAnswer::Joined(vec![(own, status)]);
         self.write(echo, &Reply::Answer(Answer::Channel(joined)));
     }
 
@@ -268,6 +279,22 @@ pub(super) async fn refuse(opened: Opened, shared: &Shared) {
     let told = frames.write(channel::encode_facility_refused()).is_ok();
     if told && matches!(timeout(shared.timers.write, frames.flush()).await, Ok(Ok(()))) {
         frames.goodbye(Close::Away("facility name not allowed")).await;
+    }
+}
+
+/// Whether it is the same identity, or nobody as before.
+pub(super) fn same(then: Option<&Arc<Who>>, now: Option<&Arc<Who>>) -> bool {
+    match (then, now) {
+        (None, None) => true,
+        (Some(then), Some(now)) => then.is_same(now),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+pub(super) fn unpublished(error: EngineError) -> Error {
+    match error {
+        EngineError::Unavailable => Error::Unavailable,
+        EngineError::TooLarge => Error::TooLarge,
     }
 }
 

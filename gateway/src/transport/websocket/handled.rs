@@ -5,11 +5,14 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use tokio::sync::oneshot;
 
-use super::{Connection, Told};
+use super::{
+    Connection, Told,
+    channels::{same, unpublished},
+};
 use crate::{
     backend::Failure,
     call::{Address, Answer, ChannelAnswer, Custom, Error, Payload, SessionId, Who},
-    channels::{Asker, Decision, Engine, EngineError, HandlerPlace, Handlers},
+    channels::{Asker, Decision, Engine, HandlerPlace, Handlers},
     hub::PAYLOAD_MAX,
     session::{Question, Ticket},
 };
@@ -111,12 +114,7 @@ impl Connection {
     /// Whoever it holds is told to the handler that is named after the kind, and that it is over, whichever way it ends.
     pub(super) fn appear(&mut self) {
         let now = self.session.identity().map(|identity| &identity.who);
-        let same = match (&self.handled.present, now) {
-            (None, None) => true,
-            (Some(present), Some(now)) => present.who.is_same(now),
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        if same {
+        if same(self.handled.present.as_ref().map(|present| &present.who), now) {
             return;
         }
         let Some(who) = now.cloned() else {
@@ -168,13 +166,6 @@ async fn handled(
         published.await.map_err(unpublished)?;
     }
     Ok(ChannelAnswer::Handled(custom.at, handled.reply))
-}
-
-fn unpublished(error: EngineError) -> Error {
-    match error {
-        EngineError::Unavailable => Error::Unavailable,
-        EngineError::TooLarge => Error::TooLarge,
-    }
 }
 
 fn told(ticket: Ticket, answer: Result<ChannelAnswer, Error>) -> Told {

@@ -43,6 +43,7 @@ impl Connection {
                     match message {
                         Sent::Event(event) => self.send(event.text(sysadm::encode_event)),
                         Sent::Delivery(delivery) => self.send(delivery.text(channel::encode_delivery)),
+                        Sent::Lost(at) => self.lost(&at),
                         Sent::Notice(notice) => {
                             if let Some(message) = channel::encode_notice(notice) {
                                 self.send(message);

@@ -5,10 +5,14 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Connection, Echo, channels::Joined};
+use super::{
+    Connection, Echo,
+    channels::{Joined, Missed},
+};
 use crate::{
     backend::{self, Failure, Moment},
     call::{Address, Answer, Challenge, Error, Identity, SessionId},
+    channels::NotSure,
     session::{self, Event, Ticket},
     subsystem::{Progress, Step},
     transport::asking,
@@ -29,14 +33,14 @@ pub(super) enum Told {
     Stepped(Ticket, Step),
     /// A report of progress that was kept back until the session was looked at again.
     Reported(Ticket, Box<RawValue>, Box<Progress>),
-    /// Messages are sure to arrive, unless (true) deliveries are interrupted.
-    Joined(Ticket, Joined, bool),
+    /// Messages are sure to arrive, but for what was missed.
+    Joined(Ticket, Joined, Vec<Missed>),
     /// What handlers have said to this session about these addresses.
     Admitted(Ticket, SessionId, Vec<(Address, bool)>),
     /// What this session may hear no more.
     Unheard(SessionId, Vec<Address>),
     /// The same of the channel of whoever has logged in.
-    JoinedOwn(Echo<'static>, Address, bool),
+    JoinedOwn(Echo<'static>, Address, Option<NotSure>),
 }
 
 impl Connection {
@@ -85,12 +89,12 @@ impl Connection {
                 let answer = result.map(Answer::Result).map_err(|failure| self.shown(failure));
                 Event::Answered(ticket, answer)
             }
-            Told::Joined(ticket, joined, interrupted) => {
-                self.joined(ticket, joined, interrupted);
+            Told::Joined(ticket, joined, missed) => {
+                self.joined(ticket, joined, &missed);
                 Event::Heard
             }
-            Told::JoinedOwn(echo, own, interrupted) => {
-                return self.joined_own(&echo, own, interrupted);
+            Told::JoinedOwn(echo, own, missed) => {
+                return self.joined_own(&echo, own, missed);
             }
             Told::Admitted(ticket, session, all) => {
                 self.admitted(ticket, session, all);
