@@ -41,6 +41,8 @@ pub mod misses;
 
 pub mod gate;
 
+mod rate;
+
 mod depth;
 
 mod plain;

@@ -1,4 +1,4 @@
-//! How long between two tries, and how often the log hears of it. No I/O, no clock, no randomness of its own.
+//! How long between two tries, and between two lines of the log about them. No I/O, no clock, no randomness of its own.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// What stood so long is well: with its next failure everything begins anew.
 const STOOD: Duration = Duration::from_secs(10);
 /// Between two lines of the log about the same.
-const QUIET: Duration = Duration::from_secs(10);
+pub(super) const QUIET: Duration = Duration::from_secs(10);
 
 /// The tries to reach one Redis.
 #[derive(Debug)]
@@ -41,25 +41,6 @@ impl Pace {
     }
 }
 
-/// A line of the log that can be caused as often as somebody likes.
-#[derive(Debug, Default)]
-pub(super) struct Seldom {
-    said: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Seldom {
-    /// How many times it was not said since the last time, if it is to be said now.
-    pub(super) fn says(&mut self, now: Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now.saturating_duration_since(said) < QUIET) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,14 +66,5 @@ mod tests {
         assert_eq!(pace.down(soon, u32::MAX).as_millis(), 800);
         pace.up(soon);
         assert_eq!(pace.down(soon + STOOD, u32::MAX).as_millis(), 100);
-    }
-
-    #[test]
-    fn a_line_is_said_once_in_a_while_with_the_count_of_the_rest() {
-        let (mut line, start) = (Seldom::default(), Instant::now());
-        assert_eq!(line.says(start), Some(0));
-        assert!((0..1_000).all(|_| line.says(start).is_none()));
-        assert_eq!(line.says(start + QUIET), Some(1_000));
-        assert_eq!(line.says(start + QUIET), None);
     }
 }

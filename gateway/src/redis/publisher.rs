@@ -6,6 +6,7 @@
 use std::{collections::VecDeque, future::Future, sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use doorward_launch::log::Sparingly;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{sleep, sleep_until},
@@ -14,7 +15,7 @@ use tokio::{
 use super::{
     Settings, Timing, jitter,
     link::{Broken, Link, sentence},
-    pace::{Pace, Seldom},
+    pace::{Pace, QUIET},
     resp::{Frame, Part},
 };
 
@@ -99,7 +100,8 @@ impl Entrance {
 
 /// Sends what comes; never ends.
 pub(super) async fn keep(settings: &Settings, entrance: &Entrance, mut exit: Exit) {
-    let (mut pace, mut lines, mut refusals) = (Pace::new(), Seldom::default(), Seldom::default());
+    let (mut pace, mut lines, mut refusals) =
+        (Pace::new(), Sparingly::once_in(QUIET), Sparingly::once_in(QUIET));
     loop {
         let broken = match failing(&mut exit, Link::connect(settings)).await {
             Ok(link) => {
@@ -113,7 +115,7 @@ pub(super) async fn keep(settings: &Settings, entrance: &Entrance, mut exit: Exi
             Err(broken) => broken,
         };
         let now = Instant::now();
-        if let Some(unsaid) = lines.says(now) {
+        if let Some(unsaid) = lines.now() {
             tracing::warn!(error = %broken, unsaid, "nothing can be published: Redis cannot be reached");
         }
         failing(&mut exit, sleep(pace.down(now, jitter()))).await;
@@ -141,7 +143,7 @@ enum Owed {
     Pong,
 }
 
-async fn serve(mut link: Link, timing: Timing, exit: &mut Exit, refusals: &mut Seldom) -> Broken {
+async fn serve(mut link: Link, timing: Timing, exit: &mut Exit, refusals: &mut Sparingly) -> Broken {
     let mut owed = VecDeque::new();
     // When Redis was last heard, or began to owe something.
     let mut heard = Instant::now();
@@ -186,11 +188,11 @@ async fn serve(mut link: Link, timing: Timing, exit: &mut Exit, refusals: &mut S
     }
 }
 
-fn answered(owed: &mut VecDeque<Owed>, frame: Frame, refusals: &mut Seldom) -> Result<(), Broken> {
+fn answered(owed: &mut VecDeque<Owed>, frame: Frame, refusals: &mut Sparingly) -> Result<(), Broken> {
     let (told, result) = match (owed.pop_front(), frame) {
         (Some(Owed::Publication(message)), Frame::One(Part::Integer(_))) => (message.told, Ok(())),
         (Some(Owed::Publication(message)), Frame::One(Part::Error(said))) => {
-            if let Some(unsaid) = refusals.says(Instant::now()) {
+            if let Some(unsaid) = refusals.now() {
                 tracing::warn!(error = sentence(&said), unsaid, "Redis refuses a message");
             }
             (message.told, Err(Unpublished::Refused))

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use doorward_launch::log::Sparingly;
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, sleep_until},
@@ -13,7 +14,7 @@ use tokio::{
 use super::{
     Listener, Settings, Timing, Unasked, jitter,
     link::{Broken, Link, sentence},
-    pace::{Pace, Seldom},
+    pace::{Pace, QUIET},
     resp::{Frame, Part},
     table::{Command, Entered, NotSure, Table},
 };
@@ -83,7 +84,8 @@ impl<A> Wishes<A> {
 
 /// Keeps the subscriptions, and hands over what comes; never ends.
 pub(super) async fn keep<A>(settings: &Settings, wishes: &Wishes<A>, listener: &impl Listener<A>) {
-    let (mut pace, mut lines, mut dropped) = (Pace::new(), Seldom::default(), Seldom::default());
+    let (mut pace, mut lines, mut dropped) =
+        (Pace::new(), Sparingly::once_in(QUIET), Sparingly::once_in(QUIET));
     loop {
         let broken = match Link::connect(settings).await {
             Ok(link) => {
@@ -98,7 +100,7 @@ pub(super) async fn keep<A>(settings: &Settings, wishes: &Wishes<A>, listener: &
             Err(broken) => broken,
         };
         let now = Instant::now();
-        if let Some(unsaid) = lines.says(now) {
+        if let Some(unsaid) = lines.now() {
             tracing::warn!(error = %broken, unsaid, "delivery is interrupted: Redis cannot be reached");
         }
         sleep(pace.down(now, jitter())).await;
@@ -110,7 +112,7 @@ async fn serve<A>(
     timing: Timing,
     wishes: &Wishes<A>,
     listener: &impl Listener<A>,
-    dropped: &mut Seldom,
+    dropped: &mut Sparingly,
 ) -> Broken {
     let mut heard = Instant::now();
     let mut told = false;
@@ -171,7 +173,7 @@ fn arrived<A>(
     wishes: &Wishes<A>,
     frame: Frame,
     listener: &impl Listener<A>,
-    dropped: &mut Seldom,
+    dropped: &mut Sparingly,
 ) -> Result<(), Broken> {
     let parts = match frame {
         Frame::Many(parts) => parts,
@@ -182,7 +184,7 @@ fn arrived<A>(
             if let Some(at) = lost {
                 listener.lost(&at);
             }
-            if let Some(unsaid) = dropped.says(Instant::now()) {
+            if let Some(unsaid) = dropped.now() {
                 let error = sentence(&said);
                 tracing::warn!(key = &*key, error, unsaid, "Redis refuses a subscription");
             }
@@ -204,7 +206,7 @@ fn arrived<A>(
         (Some(Part::Bulk(kind)), Some(Part::Bulk(key)), Some(Part::TooLong(bytes)))
             if &*kind == b"message" =>
         {
-            if let Some(unsaid) = dropped.says(Instant::now()) {
+            if let Some(unsaid) = dropped.now() {
                 tracing::warn!(key = sentence(&key), bytes, unsaid, "a message is too long and was dropped");
             }
             Ok(())

@@ -7,6 +7,7 @@ use crate::{
     call::{Address, ChannelCall, Error, Identity, Reply, Verb},
     channels::Decision,
     hub::PAYLOAD_MAX,
+    rate::Rate,
     router::{self, Router},
 };
 
@@ -43,37 +44,6 @@ impl Ears {
     fn says(&mut self, bytes: usize, now: Instant) -> bool {
         let bytes = if bytes > PAYLOAD_MAX { 0 } else { bytes };
         self.messages.take(1, now) && self.bytes.take(u32::try_from(bytes).unwrap_or(u32::MAX), now)
-    }
-}
-
-/// So many in a second, and so many at once.
-#[derive(Debug)]
-struct Rate {
-    left: u32,
-    at: Instant,
-    per_second: u32,
-    most: u32,
-}
-
-impl Rate {
-    fn new(per_second: u32, most: u32, now: Instant) -> Self {
-        Self { left: most, at: now, per_second, most }
-    }
-
-    fn take(&mut self, count: u32, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.at);
-        let more = passed.as_millis().saturating_mul(self.per_second.into()) / 1_000;
-        if more > 0 {
-            self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)).min(self.most);
-            self.at = now;
-        }
-        match self.left.checked_sub(count) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => false,
-        }
     }
 }
 

@@ -1,53 +1,38 @@
 //! How fast the events of one subsystem are taken: no faster than readers who keep up are sent them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::rate::Rate;
 
 /// In a second, and at once after a rest: what a reader's inbox holds is twice this and more.
-const EVENTS: Rate = Rate { a_second: 10_000, at_once: 256 };
-const BYTES: Rate = Rate { a_second: 1 << 20, at_once: 512 << 10 };
-
-/// So much in a second.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    a_second: u32,
-    at_once: u32,
-}
-
-impl Rate {
-    /// How long so much takes.
-    fn time(self, amount: u32) -> Duration {
-        Duration::from_secs(1) * amount / self.a_second
-    }
-}
+const EVENTS: u32 = 10_000;
+const EVENTS_AT_ONCE: u32 = 256;
+const BYTES: u32 = 1 << 20;
+const BYTES_AT_ONCE: u32 = 512 << 10;
 
 /// What was taken of late.
 #[derive(Debug)]
 pub(super) struct Speed {
-    /// When all that was taken would have come at the steady rate.
-    events: Instant,
-    bytes: Instant,
+    events: Rate,
+    bytes: Rate,
 }
 
 impl Speed {
     pub(super) fn new(now: Instant) -> Self {
-        Self { events: now, bytes: now }
+        Self { events: Rate::new(EVENTS, EVENTS_AT_ONCE, now), bytes: Rate::new(BYTES, BYTES_AT_ONCE, now) }
     }
 
     /// An event of so many bytes is taken. Until when to wait before it is passed on.
     pub(super) fn take(&mut self, bytes: usize, now: Instant) -> Instant {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let events = take(&mut self.events, EVENTS, 1, now);
-        events.max(take(&mut self.bytes, BYTES, bytes, now))
+        self.events.charge(1, now).max(self.bytes.charge(bytes, now))
     }
-}
-
-fn take(paid: &mut Instant, rate: Rate, amount: u32, now: Instant) -> Instant {
-    *paid = (*paid).max(now) + rate.time(amount);
-    paid.checked_sub(rate.time(rate.at_once)).map_or(now, |due| due.max(now))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// How long so many events of this size take.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 /// What is counted together.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// So many lines a second of a kind; one by default.
+/// So many lines of a kind within so long; one a second by default.
 #[derive(Debug)]
 pub struct Sparingly {
     lines: u32,
+    within: Duration,
     /// Since when the lines are counted, and how many there were.
     span: Option<(Instant, u32)>,
     unsaid: u64,
@@ -23,7 +24,12 @@ impl Default for Sparingly {
 impl Sparingly {
     /// At most `lines` a second.
     pub fn of(lines: u32) -> Sparingly {
-        Sparingly { lines, span: None, unsaid: 0 }
+        Sparingly { lines, within: SPAN, span: None, unsaid: 0 }
+    }
+
+    /// One line within so long.
+    pub fn once_in(within: Duration) -> Sparingly {
+        Sparingly { within, ..Sparingly::of(1) }
     }
 
     /// How many were passed over since the last line, if a line may be written now.
@@ -32,7 +38,7 @@ impl Sparingly {
     }
 
     fn at(&mut self, now: Instant) -> Option<u64> {
-        let running = self.span.filter(|(since, _)| now.saturating_duration_since(*since) < SPAN);
+        let running = self.span.filter(|(since, _)| now.saturating_duration_since(*since) < self.within);
         let (since, said) = running.unwrap_or((now, 0));
         if said >= self.lines {
             self.unsaid += 1;
@@ -60,5 +66,13 @@ mod tests {
         let said =
             [0, 1, 2, 3, 999, 1_000, 1_001, 1_002].map(|ms| sparingly.at(start + Duration::from_millis(ms)));
         assert_eq!(said, [Some(0), Some(0), None, None, None, Some(3), Some(0), None]);
+    }
+
+    #[test]
+    fn there_may_be_one_in_a_longer_while() {
+        let (mut sparingly, start) = (Sparingly::once_in(Duration::from_secs(10)), Instant::now());
+        assert_eq!(sparingly.at(start), Some(0));
+        assert!((0..1_000).all(|_| sparingly.at(start + Duration::from_millis(9_999)).is_none()));
+        assert_eq!(sparingly.at(start + Duration::from_secs(10)), Some(1_000));
     }
 }
