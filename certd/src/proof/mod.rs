@@ -38,22 +38,40 @@ impl Asked {
 
 /// Which of the challenges `signature` answers by `key`, if any.
 pub fn answered(key: &PublicKey, signature: &[u8], asked: &[Asked], forms: Forms) -> Option<usize> {
-    let by = |algorithm: &'static dyn VerificationAlgorithm| {
-        let key = UnparsedPublicKey::new(algorithm, key.spki());
-        asked.iter().position(|one| key.verify(&one.message(), signature).is_ok())
+    let block = match key.kind() {
+        Kind::Rsa { modulus, exponent } => Some(rsa::recover(modulus, *exponent, signature)?),
+        Kind::P256 | Kind::P384 | Kind::Ed25519 => None,
     };
-    match key.kind() {
-        Kind::Rsa { modulus, exponent } => {
-            let block = rsa::recover(modulus, *exponent, signature)?;
-            let bare = |one: &Asked| forms == Forms::Login && rsa::is_type_1_of(&block, one.text.as_bytes());
-            // The library judges the hashed forms; the block tells which of them it can be at all.
-            asked.iter().position(bare).or_else(|| rsa::hashed_form(&block).and_then(by))
+    if let (Forms::Login, Some(block)) = (forms, &block) {
+        let bare = asked.iter().position(|one| rsa::is_type_1_of(block, one.text.as_bytes()));
+        if bare.is_some() {
+            return bare;
         }
-        Kind::P256 => by(&ECDSA_P256_SHA256_ASN1),
-        Kind::P384 => by(&ECDSA_P384_SHA384_ASN1),
-        Kind::Ed25519 => by(&ED25519),
     }
+    let algorithm = hashed_form(key.kind(), block.as_deref())?;
+    asked.iter().position(|one| verifies(algorithm, key, &one.message(), signature))
+}
+
+/// The library judges the hashed forms; of RSA the block tells which of them it can be at all.
+fn hashed_form(kind: &Kind, block: Option<&[u8]>) -> Option<&'static dyn VerificationAlgorithm> {
+    match kind {
+        Kind::Rsa { .. } => rsa::hashed_form(block?),
+        Kind::P256 => Some(&ECDSA_P256_SHA256_ASN1),
+        Kind::P384 => Some(&ECDSA_P384_SHA384_ASN1),
+        Kind::Ed25519 => Some(&ED25519),
+    }
+}
+
+fn verifies(
+    algorithm: &'static dyn VerificationAlgorithm,
+    key: &PublicKey,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    UnparsedPublicKey::new(algorithm, key.spki()).verify(message, signature).is_ok()
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
