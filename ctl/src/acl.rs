@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::{error::Error, output::Output, service};
 
-const DEFAULT_SOCKET: &str = "/run/doorward/authd/authd.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/doorward/authd/authd.sock";
 /// authd gives up on its user database before.
 const REPLY_DEADLINE: Duration = Duration::from_secs(20);
 

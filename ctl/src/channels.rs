@@ -47,7 +47,7 @@ pub(crate) struct Publish {
 
 /// 1 to 64 of `A-Z a-z 0-9 _ -`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Channel(String);
+pub(crate) struct Channel(pub(crate) String);
 
 impl std::str::FromStr for Channel {
     type Err = String;
@@ -63,7 +63,7 @@ impl std::str::FromStr for Channel {
 
 /// 1 to 128 bytes without `:` and control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pk(String);
+pub(crate) struct Pk(pub(crate) String);
 
 impl std::str::FromStr for Pk {
     type Err = String;

@@ -11,10 +11,12 @@ mod dev;
 mod doctor;
 mod error;
 mod events;
+mod explain;
 mod key;
 mod login;
 mod logs;
 mod output;
+mod program;
 mod progress;
 mod prompt;
 mod proof;
@@ -126,6 +128,9 @@ enum Command {
     Subscribe(channels::Subscribe),
     /// Say something on a channel
     Publish(channels::Publish),
+    /// What the table of channels lets somebody do
+    #[command(subcommand)]
+    Channels(explain::Command),
     /// Show who answers and whether the session is valid
     Status,
     /// Look at files, users, sockets, certificate and clock of this host, and say how to mend what is wrong
@@ -265,6 +270,9 @@ async fn run(options: Options, output: Output) -> Result<ExitCode, Error> {
         Command::Status => until_signal(status::status(&gateway.endpoint()?, output)).await,
         Command::Dev(dev) => dev::run(dev, output).await,
         Command::Acl(command) => return until_signal(async { Ok(acl::run(command, output).await) }).await,
+        Command::Channels(command) => {
+            return until_signal(async { Ok(explain::run(command, output).await) }).await;
+        }
         // Its exit code says more than whether it was done.
         Command::Doctor(doctor) => return doctor::run(doctor, output).await,
     };

@@ -9,6 +9,8 @@ mod channels;
 mod completion;
 #[path = "ctl/dev.rs"]
 mod dev;
+#[path = "ctl/explain.rs"]
+mod explain;
 #[path = "ctl/fake_channels.rs"]
 mod fake_channels;
 #[path = "ctl/fake_gateway.rs"]

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use doorward_gateway::{
-    Parts,
+    Parts, channels,
     config::{Config, KEYS},
 };
 use doorward_launch::{
-    Confinement, Control, Daemon, Identity, Keys, Misconfigured, StartError, audit::Place, log,
+    Confinement, Control, Daemon, Identity, Keys, Misconfigured, Question, StartError, audit::Place, log,
     socket::Sockets,
 };
 
@@ -20,6 +20,11 @@ impl Daemon for Gateway {
     type Config = Config;
     type Parts = Parts;
     const KEYS: Keys = KEYS;
+    const QUESTION: Option<Question<Config>> = Some(Question {
+        option: "explain-channel",
+        help: "Say what the table of channels decides about the question on stdin, as JSON, and exit",
+        answer: |config, question| channels::explain(&config.channels.file, question),
+    });
 
     fn user(config: &Config) -> Option<&str> {
         Some(&config.user)

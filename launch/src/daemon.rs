@@ -29,6 +29,20 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long blocking work may hold up the exit after that.
 const BLOCKING_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The longest question that is read.
+const QUESTION_MAX: u64 = 1 << 20;
+
+/// What a program says of its configuration on request, beyond showing it, without starting: whoever asks has the
+/// answer of the code that decides.
+pub struct Question<C> {
+    /// The option, without its dashes.
+    pub option: &'static str,
+    /// Its line of `--help`.
+    pub help: &'static str,
+    /// What there is to say to what stdin says, or what is wrong.
+    pub answer: fn(&C, &str) -> Result<String, String>,
+}
+
 /// What is a daemon's own in its start.
 pub trait Daemon: 'static {
     /// The program, as it is called in the log.
@@ -39,6 +53,8 @@ pub trait Daemon: 'static {
     type Config: DeserializeOwned + Serialize + Send + 'static;
     /// Every key of the configuration, and whether a reload changes it.
     const KEYS: Keys;
+    /// What else it can say without starting.
+    const QUESTION: Option<Question<Self::Config>> = None;
     /// What must be had before privileges are dropped: sockets, key files.
     type Parts: Send + 'static;
 
@@ -96,7 +112,8 @@ pub fn run<D: Daemon>() -> ExitCode {
         Ok(closed) => closed,
         Err(error) => return refuse::<D>(&format!("cannot tell which descriptors were inherited: {error}")),
     };
-    let options = match Options::parse_for(D::NAME, D::CONFIG_PATH, std::env::args_os()) {
+    let question = D::QUESTION.map(|question| (question.option, question.help));
+    let options = match Options::parse_for(D::NAME, D::CONFIG_PATH, question, std::env::args_os()) {
         Ok(options) => options,
         Err(error) => {
             let _ = error.print();
@@ -122,6 +139,18 @@ pub fn run<D: Daemon>() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => refuse::<D>(&error.to_string()),
+        };
+    }
+    if let Some(question) = D::QUESTION.filter(|_| options.question) {
+        let mut asked = String::new();
+        let read = std::io::stdin().lock().take(QUESTION_MAX).read_to_string(&mut asked);
+        let answer = read.map_err(|error| format!("cannot read the question: {error}"));
+        return match answer.and_then(|_| (question.answer)(&loaded.config, &asked)) {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(sentence) => refuse::<D>(&sentence),
         };
     }
     if !options.foreground && !options.detached {

@@ -49,7 +49,7 @@ pub use audit::Audit;
 pub use config::table;
 pub use control::{Control, Reload, Reloads};
 pub use current::Current;
-pub use daemon::{Daemon, run};
+pub use daemon::{Daemon, Question, run};
 pub use descriptors::descriptors;
 pub use error::{Misconfigured, StartError};
 pub use keys::{Keys, Takes, unlisted};

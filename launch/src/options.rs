@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use crate::log::Level;
+
+const QUESTION: &str = "question";
 
 /// What the command line says.
 #[derive(Debug, Clone, Parser)]
@@ -39,6 +41,10 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "check_config")]
     pub(crate) show_config: bool,
 
+    /// The program's own question, if it has one.
+    #[arg(skip)]
+    pub(crate) question: bool,
+
     /// Stop when stdin comes to its end: for whoever starts it and must not leave it behind
     #[arg(long, hide = true, requires = "foreground")]
     pub(crate) stop_at_eof: bool,
@@ -53,12 +59,19 @@ impl Options {
     pub(crate) fn parse_for(
         name: &'static str,
         default_config: &'static str,
+        question: Option<(&'static str, &'static str)>,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Options, clap::Error> {
-        let command = Options::command().name(name).mut_arg("config_file", |arg| {
+        let mut command = Options::command().name(name).mut_arg("config_file", |arg| {
             arg.help(format!("Configuration FILE [default: {default_config}]"))
         });
-        Options::from_arg_matches(&command.try_get_matches_from(arguments)?)
+        if let Some((option, help)) = question {
+            let arg = Arg::new(QUESTION).long(option).help(help).action(ArgAction::SetTrue);
+            command = command.arg(arg.conflicts_with_all(["check_config", "show_config"]));
+        }
+        let matches = command.try_get_matches_from(arguments)?;
+        let question = question.is_some() && matches.get_flag(QUESTION);
+        Ok(Options { question, ..Options::from_arg_matches(&matches)? })
     }
 
     /// The level asked for, if any was.
@@ -89,7 +102,8 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
         let all = ["doorward-test"].iter().chain(arguments).map(OsString::from);
-        Options::parse_for("doorward-test", "/etc/doorward/test.toml", all)
+        let question = Some(("ask-this", "A question of its own"));
+        Options::parse_for("doorward-test", "/etc/doorward/test.toml", question, all)
     }
 
     #[test]
@@ -110,6 +124,15 @@ mod tests {
     fn debug_is_the_level_debug() {
         assert_eq!(parse(&["-d"]).expect("good options").level(), Some(Level::Debug));
         assert_eq!(parse(&[]).expect("good options").level(), None);
+    }
+
+    #[test]
+    fn a_program_has_its_own_question_and_others_do_not() {
+        assert!(parse(&["--ask-this"]).expect("good options").question);
+        assert!(!parse(&[]).expect("good options").question);
+        assert!(parse(&["--ask-this", "--show-config"]).is_err());
+        let all = ["doorward-test", "--ask-this"].map(OsString::from);
+        assert!(Options::parse_for("doorward-test", "/etc/doorward/test.toml", None, all).is_err());
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod evil_gateway;
 mod evil_keys;
 #[path = "stack/evil_subsystems.rs"]
 mod evil_subsystems;
+#[path = "stack/explain.rs"]
+mod explain;
 #[path = "stack/faults.rs"]
 mod faults;
 #[path = "stack/keys.rs"]

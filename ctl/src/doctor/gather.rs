@@ -5,7 +5,6 @@ use std::{
     fs, io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,7 +15,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, process::Command, time::timeout};
+use tokio::{net::UnixStream, time::timeout};
 use zeroize::Zeroizing;
 
 use super::{
@@ -26,10 +25,9 @@ use super::{
 use crate::{
     client::{Client, Endpoint},
     error::Error,
+    program::Programs,
 };
 
-/// A service that needs longer for its own file hangs.
-const CHECK_DEADLINE: Duration = Duration::from_secs(20);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Larger files are neither certificates nor PAM services.
 const FILE_MAX: u64 = 1 << 20;
@@ -37,7 +35,7 @@ const FILE_MAX: u64 = 1 << 20;
 /// Everything that the checks need.
 pub(super) async fn gather(options: &Options) -> Result<Facts, Error> {
     let directory = options.config_dir.clone();
-    let programs = programs()?;
+    let programs = Programs::find()?;
     let pam = options.pam_service.clone();
     let mut facts = Facts {
         root: rustix::process::geteuid().is_root(),
@@ -74,41 +72,15 @@ fn seconds(time: SystemTime) -> i64 {
     i64::try_from(since).unwrap_or(i64::MAX)
 }
 
-/// Where the programs may be: beside ours, and where packages put them.
-fn programs() -> Result<[PathBuf; 2], Error> {
-    let own = std::env::current_exe()
-        .map_err(|error| Error::Failed(format!("cannot find the programs: {error}")))?;
-    let beside = own.parent().unwrap_or(Path::new("/"));
-    Ok([beside.to_owned(), beside.join("../libexec/doorward")])
-}
-
 /// The configuration as the service itself reads and checks it, with its defaults.
 async fn config<C: DeserializeOwned>(
-    places: &[PathBuf],
+    programs: &Programs,
     directory: &Path,
     service: Service,
 ) -> Result<C, String> {
     let name = service.program();
-    let program = places.iter().map(|place| place.join(name)).find(|path| path.is_file());
-    let program = program.ok_or_else(|| format!("{name} is not installed beside doorward"))?;
-    let mut command = Command::new(program);
-    command.arg("--show-config").stdin(Stdio::null()).kill_on_drop(true);
-    let file = directory.join(service.file());
-    // Only the standard file may be missing: then every key has its default.
-    if directory != Path::new(super::CONFIG_DIR) || file.exists() {
-        command.arg("--config-file").arg(&file);
-    }
-    let output = match timeout(CHECK_DEADLINE, command.output()).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(format!("{name} cannot be run: {error}")),
-        Err(_) => return Err(format!("{name} --show-config does not end")),
-    };
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim();
-        return Err(said.strip_prefix(&format!("{name}: ")).unwrap_or(said).to_owned());
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("{name} is of another version: {error}"))
+    let said = programs.ask((name, service.file()), directory, "--show-config", &[]).await?;
+    serde_json::from_slice(&said).map_err(|error| format!("{name} is of another version: {error}"))
 }
 
 /// Users and groups that the configurations name.

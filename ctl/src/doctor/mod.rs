@@ -14,11 +14,10 @@ use serde_json::json;
 use crate::{
     error::Error,
     output::{Output, printable, write_out},
+    program::CONFIG_DIR,
 };
 use checks::{Finding, Grade, examine};
 
-/// Where the services look for their files.
-const CONFIG_DIR: &str = "/etc/doorward";
 #[cfg(not(target_os = "freebsd"))]
 const PAM_SERVICE: &str = "/etc/pam.d/doorward";
 #[cfg(target_os = "freebsd")]

@@ -9,10 +9,10 @@ use std::{
 };
 
 use doorward_launch::{Misconfigured, StartError, account};
-use doorward_proto::acl::{Holder, granted, well_formed};
+use doorward_proto::acl::{Holder, deciding, well_formed};
 use serde::Deserialize;
 
-use crate::call::{Address, ChannelName, Identity, USER, Verb, as_word};
+use crate::call::{Address, ChannelName, Identity, SessionId, USER, Verb, Who, as_word};
 
 /// The most channels of a table, and the most entries of one list.
 const CHANNELS_MAX: usize = 1_024;
@@ -72,6 +72,40 @@ pub enum Decision {
     Unsupported,
 }
 
+/// Who asks, as far as the table has to do with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asks<'a> {
+    /// Who that is.
+    pub who: &'a Who,
+    /// The entries of the session.
+    pub acl: &'a [String],
+    /// Which one `my_session` is; None: nobody's.
+    pub session: Option<SessionId>,
+}
+
+/// What it is that decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because<'a> {
+    /// Everybody hears what is said to themselves.
+    Own,
+    /// The table has no such channel.
+    NoChannel,
+    /// The channel has no rule for it, and no handler.
+    NoRule,
+    /// The channel has no handler, so it takes no custom messages.
+    NoHandler,
+    /// The channel has no rule for it, and a handler.
+    Handler,
+    /// It takes somebody who is logged in.
+    NotLoggedIn,
+    /// The rule is this word.
+    Word(&'static str),
+    /// The rule is `acl`: the place of the session's entry; None: none says anything of it.
+    OwnEntries(Option<usize>),
+    /// The rule is a list, and this its entry; None: none says anything of it.
+    TableEntries(Option<&'a str>),
+}
+
 impl Policies {
     /// Reads the table; a file that is not there is an empty one.
     ///
@@ -109,32 +143,59 @@ impl Policies {
 
     /// Whether somebody, or nobody in particular, may do this there.
     pub fn decide(&self, who: Option<&Identity>, at: &Address, verb: &Verb) -> Decision {
+        self.explain(who.map(Asks::of), at, verb).0
+    }
+
+    /// The same, and what it is that says so.
+    pub fn explain<'a>(
+        &'a self,
+        who: Option<Asks<'a>>,
+        at: &Address,
+        verb: &Verb,
+    ) -> (Decision, Because<'a>) {
         let policy = self.0.get(&at.channel);
         let handler = policy.and_then(|policy| policy.handler.as_ref());
         if matches!(verb, Verb::Action(_)) && handler.is_none() {
-            return Decision::Unsupported;
+            return (Decision::Unsupported, Because::NoHandler);
         }
-        if *verb == Verb::Subscribe && who.is_some_and(|who| who.who.is_own(at)) {
-            return Decision::Allow;
+        if *verb == Verb::Subscribe && who.is_some_and(|asks| asks.who.is_own(at)) {
+            return (Decision::Allow, Because::Own);
         }
-        let rule = policy.and_then(|policy| match verb {
+        let Some(policy) = policy else { return (Decision::Deny, Because::NoChannel) };
+        let rule = match verb {
             Verb::Subscribe => policy.subscribe.as_ref(),
             Verb::Publish | Verb::Action(_) => policy.publish.as_ref(),
-        });
-        let allowed = match (rule, who) {
-            (None, Some(_)) => return handler.map_or(Decision::Deny, |place| Decision::Ask(place.clone())),
-            (None | Some(Rule::Nobody), _) => false,
-            (Some(Rule::Anyone), _) | (Some(Rule::Member), Some(_)) => true,
-            (Some(Rule::Acl), Some(who)) => grant(&who.acl, who, at, verb, true),
-            (Some(Rule::Entries(entries)), Some(who)) => grant(entries, who, at, verb, names(who, at)),
-            (Some(Rule::Member | Rule::Acl | Rule::Entries(_)), None) => false,
+        };
+        let Some(rule) = rule else {
+            return match (handler, who) {
+                (None, _) => (Decision::Deny, Because::NoRule),
+                (Some(_), None) => (Decision::Deny, Because::NotLoggedIn),
+                (Some(place), Some(_)) => (Decision::Ask(Arc::clone(place)), Because::Handler),
+            };
+        };
+        let (allowed, because) = match (rule, who) {
+            (Rule::Nobody, _) => (false, Because::Word("nobody")),
+            (Rule::Anyone, _) => (true, Because::Word("anyone")),
+            (Rule::Member, Some(_)) => (true, Because::Word("member")),
+            (Rule::Acl, Some(asks)) => {
+                let (granted, place) = grant(asks.acl, asks, at, verb, true);
+                (granted, Because::OwnEntries(place))
+            }
+            (Rule::Entries(entries), Some(asks)) => {
+                let (granted, place) = grant(entries, asks, at, verb, names(asks.who, at));
+                (
+                    granted,
+                    Because::TableEntries(place.and_then(|place| entries.get(place)).map(String::as_str)),
+                )
+            }
+            (Rule::Member | Rule::Acl | Rule::Entries(_), None) => (false, Because::NotLoggedIn),
         };
         match (allowed, verb, handler, who) {
-            (false, ..) => Decision::Deny,
-            (true, Verb::Subscribe | Verb::Publish, ..) => Decision::Allow,
+            (false, ..) => (Decision::Deny, because),
+            (true, Verb::Subscribe | Verb::Publish, ..) => (Decision::Allow, because),
             // A handler is told who is asking, by authd's word.
-            (true, Verb::Action(_), Some(place), Some(_)) => Decision::Ask(Arc::clone(place)),
-            (true, Verb::Action(_), ..) => Decision::Deny,
+            (true, Verb::Action(_), Some(place), Some(_)) => (Decision::Ask(Arc::clone(place)), because),
+            (true, Verb::Action(_), ..) => (Decision::Deny, Because::NotLoggedIn),
         }
     }
 
@@ -144,18 +205,27 @@ impl Policies {
     }
 }
 
-/// Whether `me` in the table's entries is this identity: ids of different kinds can be the same text.
-fn names(who: &Identity, at: &Address) -> bool {
-    *who.who.kind == *USER || *who.who.kind == *at.channel.as_str()
+impl<'a> Asks<'a> {
+    fn of(identity: &'a Identity) -> Self {
+        Self { who: &identity.who, acl: &identity.acl, session: Some(identity.session) }
+    }
 }
 
-/// `me`: that word is this identity, and nobody otherwise.
-fn grant(entries: &[String], who: &Identity, at: &Address, verb: &Verb, me: bool) -> bool {
+/// Whether `me` in the table's entries is this identity: ids of different kinds can be the same text.
+fn names(who: &Who, at: &Address) -> bool {
+    *who.kind == *USER || *who.kind == *at.channel.as_str()
+}
+
+/// Whether these entries grant it, and the place of the one that says so. `me`: that word is this identity, and
+/// nobody otherwise.
+fn grant(entries: &[String], asks: Asks<'_>, at: &Address, verb: &Verb, me: bool) -> (bool, Option<usize>) {
     // As pks are written in what is asked, so that no id reaches into another part of it.
-    let auth_id = if me { as_word(&who.who.auth_id) } else { String::new() };
-    let mut session = [0; uuid::fmt::Hyphenated::LENGTH];
-    let session = &*who.session.0.hyphenated().encode_lower(&mut session);
-    granted(entries, &at.subject(verb), Holder { auth_id: &auth_id, session })
+    let auth_id = if me { as_word(&asks.who.auth_id) } else { String::new() };
+    let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
+    let session = asks.session.map(|session| &*session.0.hyphenated().encode_lower(&mut buffer));
+    let holder = Holder { auth_id: &auth_id, session: session.unwrap_or_default() };
+    let place = deciding(entries, &at.subject(verb), holder);
+    (place.and_then(|place| entries.get(place)).is_some_and(|entry| !entry.starts_with('!')), place)
 }
 
 #[derive(Deserialize)]

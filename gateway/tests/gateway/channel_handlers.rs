@@ -28,17 +28,17 @@ use crate::{
 };
 
 #[derive(Clone, Default)]
-struct Handler(Arc<Mutex<State>>);
+pub(crate) struct Handler(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct State {
-    assertions: Vec<String>,
+pub(crate) struct State {
+    pub(crate) assertions: Vec<String>,
     online: u32,
     offline: Vec<Vec<u8>>,
 }
 
 impl Handler {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().expect("not poisoned")
     }
 }
@@ -116,7 +116,7 @@ struct Scene {
     _task: AbortOnDropHandle<()>,
 }
 
-fn serve(handler: &Handler, socket: &Path) -> AbortOnDropHandle<()> {
+pub(crate) fn serve(handler: &Handler, socket: &Path) -> AbortOnDropHandle<()> {
     let listener = UnixListener::bind(socket).expect("bound");
     let serving = tonic::transport::Server::builder()
         .add_service(ChannelHandlerServer::new(handler.clone()))

@@ -4,6 +4,7 @@
 
 mod authd_gone;
 mod authentication;
+mod channel_explain;
 mod channel_handlers;
 mod channel_limits;
 mod channel_reload;
