@@ -10,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -89,10 +89,11 @@ impl Door {
     }
 
     pub(crate) async fn websocket(&self) -> io::Result<Socket> {
-        let config = WebSocketConfig::default().read_buffer_size(4 << 10).write_buffer_size(0);
-        let url = format!("wss://{}/", self.address);
-        let opened = client_async_with_config(url, self.connect().await?, Some(config)).await;
-        Ok(Socket(opened.map_err(io::Error::other)?.0))
+        upgrade(format!("wss://{}/", self.address), self.connect().await?).await
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) async fn http(&self) -> io::Result<Http> {
@@ -101,9 +102,24 @@ impl Door {
 }
 
 /// One WebSocket.
-pub(crate) struct Socket(WebSocketStream<TlsStream<TcpStream>>);
+pub(crate) struct Socket<S = TlsStream<TcpStream>>(WebSocketStream<S>);
 
-impl Socket {
+/// Makes a WebSocket of a connection.
+pub(crate) async fn upgrade<S>(url: String, stream: S) -> io::Result<Socket<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = WebSocketConfig::default().read_buffer_size(4 << 10).write_buffer_size(0);
+    let opened = client_async_with_config(url, stream, Some(config)).await;
+    Ok(Socket(opened.map_err(io::Error::other)?.0))
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// What it is made of. Nothing may have been read that was not asked for.
+    pub(crate) fn into_stream(self) -> S {
+        self.0.into_inner()
+    }
+
     /// Sends a text and waits for the next one.
     pub(crate) async fn ask(&mut self, text: &str) -> io::Result<String> {
         self.0.send(Message::text(text)).await.map_err(io::Error::other)?;

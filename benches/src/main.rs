@@ -5,6 +5,7 @@
 
 mod client;
 mod cpu;
+mod crowd;
 mod product;
 mod report;
 mod rounds;

@@ -52,13 +52,18 @@ pub(crate) struct Product {
 impl Product {
     /// As shipped, with room for many connections of one client.
     pub(crate) async fn start() -> io::Result<Self> {
+        Self::start_as(|options| options).await
+    }
+
+    /// The same with more of its configuration.
+    pub(crate) async fn start_as(configured: impl FnOnce(Options) -> Options) -> io::Result<Self> {
         let options = Options::new(Pam::Real)
             .gateway("log.level", "info")
             .authd("log.level", "info")
             .certd("log.level", "info")
             .gateway("limits.connections", 20_000)
             .gateway("limits.connections_per_source", 20_000);
-        let stack = Stack::start(&options)
+        let stack = Stack::start(&configured(options))
             .ok_or_else(|| io::Error::other("the services cannot be started here: run it as root"))?;
         let mut client = Client::unix(&stack).await;
         let token = client.login(stack.person(Role::Full)).await;

@@ -9,6 +9,8 @@ use crate::{
 pub(crate) enum Figure {
     /// Product and floor, turn by turn.
     Pair {
+        /// What it is of, where a row has several.
+        of: &'static str,
         /// The turns.
         turns: Vec<(Turn, Turn)>,
         /// The most CPU for each operation, as a ratio.
@@ -16,6 +18,8 @@ pub(crate) enum Figure {
         /// The most of the 99th percentile, as a ratio.
         most_p99: Option<f64>,
     },
+    /// What is to be known beside the figures.
+    Note(String),
     /// A figure with a bound of its own.
     Absolute {
         /// What it is.
@@ -31,7 +35,15 @@ pub(crate) enum Figure {
 
 impl Figure {
     pub(crate) fn pair(turns: Vec<(Turn, Turn)>, most: f64, most_p99: Option<f64>) -> Self {
-        Self::Pair { turns, most, most_p99 }
+        Self::Pair { of: "", turns, most, most_p99 }
+    }
+
+    /// What it is of, where a row has several pairs.
+    pub(crate) fn of(mut self, what: &'static str) -> Self {
+        if let Self::Pair { of, .. } = &mut self {
+            *of = what;
+        }
+        self
     }
 
     pub(crate) fn absolute(unit: &'static str, value: f64, most: f64, note: String) -> Self {
@@ -60,7 +72,11 @@ pub(crate) fn show(row: &Row, figure: &Figure) -> bool {
             println!("{:10} {value:9.2} {unit} (at most {most}) {note}: {}", row.name, verdict(within));
             within
         }
-        Figure::Pair { turns, most, most_p99 } => {
+        Figure::Note(note) => {
+            println!("{:10} {note}", row.name);
+            true
+        }
+        Figure::Pair { of: kind, turns, most, most_p99 } => {
             let of = |pick: &dyn Fn(&Turn) -> f64| {
                 let [ours, theirs]: [Vec<f64>; 2] = [
                     turns.iter().map(|(ours, _)| pick(ours)).collect(),
@@ -80,7 +96,7 @@ pub(crate) fn show(row: &Row, figure: &Figure) -> bool {
                 let judged =
                     most.map_or(String::new(), |most| format!(" (at most {most}): {}", verdict(within)));
                 println!(
-                    "{:10} {what:14} product {ours:11.2}  floor {theirs:11.2}  ratio {ratio:5.2} [{low:.2} to {high:.2}]{judged}",
+                    "{:10} {kind}{what:14} product {ours:11.2}  floor {theirs:11.2}  ratio {ratio:5.2} [{low:.2} to {high:.2}]{judged}",
                     row.name
                 );
                 within

@@ -1,8 +1,11 @@
 //! The rows: what is measured, against what, and how much it may be. Each subject has a file.
 
 mod connect;
+mod fanout;
 mod head;
 mod memory;
+#[path = "../../gateway/tests/gateway/redis_server.rs"]
+mod redis_server;
 mod requests;
 mod storm;
 
@@ -33,6 +36,10 @@ pub(crate) const ROWS: &[Row] = &[
     storm::STORM,
     memory::IDLE,
     memory::START,
+    fanout::PLAIN,
+    fanout::TLS,
+    fanout::REDIS,
+    fanout::SLOW,
 ];
 
 /// Measures the rows of these names; whether all reach their targets.

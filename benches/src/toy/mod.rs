@@ -4,6 +4,7 @@
 //! input does.
 
 mod backend;
+mod fanout;
 mod http;
 mod tls;
 mod websocket;
@@ -21,7 +22,7 @@ pub(crate) struct Options {
     /// What it answers with: the bytes of the product's answer
     #[arg(long, default_value = "{}")]
     pub(crate) answer: String,
-    /// The socket of the back end, for `hop` and `backend`
+    /// The socket of the back end, for `hop` and `backend`; where `fanout` listens, if not with TLS
     #[arg(long)]
     pub(crate) socket: Option<PathBuf>,
     /// What `http` knows
@@ -39,6 +40,8 @@ pub(crate) enum Kind {
     Backend,
     /// HTTP/1.1 over TLS: reads a path, looks it up, answers.
     Http,
+    /// WebSocket: what one says all get.
+    Fanout,
 }
 
 /// Serves until standard input ends.
@@ -49,6 +52,7 @@ pub(crate) fn run(options: Options) -> io::Result<()> {
                 Kind::Cached | Kind::Hop => websocket::serve(options).await,
                 Kind::Backend => backend::serve(options).await,
                 Kind::Http => http::serve(options).await,
+                Kind::Fanout => fanout::serve(options).await,
             }
         };
         let ended = async {

@@ -39,6 +39,10 @@ impl Redis {
         Some(Self { place, arguments, child })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.place.path().join("redis.sock")
     }
