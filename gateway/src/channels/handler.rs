@@ -174,7 +174,7 @@ impl Handlers {
         handler.said(reply.await.and_then(answers::permission))
     }
 
-    /// What is to be done about a custom message.
+    /// What is to be done about a custom message. `own` says whose another channel is now.
     ///
     /// # Errors
     /// When it is nothing: it has no such action, or the client may not.
@@ -184,8 +184,9 @@ impl Handlers {
         asker: &Asker,
         custom: &Custom,
         request_id: &str,
+        own: impl Fn(&ChannelName) -> Option<Arc<HandlerPlace>>,
     ) -> Result<Handled, Error> {
-        self.message(place, asker, custom, request_id).await
+        self.message(place, asker, custom, request_id, own).await
     }
 
     async fn message(
@@ -194,7 +195,9 @@ impl Handlers {
         word: &impl Word,
         custom: &Custom,
         request_id: &str,
+        own: impl Fn(&ChannelName) -> Option<Arc<HandlerPlace>>,
     ) -> Result<Handled, Error> {
+        let own = |channel: &ChannelName| own(channel).is_some_and(|other| other.is_same_service(place));
         let handler = self.of(place);
         let reply = handler.ask(&self.0.keeper, word, &custom.at, |mut client: Client, asked| {
             let request = proto::MessageRequest {
@@ -205,7 +208,7 @@ impl Handlers {
             };
             async move { client.on_message(request).await }
         });
-        handler.said(reply.await.and_then(|reply| answers::handled(&custom.at, reply)))
+        handler.said(reply.await.and_then(|reply| answers::handled(&custom.at, own, reply)))
     }
 
     /// A connection holds an identity of the kind that the handler's channel is named after. None: it does not want to

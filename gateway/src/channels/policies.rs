@@ -106,6 +106,13 @@ pub enum Because<'a> {
     TableEntries(Option<&'a str>),
 }
 
+impl HandlerPlace {
+    /// Whether it is one service that root gave both channels to.
+    pub fn is_same_service(&self, other: &Self) -> bool {
+        (&self.socket, self.uid) == (&other.socket, other.uid)
+    }
+}
+
 impl Policies {
     /// Reads the table; a file that is not there is an empty one.
     ///

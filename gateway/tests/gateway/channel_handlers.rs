@@ -2,7 +2,7 @@
 //!
 //! The handler lets everybody hear pk `3` and what begins with `may`, and say everything but `"no"`. It takes as long to
 //! answer as a number that is said has milliseconds. Of actions it knows `status`, which it answers, and passes on to
-//! pk `3`; `deny`, `hang`, and `garbage`.
+//! pk `3`; `elsewhere`, which it passes on to the channel that the message names; `deny`, `hang`, and `garbage`.
 
 use std::{
     path::Path,
@@ -79,10 +79,14 @@ impl ChannelHandler for Handler {
         let request = request.into_inner();
         let outcome = match request.action.as_str() {
             "status" => {
-                let publication =
-                    proto::Publication { pk: Some("3".into()), message: b"\"passed on\"".to_vec() };
                 let reply = b"{\"status\": \"good\"}".to_vec();
-                Outcome::Handled(proto::Handled { reply, publications: vec![publication] })
+                Outcome::Handled(proto::Handled { reply, publications: vec![passed_on("")] })
+            }
+            "elsewhere" => {
+                let message: serde_json::Value = serde_json::from_slice(&request.message).expect("JSON");
+                let publications =
+                    vec![passed_on(""), passed_on(message["where"].as_str().expect("a channel"))];
+                Outcome::Handled(proto::Handled { reply: b"{}".to_vec(), publications })
             }
             "deny" => Outcome::Forbidden(proto::Forbidden {}),
             "hang" => std::future::pending().await,
@@ -109,6 +113,11 @@ impl ChannelHandler for Handler {
     }
 }
 
+fn passed_on(channel: &str) -> proto::Publication {
+    let (pk, message) = (Some("3".into()), b"\"passed on\"".to_vec());
+    proto::Publication { pk, message, channel: channel.to_owned() }
+}
+
 struct Scene {
     gateway: Gateway,
     handler: Handler,
@@ -125,7 +134,8 @@ pub(crate) fn serve(handler: &Handler, socket: &Path) -> AbortOnDropHandle<()> {
 }
 
 impl Scene {
-    /// It decides about `group`, and about `user`, of which it hears who comes and goes.
+    /// It decides about `group`, and about `user`, of which it hears who comes and goes. `ward` is another's, of the same
+    /// account; `hall` has none.
     async fn start() -> Self {
         let place = tempfile::TempDir::new().expect("a directory");
         let socket = place.path().join("handler.sock");
@@ -134,7 +144,9 @@ impl Scene {
         let uid = Identity::current().uid;
         let one = format!("{{ socket = {socket:?}, user = \"{uid}\", seconds = 1 }}");
         let table = format!(
-            "[channels.group]\nhandler = {one}\n[channels.user]\npublish = \"nobody\"\nhandler = {one}\n"
+            "[channels.group]\nhandler = {one}\n[channels.user]\npublish = \"nobody\"\nhandler = {one}\n\
+             [channels.ward]\nsubscribe = \"member\"\nhandler = {{ socket = \"/none\", user = \"{uid}\" }}\n\
+             [channels.hall]\nsubscribe = \"member\"\n"
         );
         Self { gateway: gateway_with(&table).await, handler, _place: place, _task: task }
     }
@@ -206,6 +218,31 @@ async fn custom_messages_are_the_handlers_and_what_it_does_wrong_is_a_refusal() 
     let unknown = error("channel does not support onWS4RedisMessage", 404);
     assert_eq!(client.says(custom("dance")).await, unknown);
     client.hears_nothing().await;
+    other.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn what_a_handler_says_elsewhere_is_heard_where_it_decides_and_nowhere_else() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway.channels().await;
+    client.is_user("alice").await;
+    let mut other = scene.gateway.channels().await;
+    other.is_user("bob").await;
+    for channel in ["user", "group", "ward", "hall"] {
+        let told = other.says(json!({"action": "subscribe", "channel": channel, "pk": 3})).await;
+        assert!(told.contains("subscribed"), "{told}");
+    }
+    let said = |channel: &str| json!({"action": "elsewhere", "channel": "group", "pk": 3, "where": channel});
+    let refused = error("cannot publish to channel", 403);
+    for channel in ["ward", "hall", "none", "system", "a:b"] {
+        assert_eq!(client.says(said(channel)).await, refused, "{channel}");
+    }
+    assert_eq!(client.says(said("user")).await, r#"{"channel":"group","pk":"3","message":{}}"#);
+    // Nothing of what was refused was said, not even on its own channel.
+    for channel in ["group", "user"] {
+        let heard = format!(r#"{{"channel":"{channel}","pk":"3","message":"passed on"}}"#);
+        assert_eq!(other.text().await, heard);
+    }
     other.hears_nothing().await;
 }
 

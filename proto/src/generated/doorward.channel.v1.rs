@@ -92,7 +92,7 @@ pub struct Handled {
 pub struct Unsupported {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Forbidden {}
-/// A message on the handler's own channel, in the facility of the request.
+/// A message on a channel of the handler's own, in the facility of the request.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Publication {
     #[prost(string, optional, tag = "1")]
@@ -100,6 +100,9 @@ pub struct Publication {
     /// JSON of at most 64 KiB.
     #[prost(bytes = "vec", tag = "2")]
     pub message: ::prost::alloc::vec::Vec<u8>,
+    /// Empty: the channel of the request. Another one must have this handler, too: the same socket and user.
+    #[prost(string, tag = "3")]
+    pub channel: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OnlineRequest {

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     backend::Failure,
-    call::{Address, Error, Payload, Pk},
+    call::{Address, ChannelName, Error, Payload, Pk},
     subsystem::json,
 };
 
@@ -22,7 +22,7 @@ const PRESENCE_MAX: usize = 128;
 pub struct Handled {
     /// For the client alone, as a delivery on the channel.
     pub reply: Option<Payload>,
-    /// On the handler's own channel.
+    /// On channels of the handler's own.
     pub publications: Vec<(Address, Payload)>,
 }
 
@@ -50,8 +50,12 @@ pub(super) fn permission(reply: proto::CanPublishReply) -> Result<(), Failure> {
     if reply.allowed { Ok(()) } else { Err(refused()) }
 }
 
-/// All of it is checked before anything of it is done.
-pub(super) fn handled(at: &Address, reply: proto::MessageReply) -> Result<Handled, Failure> {
+/// All of it is checked before anything of it is done. `own` says which other channels are the handler's.
+pub(super) fn handled(
+    at: &Address,
+    own: impl Fn(&ChannelName) -> bool,
+    reply: proto::MessageReply,
+) -> Result<Handled, Failure> {
     match reply.outcome {
         Some(Outcome::Handled(handled)) => {
             if handled.publications.len() > PUBLICATIONS_MAX {
@@ -64,7 +68,13 @@ pub(super) fn handled(at: &Address, reply: proto::MessageReply) -> Result<Handle
             let publications = handled.publications.into_iter().map(|publication| {
                 let pk = publication.pk.map(|pk| Pk::parse(&pk).ok_or(()));
                 let pk = pk.transpose().map_err(|()| Failure::contract("a pk that is none"))?;
-                Ok((Address { pk, ..at.clone() }, payload(publication.message)?))
+                let channel = match publication.channel.as_str() {
+                    "" => at.channel.clone(),
+                    other => ChannelName::parse(other)
+                        .filter(|other| *other == at.channel || own(other))
+                        .ok_or_else(|| Failure::contract("a channel that is not its own"))?,
+                };
+                Ok((Address { channel, pk, ..at.clone() }, payload(publication.message)?))
             });
             Ok(Handled { reply, publications: publications.collect::<Result<_, Failure>>()? })
         }
@@ -139,17 +149,40 @@ mod tests {
         }
     }
 
-    fn handles(reply: &[u8], publications: Vec<(Option<&str>, Vec<u8>)>) -> Result<Handled, Error> {
-        let publications = publications.into_iter();
-        let publications =
-            publications.map(|(pk, message)| proto::Publication { pk: pk.map(ToOwned::to_owned), message });
+    fn says(
+        channel: &str,
+        reply: &[u8],
+        publications: Vec<(Option<&str>, Vec<u8>)>,
+    ) -> Result<Handled, Error> {
+        let publications = publications.into_iter().map(|(pk, message)| proto::Publication {
+            pk: pk.map(ToOwned::to_owned),
+            message,
+            channel: channel.to_owned(),
+        });
         let handled = proto::Handled { reply: reply.to_vec(), publications: publications.collect() };
         let reply = proto::MessageReply { outcome: Some(Outcome::Handled(handled)) };
-        super::handled(&at(Some("3")), reply).map_err(|failure| failure.error)
+        let own = |channel: &ChannelName| channel.as_str() == "terminal";
+        super::handled(&at(Some("3")), own, reply).map_err(|failure| failure.error)
+    }
+
+    fn handles(reply: &[u8], publications: Vec<(Option<&str>, Vec<u8>)>) -> Result<Handled, Error> {
+        says("", reply, publications)
     }
 
     #[test]
-    fn publications_stay_on_the_channel_and_in_the_facility_of_the_request() {
+    fn other_channels_take_publications_if_they_are_the_handlers_too() {
+        let one = || vec![(Some("9"), b"1".to_vec())];
+        let got = says("terminal", b"", one()).expect("its own");
+        let there = ChannelName::parse("terminal").expect("a name");
+        assert_eq!(got.publications, [(Address { channel: there, ..at(Some("9")) }, Payload("1".into()))]);
+        assert_eq!(says("group", b"", one()).map(|got| got.publications[0].0.clone()), Ok(at(Some("9"))));
+        for other in ["user", "Terminal", "terminal:7", "a b", &"x".repeat(65)] {
+            assert_eq!(says(other, b"{}", one()), Err(Error::Fault), "{other}");
+        }
+    }
+
+    #[test]
+    fn publications_are_in_the_facility_of_the_request_and_on_its_channel_unless_another_is_named() {
         let got = handles(b"{}", vec![(None, b"1".to_vec()), (Some("9"), b"[2]".to_vec())]).expect("good");
         assert_eq!(got.reply, Some(Payload("{}".into())));
         let expected = [(at(None), Payload("1".into())), (at(Some("9")), Payload("[2]".into()))];
@@ -174,7 +207,9 @@ mod tests {
 
     #[test]
     fn refusals_are_answers_and_faults_are_not() {
-        let outcome = |outcome| handled(&at(None), proto::MessageReply { outcome }).expect_err("not handled");
+        let outcome = |outcome| {
+            handled(&at(None), |_| false, proto::MessageReply { outcome }).expect_err("not handled")
+        };
         let unsupported = outcome(Some(Outcome::Unsupported(proto::Unsupported {})));
         let forbidden = outcome(Some(Outcome::Forbidden(proto::Forbidden {})));
         assert_eq!((&unsupported.error, &forbidden.error), (&Error::NotFound, &Error::Forbidden));

@@ -104,8 +104,11 @@ impl ChannelHandler for Service {
     ) -> Result<Response<proto::MessageReply>, Status> {
         use proto::message_reply::Outcome;
         let request = request.into_inner();
-        let publication =
-            |message: &[u8]| proto::Publication { pk: Some("3".into()), message: message.to_vec() };
+        let publication = |message: &[u8]| proto::Publication {
+            pk: Some("3".into()),
+            message: message.to_vec(),
+            channel: String::new(),
+        };
         let outcome = match self.begin(request.asked).await? {
             Manner::Kind | Manner::Doubt => {
                 let publications = vec![publication(&request.message)];
@@ -220,7 +223,7 @@ impl Fake {
     async fn message(&self, word: &Fixed) -> Result<Handled, Error> {
         let action = ActionName::parse("status").expect("a name");
         let custom = Custom { at: at("3"), action, message: Payload(r#"{"n":1}"#.into()) };
-        self.handlers.message(&self.place, word, &custom, "r1").await
+        self.handlers.message(&self.place, word, &custom, "r1", |_| None).await
     }
 }
 

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     backend::Failure,
-    call::{Address, Answer, ChannelAnswer, Custom, Error, Payload, SessionId, Who},
-    channels::{Asker, Decision, Engine, HandlerPlace, Handlers},
+    call::{Address, Answer, ChannelAnswer, ChannelName, Custom, Error, Payload, SessionId, Who},
+    channels::{Asker, Decision, HandlerPlace, Handlers},
     hub::PAYLOAD_MAX,
     session::{Question, Ticket},
+    transport::Shared,
 };
 
 /// Questions of one request that are asked at once.
@@ -78,9 +79,9 @@ impl Connection {
                 }));
             }
             Question::Custom(place, custom) => {
-                let (engine, request) = (self.shared.engine.clone(), format!("{}/{ticket}", self.client.id));
+                let (shared, request) = (Arc::clone(&self.shared), format!("{}/{ticket}", self.client.id));
                 self.calls.push(Box::pin(async move {
-                    told(ticket, handled(&handlers, &place, &asker, *custom, &engine, &request).await)
+                    told(ticket, handled(&shared, &place, &asker, *custom, &request).await)
                 }));
             }
         }
@@ -151,16 +152,16 @@ async fn admitted(handlers: &Handlers, asker: &Asker, all: Vec<(Address, Decisio
 }
 
 async fn handled(
-    handlers: &Handlers,
+    shared: &Shared,
     place: &Arc<HandlerPlace>,
     asker: &Asker,
     custom: Custom,
-    engine: &Engine,
     request: &str,
 ) -> Result<ChannelAnswer, Error> {
-    let handled = handlers.on_message(place, asker, &custom, request).await?;
+    let own = |channel: &ChannelName| shared.router.handler_of(channel.as_str());
+    let handled = shared.handlers.on_message(place, asker, &custom, request, own).await?;
     // All are on their way before one is waited for.
-    let publish = |(at, payload): (Address, Payload)| engine.publish(&at, payload.0);
+    let publish = |(at, payload): (Address, Payload)| shared.engine.publish(&at, payload.0);
     let published: Vec<_> = handled.publications.into_iter().map(publish).collect();
     for published in published {
         published.await.map_err(unpublished)?;
