@@ -103,6 +103,7 @@ pub enum KeyError {
 
 #[derive(Deserialize)]
 struct Claims {
+    aud: String,
     sub: String,
     uid: Option<u32>,
     kind: Option<String>,
@@ -135,6 +136,10 @@ pub fn read(jwt: &str, key: &[u8; 32], audience: &str, now: i64) -> Result<Calle
     rules.validate_exp = false;
     let claims =
         jsonwebtoken::decode::<Claims>(jwt.as_bytes(), &DecodingKey::from_ed_der(key), &rules)?.claims;
+    // The library is content with a list that has it.
+    if claims.aud != audience {
+        return Err(Refused::Claim("audience"));
+    }
     let life = claims.exp.checked_sub(claims.iat).ok_or(Refused::Time)?;
     if now >= claims.exp
         || !(0..=LIFE_SECONDS).contains(&life)

@@ -86,6 +86,7 @@ fn anything_else_is_not() {
         with("iss", json!("doorward-gateway")),
         with("aud", json!("sysinfo")),
         with("aud", json!("Certd")),
+        with("aud", json!(["certd", "sysinfo"])),
         with("exp", json!(NOW)),
         with("exp", json!(NOW - 1)),
         with("exp", json!(NOW + 61)),

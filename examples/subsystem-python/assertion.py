@@ -16,17 +16,19 @@ import acl
 
 JWT_MAX = 16 * 1024
 LIFE_SECONDS = 60
+# The kind of the users of the host.
+USER = "user"
 CLOCK_STEP_SECONDS = 5
 USED_MAX = 10_000
 USED_BY_ONE = 2_500
 
 
 class NotBelieved(Exception):
-    """The assertion is not authd's, not for this subsystem, or not valid now."""
+    """The assertion is not authd's, not for this service, or not valid now."""
 
 
 class NoUser(Exception):
-    """The caller is believed, and is no user of this host, whom alone a subsystem knows."""
+    """The caller is believed, and is no user of this host, whom alone this service knows."""
 
 
 class NoKey(Exception):
@@ -38,11 +40,13 @@ class Full(Exception):
 
 
 class Caller:
-    """A caller, as authd says."""
+    """A caller, as authd says: a user of the host, or somebody of another kind, who has a pk and no uid."""
 
     def __init__(self, claims):
         self.user = claims["sub"]
         self.uid = claims.get("uid")
+        self.kind = claims.get("kind", USER)
+        self.pk = claims.get("pk")
         self.full = claims["access"] == "full"
         self.auth_id = claims["auth_id"]
         self.acl = claims["acl"]
@@ -57,12 +61,20 @@ class Caller:
 
 
 class Verifier:
-    """Believes authd, by the key in `path`, for the audience NAMESPACE/NAME."""
+    """Believes authd, by the key in `path`, for one audience: NAMESPACE/NAME of a subsystem, channel/NAME of a handler."""
 
     def __init__(self, path, authd_uid, audience):
         self.path, self.authd_uid, self.audience = path, authd_uid, audience
 
+    def user(self, token, now=None):
+        """The same for a service whose callers are users of this host."""
+        caller = self.caller(token, now)
+        if caller.uid is None:
+            raise NoUser(caller.user)
+        return caller
+
     def caller(self, token, now=None):
+        """Who is calling."""
         now = int(time.time()) if now is None else now
         if len(token) > JWT_MAX:
             raise NotBelieved("too long")
@@ -84,8 +96,6 @@ class Verifier:
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise NotBelieved(str(error)) from error
-        if claims.get("kind", "user") != "user":
-            raise NoUser(str(claims["sub"]))
         self._shape(claims)
         life = claims["exp"] - claims["iat"]
         if now >= claims["exp"] or not 0 <= life <= LIFE_SECONDS or claims["iat"] > now + CLOCK_STEP_SECONDS:
@@ -99,15 +109,23 @@ class Verifier:
         def whole(value):
             return isinstance(value, int) and not isinstance(value, bool)
 
-        user, uid, entries = claims["sub"], claims.get("uid"), claims.get("acl")
+        def text(value, most):
+            return (
+                isinstance(value, str)
+                and 1 <= len(value.encode()) <= most
+                and not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value)
+            )
+
+        user, kind, uid, pk = claims["sub"], claims.get("kind", USER), claims.get("uid"), claims.get("pk")
+        if kind == USER:
+            known = text(user, 256) and "/" not in user and not user.startswith("-") and pk is None
+            known = known and whole(uid) and 0 <= uid < 2**32
+        else:
+            known = word(kind) and uid is None and text(pk, 128) and user == f"{kind}/{claims.get('auth_id')}"
+        entries = claims.get("acl")
         good = (
             claims["aud"] == self.audience
-            and isinstance(user, str)
-            and 1 <= len(user.encode()) <= 256
-            and not user.startswith("-")
-            and not any(c == "/" or ord(c) < 32 or 127 <= ord(c) < 160 for c in user)
-            and whole(uid)
-            and 0 <= uid < 2**32
+            and known
             and whole(claims["iat"])
             and whole(claims["exp"])
             and all(word(claims.get(name)) for name in ("auth_id", "sid", "method", "jti"))

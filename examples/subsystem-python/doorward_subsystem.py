@@ -170,7 +170,7 @@ class Subsystem:
     # --- who may, and what ---
 
     def _admit(self, request, context, streams):
-        caller = self.verifier.caller(request.assertion)
+        caller = self.verifier.user(request.assertion)
         handler, right, streaming = self.handlers.get(request.action, (None, None, None))
         if handler is None or streaming != streams:
             raise Failure(404, "no such action")

@@ -51,15 +51,19 @@ class Callers(unittest.TestCase):
             verifier = assertion.Verifier(file.name, os.geteuid(), "example/notes")
 
             def caller(**changed):
-                return verifier.caller(jwt.encode({**claims, **changed}, key, algorithm="EdDSA"), 1_010)
+                return verifier.user(jwt.encode({**claims, **changed}, key, algorithm="EdDSA"), 1_010)
 
             self.assertEqual(caller().uid, 1000)
             self.assertEqual(caller(kind="user").user, "alice")
             other = {"sub": "terminal/t-7", "auth_id": "t-7", "kind": "terminal", "pk": "7", "name": "root"}
-            for uid in (None, 0):
-                with self.assertRaises(assertion.NoUser):
-                    caller(**other, uid=uid)
-            for wrong in ({"uid": None}, {"uid": -1}, {"uid": True}, {"sub": "terminal/t-7"}, {"aud": "example/x"}):
+            with self.assertRaises(assertion.NoUser):
+                caller(**other, uid=None)
+            believed = verifier.caller(jwt.encode({**claims, **other, "uid": None}, key, algorithm="EdDSA"), 1_010)
+            self.assertEqual((believed.kind, believed.pk, believed.uid), ("terminal", "7", None))
+            for wrong in (
+                {**other, "uid": 0}, {**other, "uid": None, "pk": None}, {**other, "uid": None, "sub": "terminal/t-8"},
+                {**other, "uid": None, "kind": "door"}, {"kind": "user", "pk": "7"},
+                {"uid": None}, {"uid": -1}, {"uid": True}, {"sub": "terminal/t-7"}, {"aud": "example/x"}):
                 with self.assertRaises(assertion.NotBelieved):
                     caller(**wrong)
 
