@@ -9,15 +9,12 @@ import logging
 import os
 import re
 import secrets
-import signal
 import stat
-import sys
-import threading
-from concurrent import futures
 
 import grpc
 
 import authenticator_pb2 as pb
+import serving
 
 WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 FILE_MAX = 4 << 20
@@ -50,11 +47,16 @@ class Register:
         """Whose token it is. It is looked up by its hash, so the time says nothing about the tokens that there are."""
         return self.read().get(hashlib.sha256(token.encode()).hexdigest())
 
+    def terminal(self, number):
+        """The terminal with this number, and the group that it is in now."""
+        return next((known for known in self.read().values() if known["terminal"] == number), None)
+
     def add(self, terminal, group):
-        """A new terminal's token, which is written down nowhere else."""
+        """A terminal's new token, which is written down nowhere else, and its group. It has no other any more."""
         if not WORD.fullmatch(terminal) or not WORD.fullmatch(group):
             raise ValueError("a terminal and a group are 1 to 32 of A-Z a-z 0-9 _ -")
         all_of_them = self.read() if os.path.exists(self.path) else {}
+        all_of_them = {token: known for token, known in all_of_them.items() if known["terminal"] != terminal}
         token = secrets.token_urlsafe(32)
         all_of_them[hashlib.sha256(token.encode()).hexdigest()] = {"terminal": terminal, "group": group}
         new = self.path + ".new"
@@ -106,12 +108,6 @@ def authenticate(register, request):
 
 
 def serve(register, socket):
-    """Listens on `socket`, and returns the server; stop(grace) ends it."""
-    # grpcio cannot tell who is at the other end: nobody but authd's group may get to the socket.
-    directory = os.stat(os.path.dirname(socket))
-    if stat.S_IMODE(directory.st_mode) & 0o027 or directory.st_uid not in (0, os.geteuid()):
-        raise SystemExit(f"the directory of {socket} must be this user's, its group authd's, its mode 0710")
-
     def answer(request, context):
         try:
             return authenticate(register, request)
@@ -120,46 +116,21 @@ def serve(register, socket):
             log.exception("a fault")
             context.abort(grpc.StatusCode.INTERNAL, "a fault")
 
-    server = grpc.server(
-        futures.ThreadPoolExecutor(max_workers=QUESTIONS_MAX),
-        options=[("grpc.max_receive_message_length", REQUEST_MAX), ("grpc.max_concurrent_streams", 64)],
-    )
-    rpc = grpc.unary_unary_rpc_method_handler(
-        answer,
-        request_deserializer=pb.AuthenticateRequest.FromString,
-        response_serializer=pb.AuthenticateReply.SerializeToString,
-    )
-    handler = grpc.method_handlers_generic_handler("doorward.authenticator.v1.Authenticator", {"Authenticate": rpc})
-    server.add_generic_rpc_handlers((handler,))
-    # Whoever gets through the directory may connect.
-    before = os.umask(0o111)
-    try:
-        if server.add_insecure_port(f"unix:{socket}") == 0:
-            raise SystemExit(f"cannot listen on {socket}")
-    finally:
-        os.umask(before)
-    server.start()
-    return server
+    methods = {"Authenticate": (answer, pb.AuthenticateRequest, pb.AuthenticateReply)}
+    return serving.serve(socket, "doorward.authenticator.v1.Authenticator", methods, QUESTIONS_MAX, REQUEST_MAX)
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--socket", default="/run/terminals/auth/auth.sock")
     options.add_argument("--register", default="/var/lib/terminals/terminals.json")
-    options.add_argument("--add", nargs=2, metavar=("TERMINAL", "GROUP"), help="add a terminal and print its token")
+    options.add_argument("--add", nargs=2, metavar=("TERMINAL", "GROUP"), help="a terminal's group; prints its new token")
     options = options.parse_args()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     register = Register(options.register)
     if options.add:
         print(register.add(*options.add))
         return
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    server = serve(register, options.socket)
-    print("ready", flush=True)
-    stop.wait()
-    server.stop(grace=1).wait()
+    serving.run(lambda: serve(register, options.socket))
 
 
 if __name__ == "__main__":

@@ -32,4 +32,4 @@ pub use cast::{CODE, COLOUR, Cast, Person, Role};
 pub use client::{Client, Received};
 pub use options::{Options, Pam};
 pub use programs::{cargo_target, doorward, program};
-pub use stack::{Fake, Program, Stack};
+pub use stack::{Example, Fake, Plugin, Program, Stack};

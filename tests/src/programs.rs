@@ -21,6 +21,8 @@ pub(crate) struct Programs {
     pub(crate) wrapped_worker: PathBuf,
     pub(crate) sysinfo: PathBuf,
     pub(crate) fake: PathBuf,
+    pub(crate) terminals: PathBuf,
+    pub(crate) terminals_channels: PathBuf,
     /// The command.
     pub(crate) doorward: PathBuf,
     /// Connects to a socket under its uid and hands the connection over.
@@ -98,6 +100,9 @@ fn found(plain: &Path, wrapped: &Path) -> Result<Programs, String> {
         wrapped_worker: wrapped.join("doorward-pam-worker"),
         sysinfo: at("doorward-sysinfo")?,
         fake: at("doorward-fake-subsystem")?,
+        // Examples: whoever brings programs along may have none.
+        terminals: plain.join("doorward-terminals"),
+        terminals_channels: plain.join("doorward-terminals-channels"),
         doorward: at("doorward")?,
         connect_as: at("connect-as")?,
     })

@@ -1,9 +1,11 @@
 //! The real programs in a directory of their own, from start to an end that leaves nothing.
 
 mod activation;
+mod plugin;
 mod start;
 mod subsystem;
 
+pub use self::plugin::{Example, Plugin};
 pub use self::subsystem::Fake;
 
 use std::fs;

@@ -144,6 +144,7 @@ fn everything_is_where_a_packager_expects_it_with_the_modes_it_needs() {
         ("/usr/share/doc/doorward/proto/src/acl/cases.json", 0o644),
         ("/usr/share/doc/doorward/examples/subsystem-python/notes.py", 0o644),
         ("/usr/share/doc/doorward/examples/terminals-python/terminals.py", 0o644),
+        ("/usr/share/doc/doorward/examples/terminals-python/assertion.py", 0o644),
         ("/usr/share/doc/doorward/examples/terminals/src/main.rs", 0o644),
         ("/usr/lib/systemd/system/doorward-sysinfo.socket", 0o644),
         ("/etc/doorward/sysinfo.toml", 0o644),

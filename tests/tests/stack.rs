@@ -73,6 +73,8 @@ mod stranger;
 mod strict_keys;
 #[path = "stack/subsystems.rs"]
 mod subsystems;
+#[path = "stack/terminals.rs"]
+mod terminals;
 #[path = "stack/timers.rs"]
 mod timers;
 #[path = "stack/timing.rs"]

@@ -1,14 +1,10 @@
-//! `doorward-terminals [--socket PATH] [--register PATH] [--authd USER]`, and `--add TERMINAL GROUP` for a new one.
+//! `doorward-terminals [--socket PATH] [--register PATH] [--authd USER]`, and `--add TERMINAL GROUP` for a new one or a new
+//! token: who a terminal is.
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use doorward_launch::{
-    Identity, account,
-    socket::{Owner, Sockets},
-};
-use doorward_terminals::{Register, serve};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use doorward_launch::account;
+use doorward_terminals::{Register, listen, serve, stop_by_signal};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -48,22 +44,7 @@ async fn run() -> Result<(), Failure> {
         return Ok(());
     }
     let authd = account::resolve(&authd)?.uid;
-    let Identity { uid, gid, .. } = Identity::current();
-    // Everybody may connect; whoever is not authd is sent away before a byte is read.
-    let bound = Sockets::default().stream(&socket, 0o666, Owner { uid, gid })?;
-    let listener = bound.listen_unix(16)?;
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            stop.cancel();
-        }
-    });
+    let (listener, stop) = (listen(&socket)?, stop_by_signal()?);
     println!("ready");
     Ok(serve(listener, register, authd, stop).await?)
 }

@@ -66,7 +66,15 @@ impl Register {
         Ok(self.read()?.remove(&hash(token)))
     }
 
-    /// A new terminal's token, which is written down nowhere else.
+    /// The terminal with this number, and the group that it is in now.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn terminal(&self, number: &str) -> Result<Option<Terminal>, RegisterError> {
+        Ok(self.read()?.into_values().find(|known| known.terminal == number))
+    }
+
+    /// A terminal's new token, which is written down nowhere else, and its group. It has no other any more.
     ///
     /// # Errors
     /// When the names or the file cannot be used.
@@ -78,6 +86,7 @@ impl Register {
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|_| RegisterError::Random)?;
         let token = URL_SAFE_NO_PAD.encode(random);
+        all.retain(|_, known| known.terminal != terminal);
         all.insert(hash(&token), Terminal { terminal: terminal.into(), group: group.into() });
         self.write(&all).map_err(|failure| RegisterError::File(self.0.clone(), failure))?;
         Ok(token)
@@ -139,6 +148,12 @@ mod tests {
         assert_eq!(register.find(&seven).expect("read"), terminal("7"));
         assert_eq!(register.find(&eight).expect("read"), terminal("8"));
         assert_eq!(register.find("").expect("read"), None);
+        assert_eq!(register.terminal("8").expect("read"), terminal("8"));
+        assert_eq!(register.terminal("9").expect("read"), None);
+        let moved = register.add("8", "4").expect("added");
+        assert_eq!(register.find(&eight).expect("read"), None, "it has one token");
+        assert_eq!(register.find(&moved).expect("read"), register.terminal("8").expect("read"));
+        assert_eq!(register.terminal("8").expect("read").expect("there").group, "4");
         let text = fs::read_to_string(&path).expect("read");
         assert!(!text.contains(&seven));
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);

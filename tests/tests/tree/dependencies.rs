@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doorward-proto", &[]),
     ("doorward-subsystem", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
     ("doorward-sysinfo", &["doorward-subsystem"]),
-    ("doorward-terminals", &["doorward-launch", "doorward-proto"]),
+    ("doorward-terminals", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
     ("doorward-tests", &["doorward-proto"]),
     ("pam-sys", &[]),
 ];

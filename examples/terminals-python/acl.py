@@ -1,0 +1,1 @@
+../subsystem-python/acl.py
