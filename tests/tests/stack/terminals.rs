@@ -79,8 +79,8 @@ impl Scene {
         if !skip::root("a plug-in with an account of its own") {
             return None;
         }
-        let mut stack = Stack::start(&Options::new(Pam::Real))?;
-        let uid = stack.subsystem_uid();
+        let mut stack = Stack::start(&Options::new(Pam::Wrapper))?;
+        let uid = stack.plugin_uid();
         let register = stack.plugin_directory("state/terminals", uid).join("terminals.json");
         let auth = stack.plugin_directory("run/terminals/auth", stack.authd_uid()).join("auth.sock");
         let channels = stack.plugin_directory("run/terminals/channels", stack.gateway_uid());
