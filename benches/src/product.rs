@@ -50,7 +50,7 @@ pub(crate) struct Product {
 }
 
 impl Product {
-    /// As shipped, with room for many connections of one client.
+    /// As shipped, with room for what many clients have, which here is one client's.
     pub(crate) async fn start() -> io::Result<Self> {
         Self::start_as(|options| options).await
     }
@@ -62,7 +62,13 @@ impl Product {
             .authd("log.level", "info")
             .certd("log.level", "info")
             .gateway("limits.connections", 20_000)
-            .gateway("limits.connections_per_source", 20_000);
+            .gateway("limits.connections_per_source", 20_000)
+            .authd("pam.per_source", 64)
+            .authd("pam.per_account", 64)
+            .authd("sessions.per_user", 65_536)
+            .authd("sessions.total", 1_048_576)
+            .certd("limits.keys_per_user", 1_000)
+            .certd("limits.keys_total", 200_000);
         let stack = Stack::start(&configured(options))
             .ok_or_else(|| io::Error::other("the services cannot be started here: run it as root"))?;
         let mut client = Client::unix(&stack).await;
@@ -138,10 +144,21 @@ impl Floor {
 
 /// A floor in two processes: what clients see, and what it asks.
 pub(crate) async fn with_a_hop(answer: &str, directory: &Path) -> io::Result<[Floor; 2]> {
+    hop(answer, directory, &[]).await
+}
+
+/// The same, which checks the signature of a request that brings one and puts a row on disk for it. The answer is
+/// what was to be signed; `key` is whose signatures they are where the request does not say.
+pub(crate) async fn with_commits(challenge: &str, key: &str, directory: &Path) -> io::Result<[Floor; 2]> {
+    let store = directory.display().to_string();
+    hop(challenge, directory, &["--store".to_owned(), store, "--key".to_owned(), key.to_owned()]).await
+}
+
+async fn hop(answer: &str, directory: &Path, of_the_backend: &[String]) -> io::Result<[Floor; 2]> {
     let socket: PathBuf = directory.join("backend.sock");
     let socket = socket.display().to_string();
     let arguments = ["--socket".to_owned(), socket, "--answer".to_owned(), answer.to_owned()];
-    let backend = Floor::start("backend", &arguments).await?;
+    let backend = Floor::start("backend", &[&arguments, of_the_backend].concat()).await?;
     let front = Floor::start("hop", &arguments).await?;
     Ok([front, backend])
 }

@@ -64,6 +64,13 @@ pub(crate) fn header(rounds: Rounds) {
     );
 }
 
+/// What is recorded of a figure: its name and the ratio of CPU for each operation. None of those without a floor.
+pub(crate) fn recorded(row: &Row, figure: &Figure) -> Option<(String, f64)> {
+    let Figure::Pair { of, turns, .. } = figure else { return None };
+    let ratios = turns.iter().map(|(ours, theirs)| ours.cpu_each() / theirs.cpu_each()).collect();
+    Some((format!("{} {of}", row.name).trim_end_matches([' ', ',']).to_owned(), median(ratios)))
+}
+
 /// Prints a figure; whether it is within its target.
 pub(crate) fn show(row: &Row, figure: &Figure) -> bool {
     match figure {

@@ -63,12 +63,30 @@ impl Side {
     /// All workers for so long.
     pub(crate) async fn turn(&mut self, length: Duration) -> io::Result<Turn> {
         let over = Arc::new(AtomicBool::new(false));
-        let (before, began) = (cpu::used(&self.pids), Instant::now());
-        let working = self.workers.iter_mut().map(|worker| {
+        let timer = {
             let over = Arc::clone(&over);
             async move {
+                tokio::time::sleep(length).await;
+                over.store(true, Ordering::Relaxed);
+            }
+        };
+        let (turn, ()) = tokio::join!(self.until(move |_| over.load(Ordering::Relaxed)), timer);
+        turn
+    }
+
+    /// All workers, each so often: for what cannot be done without end.
+    pub(crate) async fn times(&mut self, each: usize) -> io::Result<Turn> {
+        self.until(move |done| done >= each).await
+    }
+
+    /// All workers, each until this holds of how often it has done its work.
+    async fn until(&mut self, enough: impl Fn(usize) -> bool + Clone) -> io::Result<Turn> {
+        let (before, began) = (cpu::used(&self.pids), Instant::now());
+        let working = self.workers.iter_mut().map(|worker| {
+            let enough = enough.clone();
+            async move {
                 let mut latencies = Vec::new();
-                while !over.load(Ordering::Relaxed) {
+                while !enough(latencies.len()) {
                     let asked = Instant::now();
                     worker.once().await?;
                     latencies.push(asked.elapsed());
@@ -76,13 +94,10 @@ impl Side {
                 io::Result::Ok(latencies)
             }
         });
-        let timer = async {
-            tokio::time::sleep(length).await;
-            over.store(true, Ordering::Relaxed);
-        };
-        let (latencies, ()) = tokio::join!(try_join_all(working), timer);
-        let mut latencies: Vec<_> = latencies?.into_iter().flatten().collect();
-        let (cpu, elapsed) = (cpu::used(&self.pids) - before, began.elapsed());
+        let mut latencies: Vec<_> = try_join_all(working).await?.into_iter().flatten().collect();
+        let elapsed = began.elapsed();
+        cpu::childless(&self.pids).await;
+        let cpu = cpu::used(&self.pids).saturating_sub(before);
         latencies.sort_unstable();
         Ok(Turn { operations: latencies.len(), elapsed, cpu, latencies })
     }
@@ -100,6 +115,22 @@ pub(crate) async fn measure(
     let mut turns = Vec::new();
     for _ in 0..rounds.rounds {
         turns.push((product.turn(length).await?, floor.turn(length).await?));
+    }
+    Ok(turns)
+}
+
+/// The same with turns that are so many operations of each worker.
+pub(crate) async fn measure_times(
+    rounds: Rounds,
+    each: usize,
+    product: &mut Side,
+    floor: &mut Side,
+) -> io::Result<Vec<(Turn, Turn)>> {
+    product.times(each).await?;
+    floor.times(each).await?;
+    let mut turns = Vec::new();
+    for _ in 0..rounds.rounds {
+        turns.push((product.times(each).await?, floor.times(each).await?));
     }
     Ok(turns)
 }

@@ -41,6 +41,12 @@ impl Wal {
         frames[..=last].iter().any(|frame| contains(&frame.page, bytes))
     }
 
+    /// Transactions that were committed behind this point; None: the log was begun anew since, so nobody can tell.
+    pub fn commits(&self) -> Option<usize> {
+        let same = self.now().is_some_and(|(_, _, salt)| salt == self.salt);
+        same.then(|| self.frames().iter().filter(|frame| frame.commits).count())
+    }
+
     fn now(&self) -> Option<(File, u64, [u8; 8])> {
         let file = File::open(&self.path).ok()?;
         let mut header = [0; 32];

@@ -57,7 +57,7 @@ pub(super) fn asking(sockets: Vec<Socket>, request: &str) -> Vec<Box<dyn Work>> 
     sockets.into_iter().map(one).collect()
 }
 
-async fn opened(door: &Door, count: usize) -> io::Result<Vec<Socket>> {
+pub(super) async fn opened(door: &Door, count: usize) -> io::Result<Vec<Socket>> {
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
         sockets.push(door.websocket().await?);

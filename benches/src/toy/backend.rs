@@ -16,9 +16,13 @@ use tonic::{
     transport::{Channel, Endpoint, Server, Uri},
 };
 
-use super::Options;
+use super::{Options, commits::Commits};
 
-struct Echo(String);
+struct Echo {
+    answer: Vec<u8>,
+    /// For requests that bring a signature.
+    commits: Option<Commits>,
+}
 
 type Nothing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -28,8 +32,14 @@ impl Subsystem for Echo {
         Err(Status::unimplemented("a toy"))
     }
 
-    async fn call(&self, _: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
-        Ok(Response::new(CallReply { outcome: Some(Outcome::Result(self.0.clone().into_bytes())) }))
+    async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
+        if let Some(commits) = &self.commits {
+            commits
+                .take(&request.into_inner().args)
+                .await
+                .map_err(|error| Status::internal(error.to_string()))?;
+        }
+        Ok(Response::new(CallReply { outcome: Some(Outcome::Result(self.answer.clone())) }))
     }
 
     type CallStreamStream = Nothing<CallPart>;
@@ -47,10 +57,14 @@ impl Subsystem for Echo {
 
 pub(super) async fn serve(options: Options) -> io::Result<()> {
     let path = options.socket.ok_or(io::ErrorKind::InvalidInput)?;
+    let commits = match &options.store {
+        Some(directory) => Some(Commits::open(directory, &options.key, &options.answer)?),
+        None => None,
+    };
     let listener = UnixListener::bind(&path)?;
     super::ready("ready");
     Server::builder()
-        .add_service(SubsystemServer::new(Echo(options.answer)))
+        .add_service(SubsystemServer::new(Echo { answer: options.answer.into_bytes(), commits }))
         .serve_with_incoming(UnixListenerStream::new(listener))
         .await
         .map_err(io::Error::other)

@@ -3,7 +3,9 @@
 //! Each is a process of its own. It says its address on a line of standard output, and ends when its standard
 //! input does.
 
+mod account;
 mod backend;
+mod commits;
 mod fanout;
 mod http;
 mod tls;
@@ -25,6 +27,15 @@ pub(crate) struct Options {
     /// The socket of the back end, for `hop` and `backend`; where `fanout` listens, if not with TLS
     #[arg(long)]
     pub(crate) socket: Option<PathBuf>,
+    /// The PAM service, for `account`
+    #[arg(long, default_value = "")]
+    pub(crate) service: String,
+    /// A directory: `backend` then checks a signature and writes a row there for each request that brings one
+    #[arg(long)]
+    pub(crate) store: Option<PathBuf>,
+    /// The key that signed, where the request brings none: SubjectPublicKeyInfo of Ed25519 in base64
+    #[arg(long, default_value = "")]
+    pub(crate) key: String,
     /// What `http` knows
     #[arg(long)]
     pub(crate) token: Vec<String>,
@@ -38,6 +49,8 @@ pub(crate) enum Kind {
     Hop,
     /// gRPC over a Unix socket: answers.
     Backend,
+    /// PAM in this process: reads a name and a password, answers.
+    Account,
     /// HTTP/1.1 over TLS: reads a path, looks it up, answers.
     Http,
     /// WebSocket: what one says all get.
@@ -50,6 +63,7 @@ pub(crate) fn run(options: Options) -> io::Result<()> {
         let serving = async {
             match options.kind {
                 Kind::Cached | Kind::Hop => websocket::serve(options).await,
+                Kind::Account => account::serve(options).await,
                 Kind::Backend => backend::serve(options).await,
                 Kind::Http => http::serve(options).await,
                 Kind::Fanout => fanout::serve(options).await,
