@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::Stack;
+use crate::leftovers;
 use crate::programs::{for_any_uid, programs};
-use crate::{accounts, leftovers};
 
 /// One that says `ready`, until it is dropped: before its stack.
 #[derive(Debug)]
@@ -19,15 +19,7 @@ pub struct Plugin {
 }
 
 impl Stack {
-    /// Whom they run as: nobody else, whichever PAM there is. Needs root.
-    ///
-    /// # Panics
-    /// When no uid is free.
-    pub fn plugin_uid(&self) -> u32 {
-        *accounts::unused_uids(9, self.uids.gateway).last().expect("an unused uid")
-    }
-
-    /// Starts a program under that uid. What it prints goes to a file of this name.
+    /// Starts a program under the uid of subsystems, which with `Pam::Real` is nobody else's. What it prints goes to a file of this name.
     ///
     /// # Panics
     /// When it is not ready in time.
@@ -35,7 +27,7 @@ impl Stack {
         let log = self.path("log").join(name);
         let printed = File::create(&log).expect("a file in our directory");
         let errors = printed.try_clone().expect("a descriptor");
-        let uid = self.plugin_uid();
+        let uid = self.subsystem_uid();
         command.uid(uid).gid(uid).stdin(Stdio::null()).stdout(printed).stderr(errors);
         let plugin = Plugin { log, child: command.spawn().expect("a program") };
         let check = || match plugin.printed() {
@@ -53,7 +45,7 @@ impl Stack {
     pub fn plugin_directory(&self, name: &str, group: u32) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(&path).expect("a directory in ours");
-        chown(&path, Some(self.plugin_uid()), Some(group)).expect("chown of our directory");
+        chown(&path, Some(self.subsystem_uid()), Some(group)).expect("chown of our directory");
         fs::set_permissions(&path, Permissions::from_mode(0o710)).expect("chmod of our directory");
         path
     }
