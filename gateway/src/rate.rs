@@ -33,6 +33,11 @@ impl Rate {
         may
     }
 
+    /// All that was taken is paid for.
+    pub(crate) fn rests(&self, now: Instant) -> bool {
+        self.paid <= now
+    }
+
     /// How long so much takes.
     fn time(&self, amount: u32) -> Duration {
         Duration::from_secs(1) * amount / self.a_second
@@ -51,7 +56,9 @@ mod tests {
         let taken = (1..=30).filter(|pause| rate.take(1, start + Duration::from_millis(5) * *pause)).count();
         assert_eq!(taken, 15);
         assert!(!Rate::new(100, 4, start).take(5, start), "more than may be at once");
+        assert!(!rate.rests(start));
         let later = start + Duration::from_secs(60);
+        assert!(rate.rests(later));
         assert!(rate.take(4, later) && !rate.take(1, later), "a rest earns no more than one burst");
     }
 }

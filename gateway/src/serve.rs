@@ -145,6 +145,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         router,
         engine,
         handlers: Handlers::new(&backend),
+        speakers: Arc::default(),
         channels: config.ways(),
         backend: Arc::clone(&backend),
         audit: control.audit.clone(),

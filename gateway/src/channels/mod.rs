@@ -1,6 +1,6 @@
 //! Channels: who may do what there, and how what is said gets to whoever listens.
 //!
-//! `policies.rs` reads root's table and decides, without I/O; `explain.rs` says for root what it decides and why; `handler.rs` asks those who decide instead; `seat.rs` is what one connection is subscribed to;
+//! `policies.rs` reads root's table and decides, without I/O; `explain.rs` says for root what it decides and why; `handler.rs` asks those who decide instead; `seat.rs` is what one connection is subscribed to, `speech.rs` how much is said;
 //! `engine/` carries messages, within this gateway or to others.
 
 pub mod engine;
@@ -8,6 +8,7 @@ mod explain;
 mod handler;
 mod policies;
 mod seat;
+mod speech;
 
 pub use self::{
     engine::{Engine, EngineError, NotSure, Running},
@@ -15,4 +16,5 @@ pub use self::{
     handler::{Asker, Handled, Handlers, Presence},
     policies::{Decision, HandlerPlace, Policies},
     seat::Seat,
+    speech::{Speakers, Speech},
 };

@@ -5,8 +5,7 @@ use std::time::Instant;
 use super::{Action, Question, Session, State, Ticket, UnderWay};
 use crate::{
     call::{Address, ChannelCall, Error, Identity, Reply, Verb},
-    channels::Decision,
-    hub::PAYLOAD_MAX,
+    channels::{Decision, Speech},
     rate::Rate,
     router::{self, Router},
 };
@@ -16,34 +15,21 @@ use crate::{
 pub(super) struct Ears {
     /// When it was looked at last what it may hear.
     pub(super) heard: router::State,
-    messages: Rate,
-    bytes: Rate,
+    speech: Speech,
     addresses: Rate,
 }
 
-/// Of what is published, for each of the messages that may be in a second: so few that what waits for a reader is not
-/// filled by one publisher within a second or two.
-const BYTES: u32 = 10 << 10;
 /// Addresses that may be subscribed to or left, at once and in a second: each is a command to what carries messages.
 const ADDRESSES: u32 = 512;
 const ADDRESSES_A_SECOND: u32 = 100;
 
 impl Ears {
     fn new(router: &Router, publishes: u32, now: Instant) -> Self {
-        let bytes = publishes.saturating_mul(BYTES);
-        let largest = u32::try_from(PAYLOAD_MAX).unwrap_or(u32::MAX);
         Self {
             heard: router.state(),
-            messages: Rate::new(publishes, publishes, now),
-            bytes: Rate::new(bytes, bytes.saturating_mul(2).max(largest), now),
+            speech: Speech::new(publishes, now),
             addresses: Rate::new(ADDRESSES_A_SECOND, ADDRESSES, now),
         }
-    }
-
-    /// A message of so many bytes. What is larger than any may be is refused for that.
-    fn says(&mut self, bytes: usize, now: Instant) -> bool {
-        let bytes = if bytes > PAYLOAD_MAX { 0 } else { bytes };
-        self.messages.take(1, now) && self.bytes.take(u32::try_from(bytes).unwrap_or(u32::MAX), now)
     }
 }
 
@@ -125,23 +111,27 @@ impl Session {
                 }
             }
             ChannelCall::Unsubscribe(at) => Ok(Action::Part(ticket, at)),
-            ChannelCall::Publish(at, payload) => match self.ears(router, now).says(payload.0.len(), now) {
-                false => Err(Error::TooMany),
-                true => match may(self, &at, &Verb::Publish) {
-                    Decision::Allow => Ok(Action::Publish(ticket, at, payload)),
-                    Decision::Deny | Decision::Unsupported => Err(Error::Forbidden),
-                    Decision::Ask(handler) => ask(Question::Publish(handler, at, payload)),
-                },
-            },
-            ChannelCall::Custom(custom) => match self.ears(router, now).says(custom.message.0.len(), now) {
-                false => Err(Error::TooMany),
-                true => match may(self, &custom.at, &Verb::Action(custom.action.clone())) {
-                    // Only a handler takes any.
-                    Decision::Allow | Decision::Unsupported => Err(Error::NotFound),
-                    Decision::Deny => Err(Error::Forbidden),
-                    Decision::Ask(handler) => ask(Question::Custom(handler, custom)),
-                },
-            },
+            ChannelCall::Publish(at, payload) => {
+                match self.ears(router, now).speech.says(payload.0.len(), now) {
+                    false => Err(Error::TooMany),
+                    true => match may(self, &at, &Verb::Publish) {
+                        Decision::Allow => Ok(Action::Publish(ticket, at, payload)),
+                        Decision::Deny | Decision::Unsupported => Err(Error::Forbidden),
+                        Decision::Ask(handler) => ask(Question::Publish(handler, at, payload)),
+                    },
+                }
+            }
+            ChannelCall::Custom(custom) => {
+                match self.ears(router, now).speech.says(custom.message.0.len(), now) {
+                    false => Err(Error::TooMany),
+                    true => match may(self, &custom.at, &Verb::Action(custom.action.clone())) {
+                        // Only a handler takes any.
+                        Decision::Allow | Decision::Unsupported => Err(Error::NotFound),
+                        Decision::Deny => Err(Error::Forbidden),
+                        Decision::Ask(handler) => ask(Question::Custom(handler, custom)),
+                    },
+                }
+            }
         };
         match action {
             Ok(action) => {

@@ -12,7 +12,7 @@ mod websocket;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,7 @@ pub use self::{origin::Rules, tls::Tls};
 use crate::{
     backend::Backend,
     call::{ChannelAuth, ConnectionId, Facility, Origin},
-    channels::{Engine, Handlers},
+    channels::{Engine, Handlers, Speakers},
     gate::{Gate, Permit, Source},
     hub::Hub,
     misses::Misses,
@@ -49,6 +49,8 @@ pub struct Shared {
     pub engine: Engine,
     /// Who decides about some of them.
     pub handlers: Handlers,
+    /// Who said something there of late.
+    pub speakers: Arc<Mutex<Speakers>>,
     /// How channels are reached.
     pub channels: Channels,
     /// Which pages may connect.
@@ -221,6 +223,7 @@ impl Shared {
             hub: self.hub.clone(),
             engine: self.engine.clone(),
             handlers: self.handlers.clone(),
+            speakers: Arc::clone(&self.speakers),
             channels,
             router: self.router.clone(),
             rules,

@@ -58,6 +58,45 @@ async fn b6_12_whoever_publishes_without_end_is_refused_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn one_identity_publishes_no_more_by_many_connections_than_by_four() {
+    let gateway = Gateway::start_with(|config| {
+        config.limits.publishes = 1;
+        config.channels.file = config.state_dir.with_file_name("channels.toml");
+        std::fs::write(&config.channels.file, TABLE).expect("written");
+    })
+    .await;
+    let publish = json!({"action": "publish", "channel": "news", "message": 1, "id": 1});
+    let (published, refused) = (
+        r#"{"id":1,"name":"published","channel":"news"}"#,
+        r#"{"channel":"news","message":{"error":"too many messages","code":429}}"#,
+    );
+    // With a name and without one: each of them may say one thing in a second, all of them together four.
+    for user in [Some("alice"), None] {
+        let mut clients = Vec::new();
+        for _ in 0..64 {
+            let mut client = gateway.channels().await;
+            if let Some(user) = user {
+                client.is_user(user).await;
+            }
+            clients.push(client);
+        }
+        for client in &mut clients {
+            client.send(publish.to_string()).await;
+        }
+        let mut told = [0; 2];
+        for client in &mut clients {
+            let text = client.text().await;
+            let place = [published, refused].iter().position(|expected| *expected == text);
+            told[place.unwrap_or_else(|| panic!("{text}"))] += 1;
+        }
+        assert!(told[0] >= 4 && told[1] > 0, "{user:?}: {told:?}");
+    }
+    let mut other = gateway.channels().await;
+    other.is_user("dora").await;
+    assert_eq!(other.says(publish).await, published, "others are not hindered");
+}
+
+#[tokio::test]
 async fn names_that_reach_for_another_key_are_no_names() {
     let gateway = gateway().await;
     let mut client = gateway.channels().await;

@@ -1,6 +1,6 @@
 //! What a connection has to do with channels: its subscriptions, what it publishes, and whose all that is.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::{FutureExt, future::join_all};
 
@@ -175,7 +175,19 @@ impl Connection {
         self.finished.push_back((ticket, Ok(Answer::Channel(ChannelAnswer::Left(at, left)))));
     }
 
+    /// Whether whoever it is may say so much more now, over all connections.
+    pub(super) fn may_say(&self, bytes: usize) -> bool {
+        let who = self.session.identity().map(|identity| &*identity.who);
+        let (owner, now) = (owner(who, self.client.source), tokio::time::Instant::now().into_std());
+        let mut speakers = self.shared.speakers.lock().unwrap_or_else(PoisonError::into_inner);
+        speakers.says(&owner, bytes, self.shared.limits.publishes, now)
+    }
+
     pub(super) fn publish(&mut self, ticket: Ticket, at: &Address, payload: Payload) {
+        if !self.may_say(payload.0.len()) {
+            self.finished.push_back((ticket, Err(Error::TooMany)));
+            return;
+        }
         let mut published = Box::pin(self.shared.engine.publish(at, payload.0));
         let answer = |result: Result<(), EngineError>| {
             result.map(|()| Answer::Channel(ChannelAnswer::Published)).map_err(unpublished)

@@ -50,6 +50,15 @@ impl Connection {
             self.finished.push_back((ticket, Err(Error::Forbidden)));
             return;
         };
+        let says = match &question {
+            Question::Join(_) => None,
+            Question::Publish(_, _, payload) => Some(payload.0.len()),
+            Question::Custom(_, custom) => Some(custom.message.0.len()),
+        };
+        if says.is_some_and(|bytes| !self.may_say(bytes)) {
+            self.finished.push_back((ticket, Err(Error::TooMany)));
+            return;
+        }
         let handlers = self.shared.handlers.clone();
         match question {
             Question::Join(all) => self.calls.push(Box::pin(async move {
