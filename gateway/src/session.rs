@@ -245,6 +245,11 @@ impl Session {
         self.clock.stand_still(matches!(self.busy, Busy::Login(..) | Busy::Challenge(_)), now);
     }
 
+    /// Whether the end of a session is under way that is held here no more.
+    pub fn is_logging_out(&self) -> bool {
+        matches!(self.busy, Busy::Clear(..))
+    }
+
     fn waits_for_authd(&self) -> bool {
         !matches!(self.busy, Busy::No)
     }

@@ -42,7 +42,7 @@ use crate::{
     backend::Caller,
     call::Origin,
     dialect::token as tokens,
-    gate::{Gate, Past, Permit, Source},
+    gate::{Permit, Source},
 };
 
 /// The largest head.
@@ -284,7 +284,10 @@ impl Front {
         let mut place = self.lock();
         if !place.plain {
             let gate = &self.shared.gates(self.client.serves).plain;
-            let Some(permit) = self.enter(gate, Past::Clean) else { return false };
+            let client = &self.client;
+            let permit =
+                if client.exempt { Some(gate.enter_exempt()) } else { gate.enter_from(client.source) };
+            let Some(permit) = permit else { return false };
             place.permit = Some(permit);
             place.plain = true;
         }
@@ -298,11 +301,7 @@ impl Front {
         };
         let mut place = self.lock();
         if place.plain {
-            let past = match self.client.proxy {
-                true => Past::Clean,
-                false => self.shared.backend.penalties().past(self.client.source, Instant::now()),
-            };
-            let Some(permit) = self.enter(&self.shared.door.newcomers, past) else {
+            let Some(permit) = self.client.newcomer(&self.shared) else {
                 return last(failure(StatusCode::TOO_MANY_REQUESTS));
             };
             place.permit = Some(permit);
@@ -330,10 +329,6 @@ impl Front {
         let outcome = login.await;
         self.logging_in.store(false, Ordering::Release);
         outcome
-    }
-
-    fn enter(&self, gate: &Gate, past: Past) -> Option<Permit> {
-        if self.client.exempt { Some(gate.enter_exempt()) } else { gate.enter_as(self.client.source, past) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Place> {

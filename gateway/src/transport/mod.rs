@@ -26,7 +26,7 @@ use crate::{
     backend::Backend,
     call::{ChannelAuth, ConnectionId, Facility, Origin},
     channels::{Engine, Handlers, Speakers},
-    gate::{Gate, Permit, Source},
+    gate::{Gate, Past, Permit, Source},
     hub::Hub,
     misses::Misses,
     proxy::Proxies,
@@ -268,6 +268,19 @@ impl Client {
             Source::V4(_) | Source::V6(_) => None,
         };
         Origin { address: self.address, uid, forwarded: self.forwarded }
+    }
+
+    /// A place among those who come for everything and are not logged in, if there is one for it.
+    fn newcomer(&self, shared: &Shared) -> Option<Permit> {
+        let gate = &shared.door.newcomers;
+        if self.exempt {
+            return Some(gate.enter_exempt());
+        }
+        let past = match self.proxy {
+            true => Past::Clean,
+            false => shared.backend.penalties().past(self.source, Instant::now()),
+        };
+        gate.enter_as(self.source, past)
     }
 
     /// Whose penalties are its own.

@@ -5,6 +5,7 @@ mod channels;
 mod frames;
 mod handled;
 mod listen;
+mod newcomer;
 mod running;
 mod told;
 
@@ -81,7 +82,7 @@ enum Wake {
 struct Connection {
     shared: Arc<Shared>,
     client: Client,
-    /// Held until the first login.
+    /// Held while nobody is logged in.
     permit: Option<Permit>,
     frames: Frames,
     session: Session,
@@ -340,6 +341,7 @@ impl Connection {
         } else if !self.session.is_over() {
             self.holding = None;
             self.frames.limit(self.shared.limits.before_login, false);
+            self.newcomes();
         }
     }
 

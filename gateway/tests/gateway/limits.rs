@@ -1,5 +1,6 @@
 //! Every limit: one less, exactly, one more.
 
+use doorward_proto::authd::v1::EndReason;
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{
     Message,
@@ -56,6 +57,36 @@ async fn who_logs_out_is_held_to_the_small_limit_again() {
     assert_eq!(client.code("rpc", "auth_clear", r#"{"reply":true}"#).await, 0);
     client.send(padded("identify", 8193)).await;
     too_large(client, "after logout").await;
+}
+
+#[tokio::test]
+async fn who_logs_out_takes_a_place_of_those_who_are_not_logged_in_again() {
+    let gateway = Gateway::start_with(|config| config.limits.per_source = 2).await;
+    let mut clients = Vec::new();
+    // One after the other: who is logged in takes no place.
+    for _ in 0..4 {
+        clients.push(gateway.alice().await);
+    }
+    for (client, _) in &mut clients[..3] {
+        assert_eq!(
+            client.code("rpc", "auth_clear", r#"{"reply":true}"#).await,
+            0,
+            "it is answered in any case"
+        );
+    }
+    let full = (1008, "too many are not logged in".to_owned());
+    assert_eq!(clients[2].0.closed().await, full);
+    // A session that ends by itself is no other thing.
+    let (mut idle, token) = clients.remove(3);
+    gateway.authd.end(&token, EndReason::Idle);
+    assert_eq!(idle.closed().await, full);
+    // Those who found room go on, and give it back with their next login.
+    clients.truncate(2);
+    for (client, _) in &mut clients {
+        assert_eq!(client.code("rpc", "identify", "{}").await, 0);
+        client.log_in("alice", "wonderland").await;
+    }
+    let _newcomers = [gateway.unix().await, gateway.unix().await];
 }
 
 #[tokio::test]
