@@ -110,12 +110,13 @@ impl Token {
     }
 }
 
-/// The longest JWT, in bytes.
-const JWT_MAX: usize = 16 << 10;
+/// The longest JWT, in bytes. The gateway's is the same: with the message around it, it fits what clients may send
+/// before a login.
+const JWT_MAX: usize = 8_000;
 /// The most that is passed on to a plug-in authenticator, in bytes.
 const CREDENTIALS_MAX: usize = 8 << 10;
 
-/// A token that an issuer has signed: 1 byte to 16 KiB of ASCII.
+/// A token that an issuer has signed: 1 to 8,000 bytes of ASCII.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Jwt(Zeroizing<String>);
 

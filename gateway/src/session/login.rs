@@ -11,8 +11,9 @@ use crate::call::{
 /// After so many refused logins in a row a connection is closed.
 const REFUSALS: u8 = 10;
 
-/// The longest JWT.
-const JWT_MAX: usize = 16 << 10;
+/// The longest JWT, for authd as well: with the message around it, it fits the 8 KiB that a message may have before a
+/// login.
+const JWT_MAX: usize = 8_000;
 /// The longest credentials of a kind of its own.
 const CREDENTIALS_MAX: usize = 8 << 10;
 

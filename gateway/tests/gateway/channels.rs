@@ -203,6 +203,19 @@ async fn every_kind_of_login_is_told_by_ones_own_channel() {
 }
 
 #[tokio::test]
+async fn the_longest_jwt_fits_a_message_before_a_login() {
+    let gateway = gateway().await;
+    let mut client = gateway.channels().await;
+    for (length, asked) in [(8_000, 1), (8_001, 0)] {
+        let token = format!("user.{}.forged", "a".repeat(length - "user..forged".len()));
+        let told = client.says(json!({"action": "auth", "kind": "jwt", "token": token})).await;
+        assert_eq!(told, error("system", "invalid credentials", 401));
+        let begun = gateway.authd.received("begin");
+        assert_eq!(begun.iter().filter(|begun| begun.about == token).count(), asked, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn both_dialects_are_spoken_on_one_connection_with_one_session() {
     let gateway = gateway().await;
     let (mut client, _) = gateway.alice().await;
