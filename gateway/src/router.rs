@@ -22,14 +22,7 @@ pub struct Router {
     hostname: Arc<str>,
     certd: Option<Up>,
     subsystems: Registry,
-    policies: Arc<Current<Table>>,
-}
-
-/// Who may do what on channels, and how often that was changed.
-#[derive(Debug)]
-struct Table {
-    policies: Policies,
-    number: u64,
+    policies: Arc<Current<Policies>>,
 }
 
 /// What a session may use now, by canonical names.
@@ -46,24 +39,23 @@ pub struct State {
 impl Router {
     /// For a host of this name. `certd` says whether certd can be reached; without one there is none.
     pub fn new(hostname: &str, certd: Option<Up>, subsystems: Registry) -> Self {
-        let table = Table { policies: Policies::default(), number: 0 };
-        Self { hostname: hostname.into(), certd, subsystems, policies: Arc::new(Current::new(table)) }
+        let policies = Arc::new(Current::new(Policies::default()));
+        Self { hostname: hostname.into(), certd, subsystems, policies }
     }
 
     /// From now on this holds for channels.
     pub fn set_policies(&self, policies: Policies) {
-        let number = self.policies.get().number.wrapping_add(1);
-        self.policies.set(Table { policies, number });
+        self.policies.set(policies);
     }
 
     /// Who is told that connections of this kind of identity come and go.
     pub fn handler_of(&self, kind: &str) -> Option<Arc<HandlerPlace>> {
-        self.policies.get().policies.handlers().find(|place| place.channel.as_str() == kind).cloned()
+        self.policies.get().handlers().find(|place| place.channel.as_str() == kind).cloned()
     }
 
     /// Whether somebody, or nobody in particular, may do this there.
     pub fn decide(&self, who: Option<&Identity>, at: &Address, verb: &Verb) -> Decision {
-        self.policies.get().policies.decide(who, at, verb)
+        self.policies.get().decide(who, at, verb)
     }
 
     /// Whether there is, on this host, what answers a row.
@@ -118,9 +110,9 @@ impl Router {
     /// While this is the same, so are the [`Router::rows`] of a session.
     pub fn state(&self) -> State {
         State {
-            subsystems: self.subsystems.now().number,
+            subsystems: self.subsystems.changes(),
             certd: self.certd.as_ref().is_some_and(Up::is_up),
-            policies: self.policies.get().number,
+            policies: self.policies.changes(),
         }
     }
 

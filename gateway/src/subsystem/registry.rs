@@ -31,8 +31,6 @@ impl Default for Inner {
 /// What there is at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Another one whenever anything has changed.
-    pub number: u64,
     /// In the order of their names.
     known: Vec<Known>,
 }
@@ -97,6 +95,11 @@ impl Registry {
         self.0.now.get()
     }
 
+    /// How often that has changed ([`Current::changes`]).
+    pub fn changes(&self) -> u64 {
+        self.0.now.changes()
+    }
+
     /// It is registered, and down.
     pub(super) fn add(&self, subsystem: Arc<Subsystem>) {
         self.change(|known| {
@@ -123,7 +126,6 @@ impl Registry {
         let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Snapshot::clone(&self.now());
         change(&mut next.known);
-        next.number += 1;
         self.0.now.set(next);
     }
 }
