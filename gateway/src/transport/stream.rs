@@ -32,6 +32,17 @@ impl Stream {
         descriptor.try_clone_to_owned()
     }
 
+    /// Whether there may be more from the other end than was read. If not, the task is woken when there may be.
+    fn poll_more(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().0.poll_read_ready(context),
+            Self::Plain(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+        // What is wrong is found by reading.
+        .map(|_| ())
+    }
+
     /// Whether the kernel of this host may know whose the other end is.
     pub(super) fn is_within_host(&self) -> bool {
         let tcp = match self {
@@ -108,6 +119,14 @@ impl<S> Polled<S> {
         if !self.waker.will_wake(context.waker()) {
             self.waker.clone_from(context.waker());
         }
+    }
+}
+
+impl Polled<Stream> {
+    /// Whether reading may bring more, after it has brought all that there was. If not, the task is woken when it may.
+    pub(super) fn may_be_read(&self) -> bool {
+        let mut context = Context::from_waker(&self.waker);
+        self.stream.poll_more(&mut context).is_ready()
     }
 }
 

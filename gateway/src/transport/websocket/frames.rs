@@ -101,6 +101,8 @@ pub(super) struct Frames {
     listings: bool,
     /// A message was written since the last flush.
     written: bool,
+    /// All that had come when it was last looked was read.
+    dry: bool,
 }
 
 impl Frames {
@@ -113,7 +115,7 @@ impl Frames {
             .max_frame_size(Some(limit));
         let socket =
             WebSocket::from_partially_read(Polled::new(stream), leftover.into(), Role::Server, Some(config));
-        Self { socket, limit, listings: false, written: false }
+        Self { socket, limit, listings: false, written: false, dry: false }
     }
 
     /// The largest message from now on. Memory is reserved for a frame only within it. `listings`: the
@@ -143,12 +145,19 @@ impl Frames {
     /// there may be one. Nothing is read from a client that does not read: what it sends makes output,
     /// pongs at least, which would pile up here.
     pub(super) fn read_now(&mut self) -> Option<Result<Message, Broken>> {
-        if self.stuck() {
+        // The parser clears its buffer for each look, which costs more than a delivery: it looks where there is something.
+        if self.stuck() || self.dry && !self.socket.get_ref().may_be_read() {
             return None;
         }
         match self.socket.read() {
-            Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
-            result => Some(result),
+            Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.dry = true;
+                None
+            }
+            result => {
+                self.dry = false;
+                Some(result)
+            }
         }
     }
 
