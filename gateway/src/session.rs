@@ -182,7 +182,7 @@ impl Session {
     /// The session that may be subscribed to events. Subscriptions are its own and end with it.
     pub fn listener(&self) -> Option<SessionId> {
         match &self.state {
-            State::Held(held) if held.may_listen() => Some(held.identity.session),
+            State::Held(held) if held.may_listen => Some(held.identity.session),
             State::Held(_) | State::Anonymous | State::Closed => None,
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -44,6 +47,8 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
+    /// Something is to be taken, for those who only look.
+    stirred: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -80,13 +85,19 @@ impl Queue {
                 waiting.weight = weight;
                 waiting.messages.push_back(message);
             }
+            self.stirred.store(true, Ordering::Release);
         }
         self.waker.wake();
     }
 
     fn stirred(&self) -> bool {
-        let waiting = lock(&self.waiting);
-        waiting.overflowed.is_some() || !waiting.messages.is_empty()
+        self.stirred.load(Ordering::Acquire)
+    }
+
+    /// After something was taken out, and still under its lock.
+    fn look(&self, waiting: &Waiting) {
+        let stirred = waiting.overflowed.is_some() || !waiting.messages.is_empty();
+        self.stirred.store(stirred, Ordering::Release);
     }
 }
 
@@ -175,6 +186,7 @@ impl Inbox {
         let mut waiting = lock(&self.queue.waiting);
         waiting.messages.retain(|message| !meant(message));
         waiting.weight = waiting.messages.iter().map(Sent::weight).sum();
+        self.queue.look(&waiting);
     }
 
     /// Subscribes to those of the events that are known; in the same form, which. Once more is once.
@@ -259,7 +271,9 @@ impl Inbox {
             (count, weight) = (count + 1, more);
         }
         waiting.weight = waiting.weight.saturating_sub(weight);
-        Ok(waiting.messages.drain(..count).collect())
+        let taken = waiting.messages.drain(..count).collect();
+        self.queue.look(&waiting);
+        Ok(taken)
     }
 }
 

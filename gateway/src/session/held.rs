@@ -28,14 +28,20 @@ pub(super) struct Held {
     /// What it is looked at for.
     pub(super) purpose: Purpose,
     pub(super) acts: bool,
+    /// Whether it may be subscribed to events.
+    pub(super) may_listen: bool,
 }
 
 impl Held {
     /// authd said this, at the latest, `now`; the watch stood thus when it was asked.
     pub(super) fn new(identity: Identity, purpose: Purpose, watch: Watch, now: Instant) -> Self {
         let ends = now + identity.absolute_left;
+        let rights = Rights::of(&identity.acl);
+        let acts = purpose != Purpose::Channel || !identity.is_token || access::takes_up(&identity);
+        let subscribe = namespace::find("events", "subscribe").and_then(Row::plain);
         Self {
-            rights: Rights::of(&identity.acl),
+            may_listen: acts && subscribe.is_some_and(|subject| rights.allow(&subject)),
+            rights,
             watch,
             fresh_until: identity.relied_upon_until(now),
             idle_until: identity.idle_until(now, None),
@@ -44,7 +50,7 @@ impl Held {
             warned: identity.absolute_left <= WARNING,
             rows: None,
             purpose,
-            acts: purpose != Purpose::Channel || !identity.is_token || access::takes_up(&identity),
+            acts,
             identity,
         }
     }
@@ -96,12 +102,6 @@ impl Held {
     /// Whether it was not used for too long, as far as is known here.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.idle_until.is_some_and(|until| until <= now)
-    }
-
-    /// Whether it may be subscribed to events.
-    pub(super) fn may_listen(&self) -> bool {
-        let subscribe = namespace::find("events", "subscribe").and_then(Row::plain);
-        self.acts && subscribe.is_some_and(|subject| self.rights.allow(&subject))
     }
 
     /// When it is to be told that its end is near, if it was not.

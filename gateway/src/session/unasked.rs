@@ -77,7 +77,7 @@ impl Session {
 
     /// Has what waits for a session that lives sent.
     pub(super) fn send(&mut self, router: &Router, actions: &mut Vec<Action>) {
-        let may_listen = matches!(&self.state, State::Held(held) if held.may_listen());
+        let may_listen = matches!(&self.state, State::Held(held) if held.may_listen);
         if may_listen || self.ears.is_some() {
             self.hears(router, actions);
             actions.push(Action::Deliver);

@@ -2,24 +2,26 @@
 
 mod asks;
 mod channels;
+mod flushing;
 mod frames;
 mod handled;
 mod listen;
 mod newcomer;
+mod rare;
 mod running;
 mod told;
 
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{
     Message,
     error::{CapacityError, Error as Broken},
@@ -29,6 +31,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use self::{
     channels::Sitting,
     frames::{Close, Frames},
+    rare::Rare,
     running::Running,
     told::Told,
 };
@@ -107,8 +110,8 @@ struct Connection {
     echoes: Vec<(Ticket, Echo<'static>)>,
     ticket: Ticket,
     actions: Vec<Action>,
-    sleep: Pin<Box<Sleep>>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    sleep: Rare<Sleep>,
+    stop: Rare<WaitForCancellationFutureOwned>,
     close: Option<Close>,
 }
 
@@ -127,8 +130,8 @@ impl Connection {
         tracing::debug!(connection = %client.id, source = %client.source, "WebSocket opened");
         Self {
             frames: Frames::new(stream, leftover, shared.limits.before_login),
-            sleep: Box::pin(sleep_until(Instant::from_std(session.deadline()))),
-            stop: Box::pin(shared.stop.clone().cancelled_owned()),
+            sleep: Rare::new(sleep_until(Instant::from_std(session.deadline()))),
+            stop: Rare::new(shared.stop.clone().cancelled_owned()),
             permit: Some(permit),
             session,
             holding: None,
@@ -153,8 +156,9 @@ impl Connection {
     async fn run(&mut self) {
         loop {
             let wake = poll_fn(|context| self.poll_wake(context)).await;
+            let more = if matches!(wake, Wake::Frame(_)) { BATCH } else { 1 };
             self.handle(wake);
-            for _ in 1..BATCH {
+            for _ in 1..more {
                 if self.close.is_some() {
                     break;
                 }
@@ -167,30 +171,13 @@ impl Connection {
                 // Nobody will hear what they bring, and a goodbye takes as long as the client likes, in its bound.
                 self.running.clear();
             }
-            let flushed = timeout(self.shared.timers.write, self.flush()).await;
+            let flushed = self.flush_in_time().await;
             match (flushed, self.close.take()) {
                 (Ok(Ok(())), None) => {}
                 (Ok(Ok(())), Some(close)) => return self.frames.goodbye(close).await,
                 (Ok(Err(_)) | Err(_), _) => return,
             }
         }
-    }
-
-    /// Waits until everything is written. Who does not read holds this up, but not the end of what was begun for
-    /// a session that has ended.
-    async fn flush(&mut self) -> Result<(), Broken> {
-        let Self { frames, holding, running, .. } = self;
-        let mut flushed = pin!(frames.flush());
-        poll_fn(|context| {
-            if !running.is_empty()
-                && let Some(holding) = &holding
-                && holding.poll_ended(context).is_ready()
-            {
-                running.clear();
-            }
-            flushed.as_mut().poll(context)
-        })
-        .await
     }
 
     fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
@@ -200,19 +187,21 @@ impl Connection {
             return Poll::Ready(Wake::Ended(reason));
         }
         // Before the frames: they can come without a pause.
-        if self.stop.as_mut().poll(context).is_ready() {
+        if self.stop.poll(context).is_ready() {
             return Poll::Ready(Wake::Stop);
         }
         // A deadline that moves later is looked at only when the earlier one has passed.
         let due = Instant::from_std(self.session.deadline());
-        if self.sleep.deadline() > due {
-            self.sleep.as_mut().reset(due);
+        if self.sleep.get().deadline() > due {
+            self.sleep.change().reset(due);
         }
-        while self.sleep.as_mut().poll(context).is_ready() {
+        while self.sleep.poll(context).is_ready() {
             if Instant::now() >= due {
+                // It is looked at again, whatever comes of it.
+                self.sleep.change();
                 return Poll::Ready(Wake::Tick);
             }
-            self.sleep.as_mut().reset(due);
+            self.sleep.change().reset(due);
         }
         if let Some(asking) = &mut self.asking
             && let Poll::Ready(told) = asking.as_mut().poll(context)

@@ -298,7 +298,7 @@ pub(super) async fn refuse(opened: Opened, shared: &Shared) {
 pub(super) fn same(then: Option<&Arc<Who>>, now: Option<&Arc<Who>>) -> bool {
     match (then, now) {
         (None, None) => true,
-        (Some(then), Some(now)) => then.is_same(now),
+        (Some(then), Some(now)) => Arc::ptr_eq(then, now) || then.is_same(now),
         (None, Some(_)) | (Some(_), None) => false,
     }
 }
