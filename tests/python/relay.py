@@ -1,6 +1,6 @@
 """A WebSocket client without anything of its own: the package `websockets`, as it comes.
 
-relay.py ADDRESS [CERTIFICATE KEY] | relay.py /path/of/a.sock
+relay.py ADDRESS PATH [CERTIFICATE KEY] | relay.py /path/of/a.sock PATH
 
 Each line on stdin is {"text": T} or {"binary": T}, a frame to send, or {"close": true}; each line on
 stdout is {"text": T}, a frame that came, or {"closed": CODE} at the end. The server's certificate is
@@ -15,15 +15,15 @@ import sys
 import websockets
 
 
-def connect(address, own):
+def connect(address, path, own):
     if address.startswith("/"):
-        return websockets.unix_connect(address, "ws://localhost/")
+        return websockets.unix_connect(address, f"ws://localhost{path}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     if own:
         context.load_cert_chain(*own)
-    return websockets.connect(f"wss://{address}/", ssl=context)
+    return websockets.connect(f"wss://{address}{path}", ssl=context)
 
 
 def tell(what):
@@ -46,7 +46,7 @@ async def send_lines(socket):
 
 
 async def main():
-    async with connect(sys.argv[1], sys.argv[2:4]) as socket:
+    async with connect(sys.argv[1], sys.argv[2], sys.argv[3:5]) as socket:
         sender = asyncio.create_task(send_lines(socket))
         try:
             while True:

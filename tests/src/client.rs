@@ -58,6 +58,16 @@ impl Client {
         Self::try_tls(stack).await.expect("a WebSocket over TLS")
     }
 
+    /// The same, at this path.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub async fn tls_at(stack: &Stack, path: &str) -> Self {
+        let stream = raw_tls(stack, rustls::ALL_VERSIONS, None).await.expect("a TLS connection");
+        let url = format!("wss://{}{path}", stack.tls_address());
+        Self::upgrade(url, Box::new(stream)).await.expect("a WebSocket over TLS")
+    }
+
     /// Over TLS, when that may fail.
     ///
     /// # Errors
@@ -127,8 +137,17 @@ impl Client {
     /// # Panics
     /// When the connection fails.
     pub async fn unix(stack: &Stack) -> Self {
+        Self::unix_at(stack, "/").await
+    }
+
+    /// The same, at this path.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub async fn unix_at(stack: &Stack, path: &str) -> Self {
         let stream = UnixStream::connect(stack.path("run/gateway.sock")).await.expect("the gateway's socket");
-        Self::upgrade("ws://localhost/", Box::new(stream)).await.expect("a WebSocket over the Unix socket")
+        let upgraded = Self::upgrade(format!("ws://localhost{path}"), Box::new(stream)).await;
+        upgraded.expect("a WebSocket over the Unix socket")
     }
 
     /// Over the Unix socket as the user who runs the tests, with the word of a proxy that this is somebody else.

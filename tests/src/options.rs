@@ -17,6 +17,7 @@ pub struct Options {
     pub(crate) authd: toml::Table,
     pub(crate) certd: toml::Table,
     pub(crate) gateway: toml::Table,
+    pub(crate) channels: toml::Table,
     pub(crate) guard: Vec<String>,
     pub(crate) activated: bool,
     pub(crate) gateway_alone: bool,
@@ -32,6 +33,7 @@ impl Options {
             authd: none(),
             certd: none(),
             gateway: none(),
+            channels: none(),
             guard: Vec::new(),
             activated: false,
             gateway_alone: false,
@@ -60,6 +62,13 @@ impl Options {
     #[must_use]
     pub fn gateway(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         set(&mut self.gateway, key, value.into());
+        self
+    }
+
+    /// What `channels.toml` says: a table for each channel.
+    #[must_use]
+    pub fn channels(mut self, channels: toml::Table) -> Self {
+        self.channels = channels;
         self
     }
 

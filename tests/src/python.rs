@@ -42,9 +42,9 @@ pub fn interpreter_with(packages: &[&str]) -> Option<String> {
 impl PythonClient {
     /// Connects to `host:port` over TLS, or to a Unix socket by its path; `own` is the client's key whose
     /// certificate it shows.
-    pub(crate) fn connect(python: &str, address: &str, own: Option<&Key>) -> io::Result<Self> {
+    pub(crate) fn connect(python: &str, address: &str, path: &str, own: Option<&Key>) -> io::Result<Self> {
         let mut command = Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/relay.py")).arg(address);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/relay.py")).arg(address).arg(path);
         if let Some(key) = own {
             key.certificate();
             command.arg(key.certificate_path()).arg(key.private_path());

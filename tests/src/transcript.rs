@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::keys;
-use crate::options::{Options, Pam};
+use crate::options::{Options, Pam, set};
 use crate::stack::Program;
 
 /// One file.
@@ -21,6 +21,8 @@ pub struct Transcript {
     pub name: String,
     over: Vec<Transport>,
     only: Option<Pam>,
+    path: String,
+    channels: toml::Table,
     settings: Vec<Setting>,
     lines: Vec<(usize, Line)>,
 }
@@ -110,6 +112,8 @@ pub fn parse(name: &str, text: &str) -> Result<Transcript, String> {
         name: name.to_owned(),
         over: vec![Transport::Tls, Transport::Unix],
         only: None,
+        path: "/".to_owned(),
+        channels: toml::Table::new(),
         settings: Vec::new(),
         lines: Vec::new(),
     };
@@ -130,6 +134,15 @@ pub fn parse(name: &str, text: &str) -> Result<Transcript, String> {
                     "wrapper" => Pam::Wrapper,
                     _ => return Err(wrong("real or wrapper")),
                 });
+                continue;
+            }
+            "path:" => {
+                transcript.path = rest.to_owned();
+                continue;
+            }
+            "channel:" => {
+                let (key, value) = rest.split_once(" = ").ok_or_else(|| wrong("NAME.KEY = VALUE"))?;
+                set(&mut transcript.channels, key, value_of(value).ok_or_else(|| wrong("no value"))?);
                 continue;
             }
             "certd:" | "authd:" | "gateway:" => {
@@ -202,8 +215,11 @@ fn program_called(name: &str) -> Option<Program> {
 
 fn setting(program: &str, text: &str) -> Option<Setting> {
     let (key, value) = text.split_once(" = ")?;
-    let value = format!("value = {value}").parse::<toml::Table>().ok()?.remove("value")?;
-    Some(Setting { program: program_called(program)?, key: key.to_owned(), value })
+    Some(Setting { program: program_called(program)?, key: key.to_owned(), value: value_of(value)? })
+}
+
+fn value_of(text: &str) -> Option<toml::Value> {
+    format!("value = {text}").parse::<toml::Table>().ok()?.remove("value")
 }
 
 impl Transport {
@@ -225,6 +241,7 @@ impl Transcript {
 
     /// The options of a stack that it can be replayed against.
     pub fn adjust(&self, options: Options) -> Options {
+        let options = options.channels(self.channels.clone());
         self.settings.iter().cloned().fold(
             options,
             |options, Setting { program, key, value }| match program {
@@ -237,7 +254,7 @@ impl Transcript {
 
     /// Whether the same stack will do for another transcript.
     pub fn shares_stack_with(&self, other: &Self) -> bool {
-        self.settings == other.settings
+        self.settings == other.settings && self.channels == other.channels
     }
 
     /// What it is to be replayed over.
@@ -262,6 +279,8 @@ mod tests {
             "& k",
             "& k dsa",
             "certd: x",
+            "channel: news.subscribe",
+            "channel: news.subscribe = anyone",
         ] {
             assert!(parse("x", text).is_err_and(|e| e.starts_with("line 1: ")), "{text}");
         }

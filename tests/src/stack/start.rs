@@ -222,6 +222,12 @@ impl Stack {
         set_default(&mut gateway, "authd.user", uids.authd.to_string());
         set_default(&mut gateway, "certd.socket", layout.text("run/certd/certd.sock"));
         set_default(&mut gateway, "certd.user", uids.certd.to_string());
+        // Never the host's.
+        set_default(&mut gateway, "channels.file", layout.text("channels.toml"));
+        let channels = toml::Table::from_iter([("channels".to_owned(), options.channels.clone().into())]);
+        fs::write(layout.path("channels.toml"), channels.to_string()).expect("a file in our directory");
+        let mode = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(layout.path("channels.toml"), mode).expect("chmod of our file");
         let plan = |name, program: &Path, table: &toml::Table| {
             let file = layout.path(&format!("{name}.toml"));
             fs::write(&file, table.to_string()).expect("a file in our directory");
@@ -258,7 +264,7 @@ impl Stack {
         plans: [Plan; 4],
         accounts: Option<(Service, Arc<Accounts>)>,
     ) -> Self {
-        for file in ["doorward-certd.toml", "doorward-authd.toml", "doorward-gateway.toml"] {
+        for file in ["channels.toml", "doorward-certd.toml", "doorward-authd.toml", "doorward-gateway.toml"] {
             // A service takes its configuration from root or from its own uid only.
             let owner = plans.first().and_then(|plan| plan.uid);
             chown(dir.path().join(file), owner, owner).expect("chown of our file");

@@ -49,7 +49,7 @@ impl Transcript {
             }
             if !connections.contains_key(on) {
                 let key = own.map(|name| keys.get(name).ok_or_else(|| at(format!("no key {name}"))));
-                connections.insert(on, Peer::open(stack, over, key.transpose()?).await);
+                connections.insert(on, Peer::open(stack, over, &self.path, key.transpose()?).await);
             }
             let filler = Filler { stack, local: over.is_local(), keys: &keys, known: &known };
             let client = connections.get_mut(on).expect("it was just opened");
@@ -99,13 +99,13 @@ enum Peer {
 }
 
 impl Peer {
-    async fn open(stack: &Stack, over: &Transport, own: Option<&Key>) -> Self {
+    async fn open(stack: &Stack, over: &Transport, path: &str, own: Option<&Key>) -> Self {
         match over {
             Transport::Tls => Self::Ours(Box::new(match own {
                 Some(key) => Client::tls_with(stack, key).await,
-                None => Client::tls(stack).await,
+                None => Client::tls_at(stack, path).await,
             })),
-            Transport::Unix => Self::Ours(Box::new(Client::unix(stack).await)),
+            Transport::Unix => Self::Ours(Box::new(Client::unix_at(stack, path).await)),
             Transport::UnixAs(name) | Transport::TlsAs(name) => {
                 let person = stack.cast().called(name).unwrap_or_else(|| panic!("nobody is called {name}"));
                 Self::Ours(Box::new(if over.is_local() {
@@ -117,7 +117,7 @@ impl Peer {
             Transport::Python { interpreter, unix } => {
                 let socket = stack.path("run/gateway.sock");
                 let address = if *unix { socket.to_str().expect("UTF-8") } else { stack.tls_address() };
-                let client = PythonClient::connect(interpreter, address, own).expect("Python starts");
+                let client = PythonClient::connect(interpreter, address, path, own).expect("Python starts");
                 Self::Python(Box::new(client))
             }
         }
