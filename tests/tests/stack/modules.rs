@@ -1,5 +1,6 @@
 //! PAM modules that behave badly, end to end: answered in time, nothing remains, others go on.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use doorward_tests::{Client, Options, Pam, Program, Role, Stack};
@@ -96,4 +97,37 @@ async fn a_client_that_hangs_up_ends_its_conversations() {
     stack.start_again(Program::Authd);
     let mut client = Client::tls(&stack).await;
     client.login(stack.person(Role::Full)).await.expect("a login after the restart");
+}
+
+/// pam_faillock as its manual page writes it, with a directory of this test's own.
+fn with_faillock(tally: &str) -> String {
+    format!(
+        "auth required pam_faillock.so preauth dir={tally} deny=2 unlock_time=600\n\
+         auth [success=1 default=bad] pam_unix.so nodelay\n\
+         auth [default=die] pam_faillock.so authfail dir={tally} deny=2 unlock_time=600\n\
+         auth sufficient pam_faillock.so authsucc dir={tally} deny=2 unlock_time=600\n\
+         auth required pam_deny.so\n\
+         account required pam_faillock.so dir={tally} deny=2 unlock_time=600\n\
+         account required pam_unix.so\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_pam_faillock_locks_is_refused_like_any_other_until_root_unlocks_it() {
+    let Some(stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    let tally = tempfile::tempdir().expect("a directory");
+    let tally = tally.path().to_str().expect("its name is a text");
+    std::fs::write(stack.pam_service(), with_faillock(tally)).expect("our service file");
+    let good = stack.person(Role::Full);
+    let mut wrong = good.clone();
+    wrong.password = "Zaunkoenig".to_owned();
+    let mut client = Client::unix(&stack).await;
+    assert_eq!(client.login(&wrong).await, Err(401));
+    assert_eq!(client.login(&wrong).await, Err(401));
+    assert_eq!(client.login(good).await, Err(401), "two failures lock the account");
+    let mut other = Client::unix(&stack).await;
+    other.login(stack.person(Role::Limited)).await.expect("nobody else is locked");
+    let unlocked = Command::new("faillock").args(["--dir", tally, "--user", &good.name, "--reset"]).status();
+    assert!(unlocked.expect("faillock runs (package libpam-modules-bin)").success());
+    client.login(good).await.expect("root unlocked the account");
 }
