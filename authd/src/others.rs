@@ -190,6 +190,8 @@ fn said(caller: &Seen, ended: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{secret::TokenHash, session::Session};
 
@@ -220,7 +222,7 @@ mod tests {
                 id: SessionId([1; 16]),
                 token: TokenHash([2; 32]),
                 key: None,
-                holder,
+                holder: Arc::new(holder),
                 acl: None,
                 started_utc: 1,
                 started: 1,
@@ -264,7 +266,7 @@ mod tests {
         let text = |text: &str| text.to_owned();
         let mut bob = caller(Access::Full, &["#"], Dialect::Channel);
         assert_eq!(scope(&bob, Action::List).ok(), Some(Scope::Everybody));
-        bob.session.holder.who =
+        Arc::make_mut(&mut bob.session.holder).who =
             Identity::Other { kind: text("terminal"), id: text("bob"), pk: text("1"), name: text("bob") };
         for action in [Action::List, Action::End, Action::EndOthers, Action::ReadLogs] {
             assert!(matches!(scope(&bob, action), Err(AuthError::Forbidden)), "{action:?}");

@@ -56,9 +56,9 @@ fn entry(listed: Listed, caller: SessionId) -> wire::SessionEntry {
         session: session.id.to_string(),
         current: session.id == caller,
         user: session.holder.who.shown(),
-        method: session.holder.method,
+        method: session.holder.method.clone(),
         dialect: session.holder.dialect.name().to_owned(),
-        source: session.holder.source,
+        source: session.holder.source.clone(),
         started: started_utc,
         last_used: last_used_utc,
     }

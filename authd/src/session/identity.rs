@@ -4,7 +4,7 @@
 pub const USER: &str = "user";
 
 /// Who holds a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A local user.
     User {

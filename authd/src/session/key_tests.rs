@@ -185,7 +185,7 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         let (found, _) = sessions.check(&token, None).expect("alive");
         let by = found.key.map(|key| key.fingerprint);
         let alice = Identity::User { name: "alice".into(), uid: 1000 };
-        assert_eq!((found.holder.who, by, found.acl), (alice, key, acl));
+        assert_eq!((found.holder.who.clone(), by, found.acl), (alice, key, acl));
         let (by_key, _) = by_key(&sessions, "bob", KEY).await;
         let acl = Some(Arc::from(["a.#".to_owned()]));
         let terms = Terms { life: Duration::from_secs(7_200), acl, only_one: false };
@@ -196,7 +196,7 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         assert!(sessions.check(&token, None).is_some());
         assert_eq!(sessions.check(&by_key, None).expect("alive").0.key.expect("a key").fingerprint, KEY);
         let (found, standing) = sessions.check(&of_api, Some(0)).expect("alive");
-        assert_eq!((found.holder, found.acl), (handed_out, terms.acl));
+        assert_eq!((Holder::clone(&found.holder), found.acl), (handed_out, terms.acl));
         assert_eq!(standing, Standing::Live { idle_left: 7_200_000, absolute_left: 7_200_000 });
         sessions.close().await;
         let database = rusqlite::Connection::open(&path).expect("opened");

@@ -1,13 +1,16 @@
 //! Sessions: when one is alive and what moves its clocks. No I/O, no clock of its own.
 //!
 //! Times are milliseconds of a clock that counts from boot, sleep included, so that neither a restart
-//! of authd nor a step of the wall clock moves a deadline. The reading order is table, store, keys, clock, identity.
+//! of authd nor a step of the wall clock moves a deadline. The reading order is table, store, keys, clock,
+//! shared, identity.
 
 mod table;
 
 mod clock;
 mod keys;
 mod store;
+
+mod shared;
 
 mod identity;
 
@@ -22,7 +25,7 @@ pub use table::{AtLimit, Bounds, KeyLogin, Listed, Scope, Sessions, Terms, Used,
 use crate::secret::TokenHash;
 
 /// What a client speaks: what its session is opened by, and what it may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Dialect {
     /// Envelopes.
     #[default]
@@ -61,7 +64,7 @@ impl std::fmt::Display for SessionId {
 }
 
 /// Who logged in, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holder {
     /// Who.
     pub who: Identity,
@@ -82,8 +85,8 @@ pub struct Session {
     pub token: TokenHash,
     /// The registered key that opened it, if one did.
     pub key: Option<Key>,
-    /// Whose it is.
-    pub holder: Holder,
+    /// Whose it is: one in memory for all sessions that are alike in that.
+    pub holder: Arc<Holder>,
     /// The ACL entries that it was given at its beginning; None: those that its holder has. Who is no local user
     /// has no others.
     pub acl: Option<Arc<[String]>>,
@@ -223,6 +226,14 @@ impl Session {
                 Some(EndReason::Idle)
             }
             Standing::Idle | Standing::Live { .. } => None,
+        }
+    }
+
+    /// Before this instant it is not [`Session::due`], whatever becomes of it.
+    pub fn not_due_before(&self) -> u64 {
+        match self.idle_ms {
+            0 => self.ends,
+            _ => self.ends.min(self.idle_deadline().saturating_add(REPORT_GRACE_MS)),
         }
     }
 

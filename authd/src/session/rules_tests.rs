@@ -7,12 +7,12 @@ fn session() -> Session {
         id: SessionId([1; 16]),
         token: TokenHash([2; 32]),
         key: None,
-        holder: Holder {
+        holder: Arc::new(Holder {
             who: Identity::User { name: "alice".into(), uid: 1000 },
             method: "password".into(),
             dialect: Dialect::Sysadm,
             source: String::new(),
-        },
+        }),
         acl: None,
         started_utc: 1,
         started: 1_000,
@@ -83,4 +83,18 @@ fn a_session_without_idle_clock_lives_to_its_end() {
         Standing::Live { idle_left: 3_201_000, absolute_left: 3_201_000 }
     );
     assert_eq!(session.due(43_200_999), None);
+}
+
+#[test]
+fn nothing_is_due_before_it_says_so() {
+    let mut session = session();
+    for idle_ms in [300_000, 0] {
+        session.idle_ms = idle_ms;
+        let first = session.not_due_before();
+        assert_eq!(session.due(first - 1), None);
+        assert!(session.due(first).is_some());
+        session.used(0, 2_000);
+        assert!(session.not_due_before() >= first);
+        assert_eq!(session.due(first - 1), None);
+    }
 }

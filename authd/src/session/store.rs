@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::{Boot, Dialect, Fingerprint, Holder, Identity, Key, Session, SessionId};
+use super::{Boot, Dialect, Fingerprint, Holder, Identity, Key, Session, SessionId, shared::Shared};
 use crate::secret::TokenHash;
 
 /// Jobs that may wait; beyond it callers wait for room.
@@ -248,6 +248,8 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
                 key, proven_utc, acl, kind, auth_id, pk
          FROM session",
     )?;
+    // At once, not when all are there: a million of them would be in memory with what they have alike.
+    let (mut holders, mut acls) = (Shared::default(), Shared::default());
     let sessions = rows.query_map([], |row| {
         let key = match row.get::<_, Option<[u8; 32]>>(12)? {
             Some(fingerprint) => {
@@ -259,13 +261,13 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
             id: SessionId(row.get(0)?),
             token: TokenHash(row.get(1)?),
             key,
-            holder: Holder {
+            holder: holders.one(Arc::new(Holder {
                 who: who(row)?,
                 method: row.get(4)?,
                 dialect: dialect(5, &row.get::<_, String>(5)?)?,
                 source: row.get(6)?,
-            },
-            acl: row.get::<_, Option<String>>(14)?.map(|text| entries(&text)),
+            })),
+            acl: row.get::<_, Option<String>>(14)?.map(|text| acls.one(entries(&text))),
             started_utc: row.get(7)?,
             started: row.get(8)?,
             last_used: row.get(9)?,

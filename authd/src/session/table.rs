@@ -171,7 +171,7 @@ impl Sessions {
             id: SessionId(uuid::Builder::from_random_bytes(secret::random()?).into_uuid().into_bytes()),
             token: token.hash(),
             key,
-            holder,
+            holder: Arc::new(holder),
             acl,
             started_utc: clock::utc(),
             started: now,
@@ -225,7 +225,7 @@ impl Sessions {
         let session = table.by_token.get_mut(&hash)?;
         let moved = used_ms_ago.is_some_and(|ago| session.used(ago, now));
         let standing = session.standing(now);
-        let found = session.clone();
+        let found = Session::clone(session);
         if moved {
             table.unsaved.insert(hash);
         }
@@ -327,13 +327,7 @@ impl Sessions {
         let (due, again) = {
             let now = self.clock.now();
             let mut table = self.table();
-            let due: Vec<_> = table
-                .by_token
-                .iter()
-                .filter_map(|(hash, session)| session.due(now).map(|reason| (*hash, reason)))
-                .collect();
-            let due: Vec<_> =
-                due.into_iter().filter_map(|(hash, reason)| Some((table.take(&hash)?, reason))).collect();
+            let due = table.take_due(now);
             (due, std::mem::take(&mut table.undeleted))
         };
         let mut gone = again;
@@ -356,7 +350,7 @@ impl Sessions {
     /// Before the end is on disk: a crash in between lets it be recorded twice, never not at all.
     fn record_end(&self, session: &Session, reason: EndReason, seconds: Option<u64>) {
         let Some(code) = reason.code() else { return };
-        let Holder { who, method, dialect, source } = session.holder.clone();
+        let Holder { who, method, dialect, source } = Holder::clone(&session.holder);
         let source = if source.is_empty() { "unix".to_owned() } else { source };
         self.audit.record(Record {
             reason: Some(code),

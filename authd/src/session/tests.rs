@@ -401,7 +401,10 @@ async fn somebody_without_an_account_is_counted_by_himself_and_kept_over_a_resta
     sessions.close().await;
     let sessions = open(directory.path(), &hand);
     let (found, standing) = sessions.check(&token, Some(0)).expect("alive");
-    assert_eq!((found.holder, found.acl.as_deref()), (other("alice"), Some(&["ws.#".to_owned()][..])));
+    assert_eq!(
+        (Holder::clone(&found.holder), found.acl.as_deref()),
+        (other("alice"), Some(&["ws.#".to_owned()][..]))
+    );
     assert_eq!(standing, Standing::Live { idle_left: 7_200_000, absolute_left: 7_200_000 });
     sessions.close().await;
 }

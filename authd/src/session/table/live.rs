@@ -1,12 +1,12 @@
 //! The sessions in memory: found by token and by key, counted by owner.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
-    super::{BY_JWT, Dialect, Fingerprint, Holder, Identity, Owner, Session, SessionId, keys::Openings},
+    super::{
+        BY_JWT, Dialect, EndReason, Fingerprint, Holder, Identity, Owner, Session, SessionId, keys::Openings,
+        shared::Shared,
+    },
     TokenHash,
 };
 
@@ -33,7 +33,8 @@ impl Counted {
 /// What is known in memory; the store has the same but for what it says here.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    pub(super) by_token: HashMap<TokenHash, Session>,
+    /// Boxed: a map has room for twice as many as there are.
+    pub(super) by_token: HashMap<TokenHash, Box<Session>>,
     /// By their names, in whose order they are listed.
     pub(super) by_id: BTreeMap<SessionId, TokenHash>,
     /// Those of each owner.
@@ -49,7 +50,11 @@ pub(super) struct Table {
     /// Of these, those by an issuer's or a plug-in's word.
     pub(super) vouched: usize,
     /// The entries that sessions were given, and how many were given each list: a few lists, many sessions.
-    acls: HashMap<Arc<[String]>, usize>,
+    acls: Shared<[String]>,
+    /// Whose sessions are: a few as well, as somebody has many of them by one method from one place.
+    holders: Shared<Holder>,
+    /// Nothing is due before.
+    not_due_before: u64,
     /// Used since last written.
     pub(super) unsaved: HashSet<TokenHash>,
     /// Ended here but not yet on disk, because that failed: tried again until it works.
@@ -81,17 +86,19 @@ impl Table {
     }
 
     pub(super) fn insert(&mut self, mut session: Session) {
-        session.acl = session.acl.map(|acl| self.shared(acl));
+        session.acl = session.acl.map(|acl| self.acls.one(acl));
+        session.holder = self.holders.one(session.holder);
+        self.not_due_before = self.not_due_before.min(session.not_due_before());
         if let Some(key) = session.key {
             self.by_key.entry(key.fingerprint).or_default().push(session.token);
         }
         self.by_id.insert(session.id, session.token);
         self.by_owner.entry(session.holder.who.owner()).or_default().insert(session.id);
-        self.by_token.insert(session.token, session);
+        self.by_token.insert(session.token, Box::new(session));
     }
 
     pub(super) fn take(&mut self, hash: &TokenHash) -> Option<Session> {
-        let session = self.by_token.remove(hash)?;
+        let session = *self.by_token.remove(hash)?;
         if let Some(key) = session.key
             && let Some(hashes) = self.by_key.get_mut(&key.fingerprint)
         {
@@ -108,24 +115,26 @@ impl Table {
                 self.by_owner.remove(&owner);
             }
         }
-        if let Some(acl) = &session.acl
-            && let Some(count) = self.acls.get_mut(acl)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.acls.remove(acl);
-            }
+        if let Some(acl) = &session.acl {
+            self.acls.leave(acl);
         }
+        self.holders.leave(&session.holder);
         self.unsaved.remove(hash);
         self.release(&Counted::of(&session.holder));
         Some(session)
     }
 
-    /// The same list, once in memory.
-    fn shared(&mut self, acl: Arc<[String]>) -> Arc<[String]> {
-        let shared = self.acls.get_key_value(&acl).map_or(acl, |(shared, _)| shared.clone());
-        *self.acls.entry(shared.clone()).or_default() += 1;
-        shared
+    /// Takes out what is due, and says why. Looks at all only where one can be: a use makes it later, never sooner.
+    pub(super) fn take_due(&mut self, now: u64) -> Vec<(Session, EndReason)> {
+        if now < self.not_due_before {
+            return Vec::new();
+        }
+        let due = |(hash, session): (&TokenHash, &Box<Session>)| Some((*hash, session.due(now)?));
+        let due: Vec<_> = self.by_token.iter().filter_map(due).collect();
+        let due = due.into_iter().filter_map(|(hash, reason)| Some((self.take(&hash)?, reason))).collect();
+        let left = self.by_token.values().map(|session| session.not_due_before());
+        self.not_due_before = left.min().unwrap_or(u64::MAX);
+        due
     }
 
     /// The oldest so many of those of an owner that are counted with this one; fewer, if there are no more.
@@ -146,7 +155,7 @@ impl Table {
     }
 
     pub(super) fn named(&self, id: SessionId) -> Option<&Session> {
-        self.by_token.get(self.by_id.get(&id)?)
+        self.by_token.get(self.by_id.get(&id)?).map(Box::as_ref)
     }
 
     pub(super) fn idle(&self) -> bool {

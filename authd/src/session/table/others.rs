@@ -90,8 +90,9 @@ impl Sessions {
                 ids.filter_map(|id| table.named(*id)).filter(live).take(most).map(listed).collect()
             }
             Scope::Everybody => {
-                let hashes = table.by_id.range(from).filter_map(|(_, hash)| table.by_token.get(hash));
-                hashes.filter(live).take(most).map(listed).collect()
+                let ids = table.by_id.range(from);
+                let sessions = ids.filter_map(|(_, hash)| table.by_token.get(hash).map(Box::as_ref));
+                sessions.filter(live).take(most).map(listed).collect()
             }
         }
     }
