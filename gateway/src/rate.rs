@@ -20,17 +20,26 @@ impl Rate {
     /// So much is taken in any case. Until when to wait before it is passed on.
     pub(crate) fn charge(&mut self, amount: u32, now: Instant) -> Instant {
         self.paid = self.paid.max(now) + self.time(amount);
-        self.paid.checked_sub(self.time(self.at_once)).map_or(now, |due| due.max(now))
+        self.due(self.paid, now)
     }
 
     /// So much is taken, if it may be now.
     pub(crate) fn take(&mut self, amount: u32, now: Instant) -> bool {
-        let before = self.paid;
-        let may = self.charge(amount, now) == now;
-        if !may {
-            self.paid = before;
+        let may = self.has(amount, now);
+        if may {
+            self.charge(amount, now);
         }
         may
+    }
+
+    /// Whether so much may be taken now.
+    pub(crate) fn has(&self, amount: u32, now: Instant) -> bool {
+        self.due(self.paid.max(now) + self.time(amount), now) == now
+    }
+
+    /// When all may have been taken that would have come by `paid`.
+    fn due(&self, paid: Instant, now: Instant) -> Instant {
+        paid.checked_sub(self.time(self.at_once)).map_or(now, |due| due.max(now))
     }
 
     /// All that was taken is paid for.

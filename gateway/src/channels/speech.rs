@@ -43,8 +43,9 @@ impl Speech {
 
     /// A message of so many bytes, if it may be said now. What is larger than any may be is refused for that.
     pub fn says(&mut self, bytes: usize, now: Instant) -> bool {
-        let bytes = if bytes > PAYLOAD_MAX { 0 } else { bytes };
-        self.messages.take(1, now) && self.bytes.take(u32::try_from(bytes).unwrap_or(u32::MAX), now)
+        let bytes = if bytes > PAYLOAD_MAX { 0 } else { u32::try_from(bytes).unwrap_or(u32::MAX) };
+        // What is refused for its bytes does not cost a message.
+        self.messages.has(1, now) && self.bytes.take(bytes, now) && self.messages.take(1, now)
     }
 
     /// It is as if nothing had been said.
