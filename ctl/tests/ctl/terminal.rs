@@ -10,7 +10,7 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{LocalModes, SpecialCodeIndex, tcgetattr},
+    termios::{LocalModes, SpecialCodeIndex, Termios, tcgetattr},
 };
 
 use crate::World;
@@ -20,6 +20,8 @@ pub(crate) struct Terminal {
     ours: File,
     /// Kept open, so that the settings outlive the program.
     _theirs: OwnedFd,
+    /// Its settings, before the program began.
+    before: Termios,
     program: Child,
 }
 
@@ -41,13 +43,14 @@ impl Terminal {
         let name = ptsname(&ours, Vec::new()).unwrap();
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let theirs = rustix::fs::open(&*name, flags, Mode::empty()).unwrap();
+        let before = tcgetattr(&theirs).unwrap();
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_doorward")]).args(args);
         command.env("XDG_RUNTIME_DIR", world.runtime()).env("DOORWARD_SOCKET", &world.gateway.socket);
         command.env("TERM", kind);
         let stderr = if stderr { Stdio::from(theirs.try_clone().unwrap()) } else { Stdio::null() };
         command.stdin(theirs.try_clone().unwrap()).stdout(Stdio::null()).stderr(stderr);
-        Self { ours: ours.into(), _theirs: theirs, program: command.spawn().unwrap() }
+        Self { ours: ours.into(), _theirs: theirs, before, program: command.spawn().unwrap() }
     }
 
     /// Reads until the words were shown; everything shown so far.
@@ -78,7 +81,7 @@ impl Terminal {
 fn a_hidden_answer_is_not_shown_and_a_visible_one_is() {
     let world = World::new();
     let mut terminal = Terminal::start(&world, &["login", "bob"]);
-    assert!(terminal.echoes());
+    assert!(terminal.before.local_modes.contains(LocalModes::ECHO));
     terminal.shown("Password for bob: ");
     assert!(!terminal.echoes());
     terminal.type_in("right\n");
@@ -99,7 +102,7 @@ fn the_terminal_is_given_back_whatever_ends_the_prompt() {
     let world = World::new();
     for end in ["\u{3}", "\u{1c}", "\u{4}", "wrong\n"] {
         let mut terminal = Terminal::start(&world, &["login", "alice"]);
-        let before = tcgetattr(&terminal.ours).unwrap().special_codes[SpecialCodeIndex::VSUSP];
+        let before = terminal.before.special_codes[SpecialCodeIndex::VSUSP];
         terminal.shown("Password for alice: ");
         assert!(!terminal.echoes());
         terminal.type_in(end);
