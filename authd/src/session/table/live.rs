@@ -129,8 +129,8 @@ impl Table {
         if now < self.not_due_before {
             return Vec::new();
         }
-        let due = |(hash, session): (&TokenHash, &Box<Session>)| Some((*hash, session.due(now)?));
-        let due: Vec<_> = self.by_token.iter().filter_map(due).collect();
+        let due: Vec<_> =
+            self.by_token.iter().filter_map(|(hash, session)| Some((*hash, session.due(now)?))).collect();
         let due = due.into_iter().filter_map(|(hash, reason)| Some((self.take(&hash)?, reason))).collect();
         let left = self.by_token.values().map(|session| session.not_due_before());
         self.not_due_before = left.min().unwrap_or(u64::MAX);
