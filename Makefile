@@ -38,9 +38,9 @@ test:
 	$(CARGO) fetch --locked
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked -p doorward-pam-guard -p doorward-pam-worker --all-targets \
-		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper \
-		--target-dir target/pam-wrapper -- -D warnings
+	# With the whole workspace, so that only the two are checked again.
+	$(CARGO) clippy --locked --workspace --all-targets \
+		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper -- -D warnings
 	# All targets: with programs alone, other features, and every crate compiled twice.
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace
