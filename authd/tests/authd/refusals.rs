@@ -243,7 +243,7 @@ async fn a_source_that_tries_tokens_writes_few_lines_and_is_counted_all_the_same
     const TRIES: u64 = 200;
     let events = Events::default();
     // Everything of this test runs on this thread.
-    let _listening = tracing::subscriber::set_default(events.clone());
+    let _listening = events.listen();
     let bench = Bench::start(|_| ()).await;
     let mut login = bench.login().await;
     let began = Instant::now();
