@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
+use doorward_proto::LOGIN_JWT_MAX;
 use zeroize::Zeroizing;
 
 /// The longest password or answer, in bytes. Longer ones have hung PAM modules (CVE-2015-3238).
@@ -110,13 +111,10 @@ impl Token {
     }
 }
 
-/// The longest JWT, in bytes. The gateway's is the same: with the message around it, it fits what clients may send
-/// before a login.
-const JWT_MAX: usize = 8_000;
 /// The most that is passed on to a plug-in authenticator, in bytes.
 const CREDENTIALS_MAX: usize = 8 << 10;
 
-/// A token that an issuer has signed: 1 to 8,000 bytes of ASCII.
+/// A token that an issuer has signed: ASCII of 1 to [`LOGIN_JWT_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Jwt(Zeroizing<String>);
 
@@ -127,7 +125,7 @@ impl Jwt {
     /// [`Malformed`], and the text is wiped.
     pub fn parse(text: String) -> Result<Self, Malformed> {
         let text = Zeroizing::new(text);
-        let fits = (1..=JWT_MAX).contains(&text.len()) && text.is_ascii();
+        let fits = (1..=LOGIN_JWT_MAX).contains(&text.len()) && text.is_ascii();
         if fits { Ok(Self(text)) } else { Err(Malformed) }
     }
 
@@ -203,6 +201,14 @@ redacted!(Password, Answer, Token, TokenHash, Jwt, Credentials);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jwt_has_its_bound_to_the_byte() {
+        for (length, fits) in [(0, false), (1, true), (8_000, true), (8_001, false)] {
+            assert_eq!(Jwt::parse("a".repeat(length)).is_ok(), fits, "{length}");
+        }
+        assert!(Jwt::parse("\u{e4}".into()).is_err());
+    }
 
     #[test]
     fn debug_shows_nothing() {

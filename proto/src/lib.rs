@@ -23,6 +23,10 @@ pub const PEER_PACKET_MAX: usize = 512;
 /// The longest identity assertion, in bytes.
 pub const ASSERTION_MAX: usize = 16 * 1024;
 
+/// The longest JWT that a client logs in by, in bytes: with the message around it, it fits the 8 KiB that a message may
+/// have before a login.
+pub const LOGIN_JWT_MAX: usize = 8_000;
+
 /// authd's services.
 pub mod authd {
     /// Version 1.

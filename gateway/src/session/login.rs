@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use doorward_proto::LOGIN_JWT_MAX;
+
 use super::{Action, Busy, Held, Hopeless, Login, Outcome, Refusal, Session, State, Ticket, Watch};
 use crate::call::{
     Answer, AuthSsl, Call, Challenge, ChannelAuth, Credentials, Error, Purpose, Reply, Secret,
@@ -11,9 +13,6 @@ use crate::call::{
 /// After so many refused logins in a row a connection is closed.
 const REFUSALS: u8 = 10;
 
-/// The longest JWT, for authd as well: with the message around it, it fits the 8 KiB that a message may have before a
-/// login.
-const JWT_MAX: usize = 8_000;
 /// The longest credentials of a kind of its own.
 const CREDENTIALS_MAX: usize = 8 << 10;
 
@@ -263,7 +262,7 @@ impl Session {
 /// What authd is asked for them, if there is anything that could come of it.
 fn by_channel(auth: ChannelAuth) -> Result<Login, Refusal> {
     let refusal = |why, method| Refusal { why, method, username: String::new() };
-    let is_jwt = |jwt: &Secret| jwt.expose().len() <= JWT_MAX && jwt.expose().split('.').count() == 3;
+    let is_jwt = |jwt: &Secret| jwt.expose().len() <= LOGIN_JWT_MAX && jwt.expose().split('.').count() == 3;
     match auth {
         ChannelAuth::Password(credentials) => {
             let why = match () {
