@@ -15,6 +15,8 @@ use serde_json::json;
 use super::*;
 use crate::{session::Identity, vouched::Newcomer};
 
+#[path = "../../../examples/python.rs"]
+mod python;
 // A part of it is used.
 #[allow(dead_code)]
 #[path = "../../../launch/src/skip.rs"]
@@ -410,25 +412,9 @@ fn files_that_others_can_change_or_read_and_keys_that_are_none_are_refused() {
     assert!(Issuers::open(vec![issuer(Signing::EdDsa, KeyFile::Key(bed.path("none")))]).is_err());
 }
 
-/// A Python that has the package `jwt`.
-fn python() -> Option<String> {
-    let named = std::env::var("DOORWARD_PYTHON").ok();
-    let found = named.into_iter().chain(["/usr/bin/python3", "python3"].map(str::to_owned)).find(|python| {
-        let tried = std::process::Command::new(python)
-            .args(["-c", "import jwt, cryptography"])
-            .stderr(std::process::Stdio::null())
-            .status();
-        tried.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip::because("no Python with jwt and cryptography");
-    }
-    found
-}
-
 #[test]
 fn what_another_library_signs_is_believed_with_each_algorithm() {
-    let Some(python) = python() else { return };
+    let Some(python) = python::with(&["jwt", "cryptography"]) else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/jwt/elsewhere.py");
     let made = std::process::Command::new(python).arg(script).arg(claims().to_string()).output();
     let made = made.expect("Python runs");

@@ -16,6 +16,8 @@ use tonic::Code;
 
 use crate::bench::{Bench, ONE, begin, granted, is_denied, password};
 
+#[path = "../../../examples/python.rs"]
+mod python;
 // A part of it is used.
 #[allow(dead_code)]
 #[path = "../../../launch/src/skip.rs"]
@@ -23,20 +25,6 @@ mod skip;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/terminals-python");
 const CHANNEL: wire::Dialect = wire::Dialect::Channel;
-
-/// A Python that has what the example needs.
-fn python() -> Option<String> {
-    let named = std::env::var("DOORWARD_PYTHON").ok();
-    let found = named.into_iter().chain(["/usr/bin/python3", "python3"].map(str::to_owned)).find(|python| {
-        let tried =
-            Command::new(python).args(["-c", "import grpc, google.protobuf"]).stderr(Stdio::null()).status();
-        tried.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip::because("no Python with grpc and protobuf");
-    }
-    found
-}
 
 /// A program that ends with the test.
 struct Running(Child);
@@ -131,7 +119,7 @@ async fn terminals_in_rust_answer_nobody_but_authd() {
 
 #[tokio::test]
 async fn terminals_in_python_log_in() {
-    let Some(python) = python() else { return };
+    let Some(python) = python::with(&["grpc", "google.protobuf"]) else { return };
     let (_directory, socket, register) = place();
     let command = || {
         let mut command = Command::new(&python);
@@ -157,7 +145,7 @@ async fn terminals_in_python_log_in() {
 
 #[test]
 fn the_tests_of_the_example_in_python_pass() {
-    let Some(python) = python() else { return };
+    let Some(python) = python::with(&["grpc", "google.protobuf"]) else { return };
     let tests = Command::new(python).args(["-B", "-m", "unittest", "-q"]).current_dir(EXAMPLE).output();
     let tests = tests.expect("Python runs");
     assert!(tests.status.success(), "{}", String::from_utf8_lossy(&tests.stderr));

@@ -33,6 +33,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+#[path = "../../python.rs"]
+mod python;
 // A part of it is used.
 #[allow(dead_code)]
 #[path = "../../../launch/src/skip.rs"]
@@ -43,22 +45,6 @@ const CASES: &str = include_str!("cases.json");
 const RUST: &str = env!("CARGO_BIN_EXE_doorward-terminals-channels");
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../terminals-python/channels.py");
 
-/// A Python that has what the example needs.
-fn python() -> Option<String> {
-    let named = std::env::var("DOORWARD_PYTHON").ok();
-    let found = named.into_iter().chain(["/usr/bin/python3", "python3"].map(str::to_owned)).find(|python| {
-        let tried = std::process::Command::new(python)
-            .args(["-c", "import grpc, jwt, cryptography, google.protobuf"])
-            .stderr(Stdio::null())
-            .status();
-        tried.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip::because("no Python with grpc, jwt, cryptography and protobuf");
-    }
-    found
-}
-
 fn rust(gateway: u32) -> Command {
     let mut command = Command::new(RUST);
     command.args(["--gateway", &gateway.to_string()]);
@@ -66,7 +52,7 @@ fn rust(gateway: u32) -> Command {
 }
 
 fn in_python() -> Option<Command> {
-    let mut command = Command::new(python()?);
+    let mut command = Command::new(python::with(&["grpc", "jwt", "cryptography", "google.protobuf"])?);
     command.args(["-B", PYTHON]);
     Some(command)
 }

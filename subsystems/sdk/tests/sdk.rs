@@ -12,6 +12,8 @@ mod ends;
 mod events;
 #[path = "sdk/fixture.rs"]
 mod fixture;
+#[path = "../../../examples/python.rs"]
+mod interpreter;
 #[path = "sdk/python.rs"]
 mod python;
 #[path = "sdk/records.rs"]

@@ -18,24 +18,12 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::fixture::{Authd, PATIENCE, connect, now};
-use crate::skip;
+use crate::interpreter;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/subsystem-python");
 
-/// A Python that has what the example needs.
 fn python() -> Option<String> {
-    let named = std::env::var("DOORWARD_PYTHON").ok();
-    let found = named.into_iter().chain(["/usr/bin/python3", "python3"].map(str::to_owned)).find(|python| {
-        let tried = std::process::Command::new(python)
-            .args(["-c", "import grpc, jwt, cryptography, google.protobuf"])
-            .stderr(Stdio::null())
-            .status();
-        tried.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip::because("no Python with grpc, jwt, cryptography and protobuf");
-    }
-    found
+    interpreter::with(&["grpc", "jwt", "cryptography", "google.protobuf"])
 }
 
 struct Notes {
