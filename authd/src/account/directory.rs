@@ -1,6 +1,6 @@
 //! The user and group database: the system's, and what tests put in its place.
 
-use std::{ffi::CString, fmt, fs, io, path::PathBuf};
+use std::{ffi::CString, fmt, fs, io, path::PathBuf, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -22,6 +22,11 @@ pub struct User {
 
 /// Answers about users and groups. Every call may block.
 pub trait Directory: fmt::Debug + Send + Sync + 'static {
+    /// How old an answer may be that a live session is judged by; of a login never.
+    fn good_for(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     /// The user of a name.
     ///
     /// # Errors

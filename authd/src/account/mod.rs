@@ -1,17 +1,20 @@
 //! Accounts of the user database: who a name or uid is, and which access class they are in now.
 //!
-//! Looked up at each use and never kept: an id that was derived once and cached has logged in the wrong
-//! person before (CVE-2024-9312). The database may block for as long as its servers like, so lookups run
-//! on blocking threads, a bounded number of them, and callers wait with a deadline.
+//! Looked up at each login and never kept for one: an id that was derived once and cached has logged in the wrong
+//! person before (CVE-2024-9312). The holder of a session is looked at for each request, and such a look is kept
+//! for a moment. The database may block for as long as its servers like, so lookups run on blocking threads, a
+//! bounded number of them, and callers wait with a deadline.
 
 mod directory;
 mod members;
+mod recent;
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 pub use directory::{Directory, System, User};
 use doorward_launch::Current;
-use tokio::sync::Semaphore;
+use recent::Recent;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{error::AuthError, session::Dialect};
 
@@ -133,17 +136,20 @@ pub struct Accounts {
     directory: Arc<dyn Directory>,
     groups: Current<Groups>,
     places: Arc<Semaphore>,
+    recent: Recent,
 }
 
 impl Accounts {
     /// Accounts of `directory`.
     pub fn new(directory: Arc<dyn Directory>, groups: Groups) -> Self {
-        Self { directory, groups: Current::new(groups), places: Arc::new(Semaphore::new(LOOKUPS)) }
+        let (places, recent) = (Arc::new(Semaphore::new(LOOKUPS)), Recent::new(directory.good_for()));
+        Self { directory, groups: Current::new(groups), places, recent }
     }
 
     /// From now on these groups give access.
     pub fn give_access_by(&self, groups: Groups) {
         self.groups.set(groups);
+        self.recent.forget();
     }
 
     /// The account, or None when there is none that could log in.
@@ -153,6 +159,26 @@ impl Accounts {
     pub async fn find(&self, who: Who) -> Result<Option<Account>, AuthError> {
         let groups = self.groups.get();
         self.ask(move |directory| look_up(directory, &groups, who)).await
+    }
+
+    /// The account, which may be as it was up to [`Directory::good_for`] ago; None when there is none now.
+    ///
+    /// # Errors
+    /// Those of [`Accounts::find`].
+    pub async fn recent(&self, name: Username) -> Result<Option<Arc<Account>>, AuthError> {
+        let look = self.recent.look(&name, Instant::now());
+        // None: there is no such account, which is not kept.
+        let found = look.found.get_or_try_init(async || match self.find(Who::Name(name)).await {
+            Ok(account) => account.map(Arc::new).ok_or(None),
+            Err(failure) => Err(Some(failure)),
+        });
+        // Whoever waits for another's look and then looks does not wait twice as long.
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(Ok(account)) => Ok(Some(Arc::clone(account))),
+            Ok(Err(None)) => Ok(None),
+            Ok(Err(Some(failure))) => Err(failure),
+            Err(_) => Err(AuthError::Directory(io::Error::from(io::ErrorKind::TimedOut))),
+        }
     }
 
     /// The uid that goes with a name, and nothing else of them.
@@ -328,6 +354,37 @@ mod tests {
             accounts(directory)
         };
         assert!(matches!(accounts.find(name("alice")).await, Err(AuthError::Directory(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_the_same_user_one_asks_the_database_for_all_and_for_a_second() {
+        let directory = Fake::new().group("sudo", 27).user("ann", 1001, 1001, "/bin/sh", &[27]);
+        directory.is_good_for(Duration::from_secs(1));
+        let accounts = accounts(directory.clone());
+        let ann = || accounts.recent(Username::parse("ann".into()).expect("a name"));
+        let (first, second) = tokio::join!(ann(), ann());
+        let first = first.expect("answered").expect("known");
+        assert!(Arc::ptr_eq(&first, &second.expect("answered").expect("known")));
+        assert_eq!(first.access, Some(Access::Full));
+        directory.set_groups("ann", &[]);
+        assert_eq!(*ann().await.expect("answered").expect("known"), *first);
+        assert_eq!(accounts.find(name("ann")).await.expect("answered").expect("known").access, None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(ann().await.expect("answered").expect("known").access, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_there_is_no_such_user_or_no_answer_is_not_kept() {
+        let directory = Fake::new();
+        directory.is_good_for(Duration::from_secs(1));
+        let accounts = accounts(directory.clone());
+        let ann = || accounts.recent(Username::parse("ann".into()).expect("a name"));
+        assert_eq!(ann().await.expect("answered"), None);
+        directory.set_broken(true);
+        assert!(matches!(ann().await, Err(AuthError::Directory(_))));
+        directory.set_broken(false);
+        let _ = directory.user("ann", 1001, 1001, "/bin/sh", &[]);
+        assert!(ann().await.expect("answered").is_some());
     }
 
     #[tokio::test]

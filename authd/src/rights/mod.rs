@@ -210,6 +210,22 @@ impl Holders {
         (account.access.map(|_| Access::Limited), acl)
     }
 
+    /// What the session of a local user may do by the user database; None: it is not the same user any more, has lost
+    /// all access, or nobody speaks for them.
+    async fn rights_of_user(&self, session: &Session, name: Username) -> Result<Option<Rights>, AuthError> {
+        if !self.vouched(&session.holder) {
+            return Ok(None);
+        }
+        // Directories say of everybody now and then that they are missing. It is the sweep that believes it, when it
+        // is said twice; they lose groups as well, so that is asked twice here.
+        let recent = self.accounts.recent(name.clone()).await?.ok_or(AuthError::UserMissing)?;
+        if still_has(&session.holder, &recent) {
+            return Ok(Some(self.rights(session, &recent)));
+        }
+        let again = self.accounts.find(Who::Name(name)).await?.ok_or(AuthError::UserMissing)?;
+        Ok(still_has(&session.holder, &again).then(|| self.rights(session, &again)))
+    }
+
     /// What the session of somebody else may do now; None: nobody is of that kind any more.
     fn rights_of_other(&self, session: &Session, kind: &str) -> Option<Rights> {
         let most = self.kinds.get(kind)?;
@@ -251,12 +267,8 @@ impl Holders {
         let (session, _) = self.sessions.check(token, used_ms_ago).ok_or(AuthError::NoSuchToken)?;
         let rights = match &session.holder.who {
             Identity::User { name, .. } => {
-                let who = Username::parse(name.clone()).map(Who::Name).ok_or(AuthError::UserMissing)?;
-                // Directories say so of everybody now and then. It is the sweep that believes it, when it is
-                // said twice.
-                let account = self.accounts.find(who).await?.ok_or(AuthError::UserMissing)?;
-                let stays = self.vouched(&session.holder) && still_has(&session.holder, &account);
-                stays.then(|| self.rights(&session, &account))
+                let name = Username::parse(name.clone()).ok_or(AuthError::UserMissing)?;
+                self.rights_of_user(&session, name).await?
             }
             Identity::Other { kind, .. } => self.rights_of_other(&session, kind),
         };

@@ -108,6 +108,17 @@ async fn a_change_of_groups_counts_and_who_lost_all_access_loses_the_session() {
 }
 
 #[tokio::test]
+async fn groups_that_the_user_database_lost_for_one_answer_end_nothing() {
+    let bench = Bench::start(|_| ()).await;
+    bench.pam_with_passwords();
+    let alice = bench.session_of("alice").await;
+    bench.users.lose_groups(1);
+    assert_eq!(bench.check(&alice.token).await.expect("alive").access(), wire::Access::Full);
+    bench.users.lose_groups(2);
+    assert_eq!(bench.check(&alice.token).await, Err(Code::NotFound), "said twice");
+}
+
+#[tokio::test]
 async fn a_failing_user_database_denies_but_ends_nothing() {
     let bench = Bench::start(|_| ()).await;
     bench.pam_with_passwords();

@@ -9,6 +9,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use super::{Directory, User};
@@ -19,6 +20,8 @@ struct Content {
     aliases: Vec<(String, String)>,
     groups: Vec<(String, u32)>,
     broken: bool,
+    good_for: Duration,
+    loses_groups: usize,
 }
 
 /// Users and groups that the test names; clones are the same database. The shells are /bin/sh alone.
@@ -58,6 +61,11 @@ impl Fake {
         self
     }
 
+    /// Lets answers be kept for so long; at first they are not kept at all.
+    pub(crate) fn is_good_for(&self, time: Duration) {
+        self.content().good_for = time;
+    }
+
     /// Fails every question, or no longer.
     pub(crate) fn set_broken(&self, broken: bool) {
         self.content().broken = broken;
@@ -70,6 +78,12 @@ impl Fake {
                 *member_of = groups.into();
             }
         }
+    }
+
+    /// Answers the next so many questions about groups without the further ones, as directories do that cannot reach
+    /// their server.
+    pub(crate) fn lose_groups(&self, answers: usize) {
+        self.content().loses_groups = answers;
     }
 
     /// Removes a user.
@@ -87,6 +101,10 @@ impl Fake {
 }
 
 impl Directory for Fake {
+    fn good_for(&self) -> Duration {
+        self.content().good_for
+    }
+
     fn user_by_name(&self, name: &str) -> io::Result<Option<User>> {
         let alias = self.content().aliases.iter().find(|(alias, _)| alias == name).cloned();
         let name = alias.as_ref().map_or(name, |(_, name)| name);
@@ -103,6 +121,11 @@ impl Directory for Fake {
 
     fn groups_of(&self, user: &User) -> io::Result<Vec<u32>> {
         let found = self.find(|candidate| candidate.name == user.name)?;
+        let mut content = self.content();
+        if let Some(left) = content.loses_groups.checked_sub(1) {
+            content.loses_groups = left;
+            return Ok(vec![user.gid]);
+        }
         Ok(found.map_or_else(Vec::new, |(user, groups)| [vec![user.gid], groups].concat()))
     }
 
