@@ -405,7 +405,8 @@ impl Session {
         }
     }
 
-    /// The session is over; the connection is not.
+    /// The session is over; the connection is not. Elsewhere than on the path of channels, one that went idle is told so
+    /// by the reply to its next request, which may come late.
     fn nobody_now(&mut self, now: Instant) {
         self.state = State::Anonymous;
         self.opened = None;

@@ -242,6 +242,8 @@ impl Session {
         match std::mem::replace(&mut self.state, State::Anonymous) {
             State::Held(held) => {
                 self.nobody_now(now);
+                // Who asked for it is a newcomer once more: for no longer than at first.
+                self.clock.logged_out(now);
                 self.busy = Busy::Clear(ticket, answer);
                 actions.push(Action::Clear(held.identity.token));
             }

@@ -171,10 +171,40 @@ fn silence_is_not_counted_while_certd_works() {
 #[test]
 fn once_logged_in_the_login_clock_is_gone() {
     let mut bench = bench().log_in();
-    assert_eq!(bench.live(500), "");
-    bench.clear(false);
+    assert_eq!(bench.live(599), "");
+}
+
+#[test]
+fn whoever_logs_out_has_as_long_as_at_first_to_log_in_on_every_path() {
+    let mut bench = bench().log_in();
+    bench.pass(500);
+    assert_eq!(bench.clear(true), "clear");
     bench.on(Event::Cleared(Ok(())));
-    assert_eq!(bench.live(1_000), "close idle at 1100");
+    bench.pass(29);
+    // A word keeps nobody.
+    bench.on(Event::Heard);
+    assert_eq!(bench.live(1_000), "close login timeout at 530");
+}
+
+#[test]
+fn a_slow_logout_is_within_that_time_and_a_login_ends_it() {
+    let mut bench = bench().log_in();
+    bench.clear(true);
+    bench.pass(20);
+    bench.on(Event::Cleared(Ok(())));
+    assert_eq!(bench.auth("u", "p"), "ask password");
+    assert_eq!(bench.on(granted(1)), "2:granted");
+    assert_eq!(bench.live(599), "");
+}
+
+#[test]
+fn who_went_idle_elsewhere_than_among_channels_may_come_back_late() {
+    let mut bench = bench().log_in();
+    bench.pass(300);
+    bench.on(Event::Ended(EndReason::Idle));
+    bench.pass(299);
+    assert_eq!(bench.query(), "1:401");
+    assert_eq!(bench.live(1_000), "close idle at 1199");
 }
 
 #[test]
