@@ -105,8 +105,8 @@ async fn sessions(product: &mut Product, rounds: Rounds) -> io::Result<Vec<Figur
 
 async fn subsystem(product: &mut Product, rounds: Rounds) -> io::Result<Vec<Figure>> {
     let answer = r#"{"pong":1}"#;
-    let request = envelope("test", "fake", &format!(r#"{{"action":"read","answer":{answer}}}"#));
-    // It believes everybody and answers at once: what is measured is the way there, as with the floor.
+    let request = envelope("test", "fake", &format!(r#"{{"action":"read","quiet":true,"answer":{answer}}}"#));
+    // It believes everybody, prints nothing and answers at once: what is measured is the way there, as with the floor.
     let fake = product.stack.add_fake("");
     let mut sockets = product.sockets(rounds.connections).await?;
     let first = sockets.first_mut().ok_or(io::ErrorKind::NotFound)?;

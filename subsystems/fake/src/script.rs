@@ -7,6 +7,8 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Act {
+    /// Nothing is printed of this call: where what calls cost is measured, two writes for each would be most of it.
+    pub(crate) quiet: bool,
     /// Publishes events first.
     pub(crate) burst: Option<Burst>,
     /// Tells progress, where the call is a stream: this often,

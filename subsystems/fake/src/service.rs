@@ -31,21 +31,33 @@ pub(crate) struct Fake {
 
 /// Tells how a call ended.
 struct Tells {
-    call: String,
+    /// None if nobody is to hear of it.
+    call: Option<String>,
     ended: bool,
 }
 
 impl Tells {
-    fn of(request: &wire::CallRequest) -> Tells {
-        let call = format!("{} {}", request.action, request.request_id);
-        println!("began {call}");
+    fn of(request: &wire::CallRequest, act: &Act) -> Tells {
+        let call = (!act.quiet).then(|| format!("{} {}", request.action, request.request_id));
+        if let Some(call) = &call {
+            println!("began {call}");
+        }
         Tells { call, ended: false }
     }
 }
 
 impl Drop for Tells {
     fn drop(&mut self) {
-        println!("{} {}", if self.ended { "ended" } else { "dropped" }, self.call);
+        if let Some(call) = &self.call {
+            println!("{} {call}", if self.ended { "ended" } else { "dropped" });
+        }
+    }
+}
+
+/// Even the shortest sleep lasts until a timer rings.
+async fn pause(milliseconds: u64) {
+    if milliseconds > 0 {
+        sleep(Duration::from_millis(milliseconds)).await;
     }
 }
 
@@ -86,7 +98,7 @@ impl Fake {
             self.burst(burst).await;
         }
         for step in 0..act.steps {
-            sleep(Duration::from_millis(act.step_ms)).await;
+            pause(act.step_ms).await;
             if let Some(progress) = progress {
                 let part = match &act.step_garbage {
                     Some(garbage) => garbage.clone().into_bytes(),
@@ -97,7 +109,7 @@ impl Fake {
                 let _ = progress.send(wire::call_part::Part::Progress(part)).await;
             }
         }
-        sleep(Duration::from_millis(act.delay_ms)).await;
+        pause(act.delay_ms).await;
         if act.hang {
             std::future::pending::<()>().await;
         }
@@ -190,7 +202,7 @@ impl wire::subsystem_server::Subsystem for Fake {
         _: Request<wire::DescribeRequest>,
     ) -> Result<Response<wire::Description>, Status> {
         let script = self.script()?;
-        sleep(Duration::from_millis(script.delay_ms)).await;
+        pause(script.delay_ms).await;
         if script.hang {
             std::future::pending::<()>().await;
         }
@@ -210,8 +222,8 @@ impl wire::subsystem_server::Subsystem for Fake {
     async fn call(&self, request: Request<wire::CallRequest>) -> Result<Response<wire::CallReply>, Status> {
         use wire::call_reply::Outcome;
         let request = request.into_inner();
-        let mut tells = Tells::of(&request);
         let act = act_of(&request);
+        let mut tells = Tells::of(&request, &act);
         self.act(&act, None).await;
         tells.ended = true;
         status(act.status)?;
@@ -229,12 +241,12 @@ impl wire::subsystem_server::Subsystem for Fake {
         use wire::call_part::Part;
         let (request, fake) = (request.into_inner(), self.clone());
         let (progress, mut told) = mpsc::channel(QUEUE);
-        let tells = Tells::of(&request);
+        let act = act_of(&request);
+        let tells = Tells::of(&request, &act);
         // Polled with the stream and dropped with it: whoever leaves ends the work.
         let mut work = Box::pin(async move {
             // All of it, so that it is dropped with the work.
             let mut tells = tells;
-            let act = act_of(&request);
             fake.act(&act, Some(&progress)).await;
             tells.ended = true;
             status(act.status)?;
