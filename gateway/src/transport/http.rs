@@ -11,7 +11,7 @@ use std::{
     future::poll_fn,
     net::IpAddr,
     os::fd::OwnedFd,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -35,6 +35,7 @@ use super::{
     Client, Serves, Shared, Way,
     origin::{self, Admitted},
     phase::{Phase, Watched},
+    rare::Rare,
     stream::Stream,
     tls::Shown,
 };
@@ -105,19 +106,20 @@ pub(super) async fn serve(
         .header_read_timeout(None)
         .max_buf_size(HEAD_MAX)
         .serve_connection(io, Requests(Arc::clone(&front)));
-    let mut over = pin!(phase.over());
-    let mut stop = pin!(shared.stop.cancelled());
+    let mut over = Rare::new(async move { phase.over().await });
+    let mut stop = Rare::new(shared.stop.clone().cancelled_owned());
     let mut stopping = false;
-    let finished = loop {
-        tokio::select! {
-            result = poll_fn(|context| connection.poll_without_shutdown(context)) => break result.is_ok(),
-            () = &mut over => break false,
-            () = &mut stop, if !stopping => {
-                stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
+    let finished = poll_fn(|context| {
+        if !stopping && stop.poll(context).is_ready() {
+            stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
-    };
+        match connection.poll_without_shutdown(context) {
+            Poll::Ready(result) => Poll::Ready(result.is_ok()),
+            Poll::Pending => over.poll(context).map(|()| false),
+        }
+    })
+    .await;
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().stream;
     drop(parts.service);

@@ -5,6 +5,7 @@ pub mod certificate;
 mod http;
 mod origin;
 mod phase;
+mod rare;
 mod stream;
 mod tls;
 mod websocket;
@@ -327,7 +328,7 @@ pub async fn serve(accepted: Accepted, client: Client, permit: Permit, shared: A
     match http::serve(stream, path, shown, client, permit, &shared).await {
         Next::WebSocket(opened) => {
             let shared_by_task = Arc::clone(&shared);
-            shared.tasks.spawn(websocket::serve(*opened, shared_by_task));
+            shared.tasks.spawn(websocket::serve(opened, shared_by_task));
         }
         Next::Over => {}
     }

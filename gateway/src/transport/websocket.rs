@@ -7,7 +7,7 @@ mod frames;
 mod handled;
 mod listen;
 mod newcomer;
-mod rare;
+mod opening;
 mod running;
 mod told;
 
@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::{
     Message,
     error::{CapacityError, Error as Broken},
@@ -31,41 +31,32 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use self::{
     channels::Sitting,
     frames::{Close, Frames},
-    rare::Rare,
     running::Running,
     told::Told,
 };
-use super::{Client, Shared, Way, http::Opened, tls::Shown};
+use super::{Client, Shared, Way, http::Opened, rare::Rare, tls::Shown};
 use crate::{
     backend::Holding,
-    call::{Answer, Call, Error, Reply},
+    call::{Answer, Error, Reply},
     dialect::{self, Decoded, Echo, Place, channel},
     gate::Permit,
-    session::{self, Action, Event, LOGIN_TIMEOUT, SESSION_ENDED, Session, Ticket},
+    session::{Action, Event, LOGIN_TIMEOUT, SESSION_ENDED, Session, Ticket},
 };
 
 /// So many messages are handled before their replies are flushed.
 const BATCH: usize = 32;
 
 /// Serves a WebSocket until it is closed.
-pub(super) async fn serve(mut opened: Opened, shared: Arc<Shared>) {
-    let (place, credentials) = match std::mem::replace(&mut opened.way, Way::Refused) {
-        Way::Envelopes => (Place { facility: shared.channels.facility.clone(), channels: false }, None),
-        Way::Channels(facility, credentials) => (Place { facility, channels: true }, credentials),
-        Way::Refused => return channels::refuse(opened, &shared).await,
+///
+/// What begins and what ends it is boxed: the task is as large as the largest thing that it ever waits for, and most of its
+/// life it waits for the next message.
+pub(super) async fn serve(opened: Box<Opened>, shared: Arc<Shared>) {
+    let mut connection = match Connection::open(opened, shared) {
+        Ok(connection) => connection,
+        Err(refused) => return refused.await,
     };
-    let mut connection = Connection::new(opened, shared, place);
-    if let Some(credentials) = credentials {
-        connection.ask(Echo::auth(), Call::ChannelAuth(*credentials));
-    }
     connection.run().await;
-    connection.asking = None;
-    connection.calls.clear();
-    connection.running.clear();
-    if connection.session.may_be_logging_in() {
-        drop(connection.shared.backend.abandon(connection.client.id));
-    }
-    connection.leave().await;
+    connection.over().await;
 }
 
 type Asking = Pin<Box<dyn Future<Output = Told> + Send>>;
@@ -116,43 +107,6 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(opened: Opened, shared: Arc<Shared>, place: Place) -> Self {
-        let Opened { stream, leftover, shown, client, permit, local, way: _ } = opened;
-        let settings = session::Settings {
-            timers: shared.timers.session,
-            in_flight: shared.limits.in_flight,
-            local,
-            certificate: shown.certificate.is_some(),
-            warns: place.channels,
-            publishes: shared.limits.publishes,
-        };
-        let session = Session::new(settings, client.since);
-        tracing::debug!(connection = %client.id, source = %client.source, "WebSocket opened");
-        Self {
-            frames: Frames::new(stream, leftover, shared.limits.before_login),
-            sleep: Rare::new(sleep_until(Instant::from_std(session.deadline()))),
-            stop: Rare::new(shared.stop.clone().cancelled_owned()),
-            permit: Some(permit),
-            session,
-            holding: None,
-            replaced: None,
-            shown,
-            asking: None,
-            calls: FuturesUnordered::new(),
-            running: Running::default(),
-            sitting: None,
-            handled: handled::Handled::default(),
-            finished: VecDeque::new(),
-            place,
-            echoes: Vec::new(),
-            ticket: 0,
-            actions: Vec::new(),
-            close: None,
-            client,
-            shared,
-        }
-    }
-
     async fn run(&mut self) {
         loop {
             let wake = poll_fn(|context| self.poll_wake(context)).await;
@@ -174,7 +128,7 @@ impl Connection {
             let flushed = self.flush_in_time().await;
             match (flushed, self.close.take()) {
                 (Ok(Ok(())), None) => {}
-                (Ok(Ok(())), Some(close)) => return self.frames.goodbye(close).await,
+                (Ok(Ok(())), Some(close)) => return Box::pin(self.frames.goodbye(close)).await,
                 (Ok(Err(_)) | Err(_), _) => return,
             }
         }

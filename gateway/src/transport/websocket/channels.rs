@@ -229,7 +229,7 @@ impl Connection {
     }
 
     /// Nothing more is said here. A session that nobody can take up is ended: no clock would do it for want of use.
-    pub(super) async fn leave(mut self) {
+    pub(super) async fn leave(mut self: Box<Self>) {
         let orphan = self.session.orphan().zip(self.holding.take());
         tracing::debug!(connection = %self.client.id, "connection closed");
         let backend = Arc::clone(&self.shared.backend);
@@ -286,7 +286,7 @@ impl Connection {
 }
 
 /// For a path that names no facility of ours.
-pub(super) async fn refuse(opened: Opened, shared: &Shared) {
+pub(super) async fn refuse(opened: Opened, shared: Arc<Shared>) {
     let mut frames = Frames::new(opened.stream, opened.leftover, shared.limits.before_login);
     let told = frames.write(channel::encode_facility_refused()).is_ok();
     if told && matches!(timeout(shared.timers.write, frames.flush()).await, Ok(Ok(()))) {

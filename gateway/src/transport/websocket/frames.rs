@@ -113,8 +113,10 @@ impl Frames {
             .max_write_buffer_size(unsent(limit, false))
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
+        // A copy: it is a piece of the buffer for HTTP heads, which would stay as large as it is for as long as the connection.
+        let leftover = leftover.to_vec();
         let socket =
-            WebSocket::from_partially_read(Polled::new(stream), leftover.into(), Role::Server, Some(config));
+            WebSocket::from_partially_read(Polled::new(stream), leftover, Role::Server, Some(config));
         Self { socket, limit, listings: false, written: false, dry: false }
     }
 
