@@ -13,12 +13,16 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
-    umask,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal,
+    setpriority_process, setrlimit, umask,
 };
 
 /// Descriptors of our own are moved up here, above all that a module's program might use.
 const HIGH: RawFd = 200;
+
+/// How much those who are logged in go before those who are at it: a password is hashed for most of a tenth of a
+/// second, and whoever may try one keeps a processor busy with that. As in nice(1).
+const NICE: i32 = 5;
 
 /// Variables that may be there: none, but in test builds those that the guard passes on for
 /// libpam-wrapper, and the one that it sets itself when it is loaded.
@@ -99,6 +103,8 @@ pub(crate) fn prepare(guard: Pid) -> Result<Stage, Unfit> {
         return Err(Unfit::Failed("standard input", io::ErrorKind::InvalidInput.into()));
     }
     no_core_dumps()?;
+    // Under systemd its unit says so, and nothing in here may.
+    let _ = setpriority_process(None, NICE);
     // Rust's own start-up ignores SIGPIPE, and that would survive exec in a module's helper. A
     // handler does not.
     let seen = Arc::new(AtomicBool::new(false));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use doorward_proto::pam::v1 as wire;
 use prost::Message as _;
+use rustix::process::{Pid, getpriority_process};
 use wire::Result::{Denied, Fault, PasswordExpired, Protocol, ServiceRefused, Success, UserChanged};
 use wrapped::{Stack, start, tools};
 
@@ -103,6 +104,17 @@ fn modules_find_a_clean_process() {
     let worker = stack.login();
     // A complaint would be a round with an error message.
     assert_eq!(worker.result(), Success);
+}
+
+#[test]
+fn a_password_is_hashed_after_the_work_of_others() {
+    let Some(tools) = tools() else { return };
+    let stack = Stack::with(tools, "password=secret");
+    let worker = stack.login();
+    worker.round();
+    let pid = Pid::from_raw(worker.child.id().cast_signed());
+    let (of_worker, own) = (getpriority_process(pid), getpriority_process(None));
+    assert_eq!(of_worker.expect("there"), own.expect("there") + 5);
 }
 
 #[test]
