@@ -20,6 +20,8 @@ use crate::{error::AuthError, session::Dialect};
 
 /// Lookups at a time, hung ones included.
 const LOOKUPS: usize = 16;
+/// Of them, those for records alone, which strangers can cause.
+const ASIDES: usize = 2;
 /// How long a caller waits for a lookup.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -136,14 +138,16 @@ pub struct Accounts {
     directory: Arc<dyn Directory>,
     groups: Current<Groups>,
     places: Arc<Semaphore>,
+    asides: Arc<Semaphore>,
     recent: Recent,
 }
 
 impl Accounts {
     /// Accounts of `directory`.
     pub fn new(directory: Arc<dyn Directory>, groups: Groups) -> Self {
-        let (places, recent) = (Arc::new(Semaphore::new(LOOKUPS)), Recent::new(directory.good_for()));
-        Self { directory, groups: Current::new(groups), places, recent }
+        let [places, asides] = [LOOKUPS, ASIDES].map(|places| Arc::new(Semaphore::new(places)));
+        let recent = Recent::new(directory.good_for());
+        Self { directory, groups: Current::new(groups), places, asides, recent }
     }
 
     /// From now on these groups give access.
@@ -181,13 +185,19 @@ impl Accounts {
         }
     }
 
-    /// The uid that goes with a name, and nothing else of them.
+    /// The uid that goes with a name, for a record: None too while others are looked up for that, so that names which
+    /// nobody has keep nobody waiting where the database is slow to say so.
     ///
     /// # Errors
     /// [`AuthError::Directory`] when the database does not answer in time.
-    pub async fn uid_of(&self, name: Username) -> Result<Option<u32>, AuthError> {
-        let found = self.ask(move |directory| directory.user_by_name(name.as_str())).await?;
-        Ok(found.map(|user| user.uid))
+    pub async fn uid_aside(&self, name: Username) -> Result<Option<u32>, AuthError> {
+        let Ok(aside) = self.asides.clone().try_acquire_owned() else { return Ok(None) };
+        let found = self.ask(move |directory| {
+            // Until the answer is there, however short its caller waits.
+            let _aside = aside;
+            directory.user_by_name(name.as_str())
+        });
+        Ok(found.await?.map(|user| user.uid))
     }
 
     async fn ask<T: Send + 'static>(
@@ -385,6 +395,24 @@ mod tests {
         directory.set_broken(false);
         let _ = directory.user("ann", 1001, 1001, "/bin/sh", &[]);
         assert!(ann().await.expect("answered").is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn looks_for_records_leave_places_to_those_who_need_an_answer() {
+        let directory = Fake::new().user("ann", 1001, 1001, "/bin/sh", &[]);
+        let accounts = accounts(directory.clone());
+        let ann = || Username::parse("ann".into()).expect("a name");
+        assert_eq!(accounts.uid_aside(ann()).await.expect("answered"), Some(1001));
+        directory.set_hanging(true);
+        let moment = Duration::from_millis(20);
+        for _ in 0..LOOKUPS {
+            // The caller goes, the lookup hangs on.
+            let _ = tokio::time::timeout(moment, accounts.uid_aside(ann())).await;
+        }
+        assert_eq!(accounts.places.available_permits(), LOOKUPS - ASIDES);
+        assert_eq!(accounts.uid_aside(ann()).await.expect("at once"), None, "no place");
+        directory.set_hanging(false);
+        assert!(accounts.find(name("ann")).await.expect("answered").is_some());
     }
 
     #[tokio::test]

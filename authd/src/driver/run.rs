@@ -1,6 +1,6 @@
 //! The task of one login: its steps carried out one after the other, and its end.
 
-mod opening;
+mod granting;
 mod telling;
 
 use std::{

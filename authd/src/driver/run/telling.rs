@@ -148,7 +148,7 @@ impl Run {
             if login.uid().is_some() { None } else { login.user().cloned() }
         };
         if let Some(user) = user {
-            let found = self.logins.parts.holders.accounts.uid_of(user);
+            let found = self.logins.parts.holders.accounts.uid_aside(user);
             if let Ok(Ok(uid)) = tokio::time::timeout(UID_WITHIN, found).await {
                 self.uid = uid;
             }

@@ -8,7 +8,7 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,13 +20,14 @@ struct Content {
     aliases: Vec<(String, String)>,
     groups: Vec<(String, u32)>,
     broken: bool,
+    hangs: bool,
     good_for: Duration,
     loses_groups: usize,
 }
 
 /// Users and groups that the test names; clones are the same database. The shells are /bin/sh alone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Fake(Arc<Mutex<Content>>);
+pub(crate) struct Fake(Arc<Mutex<Content>>, Arc<Condvar>);
 
 impl Fake {
     /// An empty one.
@@ -66,6 +67,12 @@ impl Fake {
         self.content().good_for = time;
     }
 
+    /// Answers no question about a user, or all that were asked.
+    pub(crate) fn set_hanging(&self, hanging: bool) {
+        self.content().hangs = hanging;
+        self.1.notify_all();
+    }
+
     /// Fails every question, or no longer.
     pub(crate) fn set_broken(&self, broken: bool) {
         self.content().broken = broken;
@@ -92,7 +99,8 @@ impl Fake {
     }
 
     fn find(&self, fits: impl Fn(&User) -> bool) -> io::Result<Option<(User, Vec<u32>)>> {
-        let content = self.content();
+        let content = self.1.wait_while(self.content(), |content| content.hangs);
+        let content = content.unwrap_or_else(PoisonError::into_inner);
         if content.broken {
             return Err(io::Error::other("broken by the test"));
         }
