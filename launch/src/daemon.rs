@@ -1,5 +1,7 @@
 //! The fixed order in which a daemon starts, and its end.
 
+mod reload;
+
 use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,13 +13,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use self::reload::Reloading;
 use crate::audit::{Audit, Event, Place, Record};
 use crate::config::{self, Loaded};
 use crate::control::{Control, tell_manager};
 use crate::error::chain;
 use crate::keys::{Keys, Running};
 use crate::options::Options;
-use crate::reload::Reloading;
 use crate::socket::{self, Sockets};
 use crate::{
     Confinement, Identity, Misconfigured, StartError, account, background, descriptors, log, privilege,

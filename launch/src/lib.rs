@@ -10,8 +10,6 @@ mod daemon;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 
-mod reload;
-
 pub mod registrations;
 
 mod background;

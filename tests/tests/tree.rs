@@ -8,6 +8,8 @@ mod defects;
 mod dependencies;
 #[path = "tree/files.rs"]
 mod files;
+#[path = "tree/manual.rs"]
+mod manual;
 #[path = "tree/modules.rs"]
 mod modules;
 #[path = "tree/source.rs"]

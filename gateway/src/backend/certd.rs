@@ -21,8 +21,8 @@ use crate::call::{Answer, ConnectionId, Error, Key, KeyRequest, Secret, ServerKe
 
 /// The largest message of certd's that is read.
 const ANSWER_MAX: usize = 64 << 10;
-/// The largest request: key, certificate and proof have their own limits, each below.
-const REQUEST_MAX: usize = 128 << 10;
+/// The largest request, as certd has it: key, certificate and proof have their own limits, each below.
+const REQUEST_MAX: usize = 64 << 10;
 /// The most calls at once.
 const CALLS: usize = 64;
 /// The most listings at once: each can be as large as [`LISTING_MAX`].

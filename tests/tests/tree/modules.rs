@@ -150,6 +150,11 @@ fn certd_modules_use_only_those_below_them() {
 }
 
 #[test]
+fn launch_modules_use_only_those_below_them() {
+    check("launch");
+}
+
+#[test]
 fn modules_of_subsystems_use_only_those_below_them() {
     check("subsystems/sdk");
     check("subsystems/sysinfo");

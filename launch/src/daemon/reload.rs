@@ -7,10 +7,10 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
 
+use super::{Daemon, configuration};
 use crate::audit::{Event, Record};
 use crate::config::Loaded;
 use crate::control::{Control, tell_manager};
-use crate::daemon::{Daemon, configuration};
 use crate::error::chain;
 use crate::keys::Running;
 use crate::log;
