@@ -33,7 +33,16 @@ pub type Rows = Arc<[(Arc<str>, Right)]>;
 pub struct State {
     subsystems: u64,
     certd: bool,
-    policies: u64,
+}
+
+/// What it depends on, besides the session, what may be heard. Each kind by itself: a subsystem that comes and goes is
+/// no reason to ask anew about channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    /// Of events.
+    pub events: u64,
+    /// Of channels.
+    pub channels: u64,
 }
 
 impl Router {
@@ -43,9 +52,11 @@ impl Router {
         Self { hostname: hostname.into(), certd, subsystems, policies }
     }
 
-    /// From now on this holds for channels.
+    /// From now on this holds for channels. What says the same as before is no change: nobody has to be asked anew.
     pub fn set_policies(&self, policies: Policies) {
-        self.policies.set(policies);
+        if *self.policies.get() != policies {
+            self.policies.set(policies);
+        }
     }
 
     /// Who is told that connections of this kind of identity come and go.
@@ -109,11 +120,12 @@ impl Router {
 
     /// While this is the same, so are the [`Router::rows`] of a session.
     pub fn state(&self) -> State {
-        State {
-            subsystems: self.subsystems.changes(),
-            certd: self.certd.as_ref().is_some_and(Up::is_up),
-            policies: self.policies.changes(),
-        }
+        State { subsystems: self.subsystems.changes(), certd: self.certd.as_ref().is_some_and(Up::is_up) }
+    }
+
+    /// While one of these is the same, so is what a session may hear of that kind.
+    pub fn hearing(&self) -> Hearing {
+        Hearing { events: self.subsystems.changes(), channels: self.policies.changes() }
     }
 
     /// What is up and may be used by somebody: to write if any of its actions writes.

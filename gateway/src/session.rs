@@ -20,7 +20,9 @@ use std::{
 use self::{channels::Ears, clock::Countdown, held::Held, login::Answers};
 pub use self::{
     clock::Timers,
-    event::{Action, Event, Hopeless, Known, Login, Outcome, Question, Refusal, Settings, Ticket, Watch},
+    event::{
+        Action, Again, Event, Hopeless, Known, Login, Outcome, Question, Refusal, Settings, Ticket, Watch,
+    },
 };
 use crate::{
     call::{Answer, AuthSsl, Call, EndReason, Error, EventName, Identity, Purpose, Reply, SessionId, Token},
@@ -373,7 +375,7 @@ impl Session {
         match result {
             Ok(identity) => {
                 if held.renew(identity, asked, now) && self.ears.is_some() {
-                    actions.push(Action::HearAgain);
+                    actions.push(Action::HearAgain(Again::ALL));
                 }
                 self.stop_what_is_forbidden(actions);
                 // What asked is answered by what authd said, however short its validity: asking again

@@ -2,19 +2,19 @@
 
 use std::time::Instant;
 
-use super::{Action, Question, Session, State, Ticket, UnderWay};
+use super::{Action, Again, Question, Session, State, Ticket, UnderWay};
 use crate::{
     call::{Address, ChannelCall, Error, Identity, Reply, Verb},
     channels::{Decision, Speech},
     rate::Rate,
-    router::{self, Router},
+    router::{Hearing, Router},
 };
 
 /// What a connection needs that has to do with events or channels.
 #[derive(Debug)]
 pub(super) struct Ears {
     /// When it was looked at last what it may hear.
-    pub(super) heard: router::State,
+    heard: Hearing,
     speech: Speech,
     addresses: Rate,
 }
@@ -26,7 +26,7 @@ const ADDRESSES_A_SECOND: u32 = 100;
 impl Ears {
     fn new(router: &Router, publishes: u32, now: Instant) -> Self {
         Self {
-            heard: router.state(),
+            heard: router.hearing(),
             speech: Speech::new(publishes, now),
             addresses: Rate::new(ADDRESSES_A_SECOND, ADDRESSES, now),
         }
@@ -47,11 +47,12 @@ impl Session {
 
     /// Before anything is sent: whose it is may have changed.
     pub(super) fn hears(&mut self, router: &Router, actions: &mut Vec<Action>) {
-        if let Some(ears) = &mut self.ears
-            && ears.heard != router.state()
-        {
-            ears.heard = router.state();
-            actions.push(Action::HearAgain);
+        let Some(ears) = &mut self.ears else { return };
+        let now = router.hearing();
+        let then = std::mem::replace(&mut ears.heard, now);
+        let again = Again { events: then.events != now.events, channels: then.channels != now.channels };
+        if again.events || again.channels {
+            actions.push(Action::HearAgain(again));
         }
     }
 

@@ -117,6 +117,20 @@ pub enum Question {
     Custom(Arc<HandlerPlace>, Box<Custom>),
 }
 
+/// Which subscriptions may be allowed no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// Those to events.
+    pub events: bool,
+    /// Those to channels.
+    pub channels: bool,
+}
+
+impl Again {
+    /// It is another session, or one with other rights.
+    pub const ALL: Self = Self { events: true, channels: true };
+}
+
 /// What to do.
 #[derive(Debug)]
 pub enum Action {
@@ -154,8 +168,8 @@ pub enum Action {
     Stop(Ticket),
     /// Find the requests that had this id, a JSON text; answer with [`Event::Cancel`].
     Cancel(Ticket, String),
-    /// End subscriptions to events that [`super::Session::may_hear`] does not allow.
-    HearAgain,
+    /// End subscriptions that are not allowed any more.
+    HearAgain(Again),
     /// Send events that wait.
     Deliver,
     /// Send reports of progress that wait, because they came when the session was not [`super::Session::relied_upon`].

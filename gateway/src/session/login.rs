@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use doorward_proto::LOGIN_JWT_MAX;
 
-use super::{Action, Busy, Held, Hopeless, Login, Outcome, Refusal, Session, State, Ticket, Watch};
+use super::{Action, Again, Busy, Held, Hopeless, Login, Outcome, Refusal, Session, State, Ticket, Watch};
 use crate::call::{
     Answer, AuthSsl, Call, Challenge, ChannelAuth, Credentials, Error, Purpose, Reply, Secret,
     username_is_well_formed,
@@ -165,7 +165,7 @@ impl Session {
                 // with fewer.
                 self.stop_what_is_forbidden(actions);
                 if self.ears.is_some() {
-                    actions.push(Action::HearAgain);
+                    actions.push(Action::HearAgain(Again::ALL));
                 }
                 self.clock.logged_in();
                 self.warning = None;

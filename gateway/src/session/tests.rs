@@ -120,7 +120,12 @@ fn word(action: &Action) -> String {
         Action::Subsystem(ticket, _) => format!("ask subsystem {ticket}"),
         Action::Stop(ticket) => format!("stop {ticket}"),
         Action::Cancel(ticket, id) => format!("find {id} {ticket}"),
-        Action::HearAgain => "hear again".to_owned(),
+        Action::HearAgain(Again { events, channels }) => match (events, channels) {
+            (true, true) => "hear all again".to_owned(),
+            (true, false) => "hear events again".to_owned(),
+            (false, true) => "hear channels again".to_owned(),
+            (false, false) => "hear nothing again".to_owned(),
+        },
         Action::Deliver => "deliver".to_owned(),
         Action::Report => "report".to_owned(),
         Action::TellExpiring(left) => format!("tell expiring {}", left.as_secs()),

@@ -122,6 +122,12 @@ impl Registry {
         });
     }
 
+    /// As if one came or went.
+    #[cfg(test)]
+    pub(crate) fn stir(&self) {
+        self.change(|_| {});
+    }
+
     fn change(&self, change: impl FnOnce(&mut Vec<Known>)) {
         let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Snapshot::clone(&self.now());

@@ -343,7 +343,7 @@ impl Connection {
             Action::Subsystem(ticket, asked) => self.run_for(ticket, *asked),
             Action::Stop(ticket) => self.running.stop(ticket),
             Action::Cancel(ticket, id) => self.find(ticket, &id),
-            Action::HearAgain => self.hear_again(),
+            Action::HearAgain(again) => self.hear_again(again),
             Action::Deliver => self.deliver(),
             Action::Report => self.running.release(),
             Action::Clear(token) => {

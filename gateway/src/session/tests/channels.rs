@@ -49,8 +49,28 @@ fn nobody_is_asked_about_as_anybody_and_hears_what_anyone_may() {
     assert_eq!(bench.says(ChannelCall::Resubscribe(vec![at("hall"), at("news")])), "join 3 false true");
     assert_eq!(bench.published(), "deliver");
     bench.router.set_policies(Policies::default());
-    assert_eq!(bench.published(), "hear again, deliver");
+    assert_eq!(bench.published(), "hear channels again, deliver");
     assert_eq!(bench.session.may_hear_at(&bench.router, &at("news")), Decision::Deny);
+}
+
+#[test]
+fn a_subsystem_that_comes_and_goes_is_no_reason_to_ask_about_channels() {
+    let (mut bench, registry) = (bench(), Registry::default());
+    bench.router = Router::new("host", None, registry.clone());
+    let mut bench = bench.with_policies().log_in();
+    bench.says(ChannelCall::Subscribe(at("hall")));
+    assert_eq!(bench.published(), "deliver");
+    registry.stir();
+    assert_eq!(bench.published(), "hear events again, deliver");
+    // A table that is read again and says the same is the same.
+    let mut bench = bench.with_policies();
+    assert_eq!(bench.published(), "deliver");
+    bench.router.set_policies(Policies::default());
+    assert_eq!(bench.published(), "hear channels again, deliver");
+    let fewer = Identity { acl: Vec::new(), ..identity(1) };
+    bench.pass(60);
+    assert_eq!(bench.published(), "check");
+    assert_eq!(bench.on(Event::Checked(Ok(fewer), UP)), "hear all again, deliver");
 }
 
 #[test]

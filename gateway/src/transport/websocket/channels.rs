@@ -13,7 +13,7 @@ use crate::{
     channels::{Decision, EngineError, NotSure, Seat},
     dialect::{self, channel, sysadm},
     hub::{Owner, Refused},
-    session::{Event, Ticket},
+    session::{Again, Event, Ticket},
     transport::Shared,
 };
 
@@ -256,10 +256,15 @@ impl Connection {
     }
 
     /// Ends subscriptions to what may be heard no more.
-    pub(super) fn hear_again(&mut self) {
+    pub(super) fn hear_again(&mut self, again: Again) {
         let (session, router) = (&self.session, &self.shared.router);
         let Some(sitting) = &mut self.sitting else { return };
-        sitting.seat.keep_only(|name| session.may_hear(router, name));
+        if again.events {
+            sitting.seat.keep_only(|name| session.may_hear(router, name));
+        }
+        if !again.channels {
+            return;
+        }
         let decided = sitting.seat.channels().map(|at| (at.clone(), session.may_hear_at(router, at)));
         let (stay, go): (Vec<_>, Vec<_>) = decided
             .filter(|(_, decision)| *decision != Decision::Allow)

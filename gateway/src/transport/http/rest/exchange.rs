@@ -222,7 +222,7 @@ impl Exchange {
             | Action::Refused(_)
             | Action::Deliver
             | Action::Report
-            | Action::HearAgain
+            | Action::HearAgain(_)
             | Action::Stop(_)
             | Action::Subsystem(..)
             | Action::Used
