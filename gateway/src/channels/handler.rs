@@ -8,7 +8,7 @@ mod answers;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Response, Status, transport::Channel};
 
 pub use self::answers::Handled;
-use super::{HandlerPlace, Policies};
+use super::{HandlerPlace, Policies, Voices};
 use crate::{
     backend::{Backend, Failure, Pass, failure::Faults, kept::Keeper, line::Line, link::Link},
     call::{Address, ChannelName, Custom, Error, Payload, Secret},
@@ -40,6 +40,7 @@ pub struct Handlers(Arc<Inner>);
 struct Inner {
     keeper: Keeper,
     known: Mutex<BTreeMap<ChannelName, Arc<Handler>>>,
+    voices: Mutex<Voices>,
 }
 
 #[derive(Debug)]
@@ -49,6 +50,8 @@ struct Handler {
     line: Line,
     places: Arc<Places>,
     faults: Faults,
+    /// What it was not let say.
+    floods: Faults,
 }
 
 /// Authd's word for who is asking.
@@ -97,13 +100,40 @@ impl Handlers {
     }
 
     fn kept_by(keeper: Keeper) -> Self {
-        Self(Arc::new(Inner { keeper, known: Mutex::default() }))
+        Self(Arc::new(Inner { keeper, known: Mutex::default(), voices: Mutex::default() }))
     }
 
     /// The table has changed: connections to those that are in it no more are given up.
     pub fn renew(&self, policies: &Policies) {
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, handler| policies.handlers().any(|place| *place == handler.place));
+        self.voices().renew(policies);
+    }
+
+    fn voices(&self) -> MutexGuard<'_, Voices> {
+        self.0.voices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether all of this may be said now for a handler, whichever client's message it answers.
+    ///
+    /// # Errors
+    /// When it is too much; then nothing of it is to be said. The log hears of it now and then.
+    pub fn may_say(
+        &self,
+        place: &Arc<HandlerPlace>,
+        publications: &[(Address, Payload)],
+        publishes: u32,
+    ) -> Result<(), Error> {
+        let now = Instant::now().into_std();
+        if publications.is_empty() || self.voices().say(place, publications, publishes, now) {
+            return Ok(());
+        }
+        let handler = self.of(place);
+        if let Some(unsaid) = handler.floods.now() {
+            let channel = place.channel.as_str();
+            tracing::warn!(channel, unsaid, "a handler publishes more than it may in a second");
+        }
+        Err(Error::TooMany)
     }
 
     /// One that the table has otherwise than before is another one.
@@ -248,6 +278,7 @@ impl Handler {
             line: Line::shared(&audience, link),
             places: Arc::new(Places::new(QUESTIONS, OF_ONE)),
             faults: Faults::default(),
+            floods: Faults::default(),
             place: Arc::clone(place),
             audience,
         }

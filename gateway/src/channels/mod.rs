@@ -16,5 +16,5 @@ pub use self::{
     handler::{Asker, Handled, Handlers, Presence},
     policies::{Decision, HandlerPlace, Policies},
     seat::Seat,
-    speech::{Speakers, Speech},
+    speech::{Speakers, Speech, Voices},
 };

@@ -2,7 +2,8 @@
 //!
 //! The handler lets everybody hear pk `3` and what begins with `may`, and say everything but `"no"`. It takes as long to
 //! answer as a number that is said has milliseconds. Of actions it knows `status`, which it answers, and passes on to
-//! pk `3`; `elsewhere`, which it passes on to the channel that the message names; `deny`, `hang`, and `garbage`.
+//! pk `3`; `elsewhere`, which it passes on to the channel that the message names; `often`, which it passes on 16 times;
+//! `deny`, `hang`, and `garbage`.
 
 use std::{
     path::Path,
@@ -22,10 +23,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
-use crate::{
-    channels::gateway_with,
-    support::{Gateway, until},
-};
+use crate::support::{Gateway, until};
 
 #[derive(Clone, Default)]
 pub(crate) struct Handler(Arc<Mutex<State>>);
@@ -88,6 +86,10 @@ impl ChannelHandler for Handler {
                     vec![passed_on(""), passed_on(message["where"].as_str().expect("a channel"))];
                 Outcome::Handled(proto::Handled { reply: b"{}".to_vec(), publications })
             }
+            "often" => Outcome::Handled(proto::Handled {
+                reply: b"{}".to_vec(),
+                publications: vec![passed_on(""); 16],
+            }),
             "deny" => Outcome::Forbidden(proto::Forbidden {}),
             "hang" => std::future::pending().await,
             "garbage" => Outcome::Handled(proto::Handled { reply: b"{".to_vec(), publications: Vec::new() }),
@@ -137,6 +139,11 @@ impl Scene {
     /// It decides about `group`, and about `user`, of which it hears who comes and goes. `ward` is another's, of the same
     /// account; `hall` has none.
     async fn start() -> Self {
+        Self::start_with(100).await
+    }
+
+    /// One connection may say so much in a second.
+    async fn start_with(publishes: u32) -> Self {
         let place = tempfile::TempDir::new().expect("a directory");
         let socket = place.path().join("handler.sock");
         let handler = Handler::default();
@@ -148,7 +155,12 @@ impl Scene {
              [channels.ward]\nsubscribe = \"member\"\nhandler = {{ socket = \"/none\", user = \"{uid}\" }}\n\
              [channels.hall]\nsubscribe = \"member\"\n"
         );
-        Self { gateway: gateway_with(&table).await, handler, _place: place, _task: task }
+        let gateway = Gateway::start_with(move |config| {
+            config.channels.file = config.state_dir.with_file_name("channels.toml");
+            std::fs::write(&config.channels.file, table).expect("written");
+            config.limits.publishes = publishes;
+        });
+        Self { gateway: gateway.await, handler, _place: place, _task: task }
     }
 }
 
@@ -243,6 +255,24 @@ async fn what_a_handler_says_elsewhere_is_heard_where_it_decides_and_nowhere_els
         let heard = format!(r#"{{"channel":"{channel}","pk":"3","message":"passed on"}}"#);
         assert_eq!(other.text().await, heard);
     }
+    other.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn what_a_handler_says_has_a_bound_whoever_makes_it_say_that() {
+    let scene = Scene::start_with(1).await;
+    let mut other = scene.gateway.channels().await;
+    other.is_user("carol").await;
+    other.says(json!({"action": "subscribe", "channel": "group", "pk": 3})).await;
+    let custom = |action: &str| json!({"action": action, "channel": "group", "pk": 3});
+    let mut alice = scene.gateway.channels().await;
+    alice.is_user("alice").await;
+    assert_eq!(alice.says(custom("often")).await, error("too many messages", 429), "16 of ten");
+    let mut bob = scene.gateway.channels().await;
+    bob.is_user("bob").await;
+    let answer = r#"{"channel":"group","pk":"3","message":{"status": "good"}}"#;
+    assert_eq!(bob.says(custom("status")).await, answer, "nothing of it was said or counted");
+    assert_eq!(other.text().await, r#"{"channel":"group","pk":"3","message":"passed on"}"#);
     other.hears_nothing().await;
 }
 

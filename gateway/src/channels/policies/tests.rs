@@ -12,6 +12,7 @@ fn identity(kind: &str, user: &str, auth_id: &str, acl: &[&str]) -> Identity {
         who: Arc::new(Who { kind: kind.into(), user: user.into(), auth_id: auth_id.into() }),
         is_token: false,
         is_channel: false,
+        turn: 0,
         acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
         issued: 0,
         expires: 0,

@@ -169,6 +169,7 @@ async fn handled(
 ) -> Result<ChannelAnswer, Error> {
     let own = |channel: &ChannelName| shared.router.handler_of(channel.as_str());
     let handled = shared.handlers.on_message(place, asker, &custom, request, own).await?;
+    shared.handlers.may_say(place, &handled.publications, shared.limits.publishes)?;
     // All are on their way before one is waited for.
     let publish = |(at, payload): (Address, Payload)| shared.engine.publish(&at, payload.0);
     let published: Vec<_> = handled.publications.into_iter().map(publish).collect();
