@@ -234,6 +234,7 @@ mod tests {
             absolute_left: 1,
             access: Some(access),
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
+            turn: 0,
         }
     }
 

@@ -49,6 +49,11 @@ impl Connection {
         // Other spellings of a UUID would be other names of the same connection.
         (text.len() == 36).then(|| uuid::Uuid::try_parse(text).ok()).flatten().map(Self)
     }
+
+    /// Its name.
+    pub fn name(self) -> uuid::Uuid {
+        self.0
+    }
 }
 
 impl std::fmt::Display for Connection {

@@ -256,6 +256,7 @@ mod tests {
             who: crate::call::Who::alice(),
             is_token: false,
             is_channel: false,
+            turn: 0,
             acl: acl.iter().map(|entry| (*entry).to_owned()).collect(),
             issued: 0,
             expires: 0,

@@ -47,6 +47,8 @@ pub struct Seen {
     pub access: Option<Access>,
     /// Its ACL entries.
     pub acl: Arc<[String]>,
+    /// The number of the connection that holds it, where one may at a time; else 0.
+    pub turn: u64,
 }
 
 impl Seen {
@@ -177,7 +179,9 @@ impl Holders {
         let terms = Terms { life, acl: Some(newcomer.acl.clone()), only_one: newcomer.only_one };
         let (token, session) = self.sessions.grant_on(holder, terms).await?;
         let left = session.ends - session.started;
-        Ok((token, seen(session, (left, left), (Some(Access::Limited), newcomer.acl.clone()))))
+        let turn = self.sessions.turn(session.id);
+        let seen = seen(session, (left, left), (Some(Access::Limited), newcomer.acl.clone()));
+        Ok((token, Seen { turn, ..seen }))
     }
 
     /// How long a session of channels lives at most.
@@ -281,7 +285,8 @@ impl Holders {
         let Standing::Live { idle_left, absolute_left } = standing else {
             return Err(AuthError::NoSuchToken);
         };
-        let seen = seen(session, (idle_left, absolute_left), rights);
+        let turn = self.sessions.turn(session.id);
+        let seen = Seen { turn, ..seen(session, (idle_left, absolute_left), rights) };
         if seen.may_use(dialect) { Ok(seen) } else { Err(AuthError::NoSuchToken) }
     }
 
@@ -297,6 +302,15 @@ impl Holders {
             }
             _ => Err(AuthError::NoSuchToken),
         }
+    }
+
+    /// The same session, held by this connection alone from now on if one may hold it at a time.
+    ///
+    /// # Errors
+    /// When it has ended, and when the store fails.
+    pub async fn take_turn(&self, seen: Seen, by: uuid::Uuid) -> Result<Seen, AuthError> {
+        let turn = self.sessions.take_turn(seen.session.id, by).await?;
+        Ok(Seen { turn, ..seen })
     }
 
     /// What the entries of a user say of a subject, were there a session of this dialect now.
@@ -324,7 +338,7 @@ impl Holders {
 type Rights = (Option<Access>, Arc<[String]>);
 
 fn seen(session: Session, (idle_left, absolute_left): (u64, u64), (access, acl): Rights) -> Seen {
-    Seen { session, idle_left, absolute_left, access, acl }
+    Seen { session, idle_left, absolute_left, access, acl, turn: 0 }
 }
 
 /// Whether the account is the one that a session was opened for, and may still hold such a session.

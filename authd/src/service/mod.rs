@@ -74,6 +74,7 @@ fn session(seen: &Seen, sessions: &Sessions) -> wire::Session {
         issued,
         expires,
         kind: session.holder.who.kind().to_owned(),
+        only_one: seen.turn,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     assertion::{Audience, Other, Subject},
     error::AuthError,
     secret::Token,
-    session::{Dialect, EndReason, Identity, Used, Watch},
+    session::{Dialect, EndReason, Identity, News, Used, Watch},
 };
 
 /// The service.
@@ -149,10 +149,15 @@ async fn next_event(state: Option<Watching>) -> Option<(Result<wire::EndedEvent,
     let kind = if state.told_ready {
         tokio::select! {
             () = state.stop.cancelled() => None,
-            ended = state.watch.next() => ended.map(|ended| Kind::Ended(wire::Ended {
-                session: ended.session.to_string(),
-                reason: end_reason(ended.reason).into(),
-            })),
+            news = state.watch.next() => news.map(|news| match news {
+                News::Ended(ended) => Kind::Ended(wire::Ended {
+                    session: ended.session.to_string(),
+                    reason: end_reason(ended.reason).into(),
+                }),
+                News::TakenUp { session, turn } => {
+                    Kind::TakenUp(wire::TakenUp { session: session.to_string(), only_one: turn })
+                }
+            }),
         }
     } else {
         state.told_ready = true;

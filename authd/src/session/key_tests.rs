@@ -49,7 +49,10 @@ async fn a_revocation_ends_the_sessions_of_that_user_and_that_key_and_no_others(
     let (no_key, _) = sessions.grant(holder("alice")).await.expect("granted");
     let mut watch = sessions.watch().expect("room");
     assert_eq!(sessions.end_by_key(&revoked("alice", KEY, utc())).await.expect("on disk"), 2);
-    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::KeyRevoked }));
+    assert_eq!(
+        watch.next().await,
+        Some(News::Ended(Ended { session: session.id, reason: EndReason::KeyRevoked }))
+    );
     let alive = |token| sessions.check(token, None).is_some();
     assert_eq!([&first, &second].map(alive), [false; 2]);
     assert_eq!([&other_key, &other_user, &no_key].map(alive), [true; 3]);
@@ -151,6 +154,20 @@ const VERSION_3: &str = "
     ) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 3;";
 
+/// The tables of version 4, as they were.
+const VERSION_4: &str = "
+    CREATE TABLE boot (id TEXT NOT NULL) STRICT;
+    CREATE TABLE session (
+        id BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL UNIQUE, user TEXT NOT NULL, uid INTEGER,
+        method TEXT NOT NULL, dialect TEXT NOT NULL, source TEXT NOT NULL, started_utc INTEGER NOT NULL,
+        started INTEGER NOT NULL, last_used INTEGER NOT NULL, idle_ms INTEGER NOT NULL, ends INTEGER NOT NULL,
+        key BLOB, proven_utc INTEGER, acl TEXT, kind TEXT, auth_id TEXT, pk TEXT,
+        CHECK (CASE WHEN uid IS NULL THEN kind IS NOT NULL AND auth_id IS NOT NULL AND pk IS NOT NULL
+                                          AND acl IS NOT NULL
+                    ELSE kind IS NULL AND auth_id IS NULL AND pk IS NULL END)
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 4;";
+
 #[tokio::test]
 async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -159,6 +176,7 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         (VERSION_1, "", None, None),
         (VERSION_2, ", ?3, 1", Some(KEY), None),
         (VERSION_3, ", ?3, 1, 'a.#'", Some(KEY), Some(Arc::from(["a.#".to_owned()]))),
+        (VERSION_4, ", ?3, 1, 'a.#', NULL, NULL, NULL", Some(KEY), Some(Arc::from(["a.#".to_owned()]))),
     ] {
         let directory = tempfile::tempdir().expect("temp dir");
         let path = directory.path().join("sessions.sqlite");
@@ -186,6 +204,7 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         let by = found.key.map(|key| key.fingerprint);
         let alice = Identity::User { name: "alice".into(), uid: 1000 };
         assert_eq!((found.holder.who.clone(), by, found.acl), (alice, key, acl));
+        assert_eq!(sessions.turn(found.id), 0, "any number of connections, as before");
         let (by_key, _) = by_key(&sessions, "bob", KEY).await;
         let acl = Some(Arc::from(["a.#".to_owned()]));
         let terms = Terms { life: Duration::from_secs(7_200), acl, only_one: false };
@@ -201,6 +220,6 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         sessions.close().await;
         let database = rusqlite::Connection::open(&path).expect("opened");
         let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("told");
-        assert_eq!(version, 4);
+        assert_eq!(version, 5);
     }
 }

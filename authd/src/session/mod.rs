@@ -20,7 +20,7 @@ pub use clock::{Boot, Clock, utc};
 pub use identity::{Identity, Owner, USER};
 pub use keys::{Fingerprint, Key, Moment, Revoked};
 pub use store::StoreError;
-pub use table::{AtLimit, Bounds, KeyLogin, Listed, Scope, Sessions, Terms, Used, Watch};
+pub use table::{AtLimit, Bounds, KeyLogin, Listed, News, Scope, Sessions, Terms, Used, Watch};
 
 use crate::secret::TokenHash;
 

@@ -58,10 +58,15 @@ pub enum StoreError {
 }
 
 enum Job {
-    Grant(Box<Session>),
+    /// With the number of its first turn, if one connection may hold it at a time.
+    Grant(Box<Session>, Option<u64>),
     End(Vec<SessionId>),
     Used(Vec<(SessionId, u64)>),
+    Turn(SessionId, u64),
 }
+
+/// What the store has of a session: itself, and its turn if one connection may hold it at a time.
+pub(super) type Stored = (Session, Option<u64>);
 
 type Done = oneshot::Sender<Result<(), String>>;
 
@@ -78,7 +83,7 @@ impl Store {
     pub(super) fn open(
         directory: &Path,
         boot: &Boot,
-    ) -> Result<(Self, Vec<Session>, Vec<Session>), StoreError> {
+    ) -> Result<(Self, Vec<Stored>, Vec<Stored>), StoreError> {
         let lock = lock(directory)?;
         let path = directory.join("sessions.sqlite");
         prepare_file(&path)?;
@@ -96,8 +101,8 @@ impl Store {
     }
 
     /// Writes a session.
-    pub(super) async fn grant(&self, session: Session) -> Result<(), String> {
-        self.run(Job::Grant(Box::new(session))).await
+    pub(super) async fn grant(&self, session: Session, turn: Option<u64>) -> Result<(), String> {
+        self.run(Job::Grant(Box::new(session), turn)).await
     }
 
     /// Removes sessions; those that are not there are fine.
@@ -108,6 +113,11 @@ impl Store {
     /// Writes when sessions were last used.
     pub(super) async fn used(&self, times: Vec<(SessionId, u64)>) -> Result<(), String> {
         self.run(Job::Used(times)).await
+    }
+
+    /// Writes whose turn it is; a higher number that is there stays.
+    pub(super) async fn turn(&self, session: SessionId, number: u64) -> Result<(), String> {
+        self.run(Job::Turn(session, number)).await
     }
 
     async fn run(&self, job: Job) -> Result<(), String> {
@@ -222,7 +232,7 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// The sessions of this boot, and those of another, which are deleted: a reboot ends every session.
-fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Session>, Vec<Session>), StoreError> {
+fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Stored>, Vec<Stored>), StoreError> {
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let same: bool =
         transaction
@@ -242,10 +252,10 @@ fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Session>, Vec<Ses
     Ok((read(database)?, ended))
 }
 
-fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
+fn read(database: &Connection) -> Result<Vec<Stored>, rusqlite::Error> {
     let mut rows = database.prepare(
         "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends,
-                key, proven_utc, acl, kind, auth_id, pk
+                key, proven_utc, acl, kind, auth_id, pk, turn
          FROM session",
     )?;
     // At once, not when all are there: a million of them would be in memory with what they have alike.
@@ -257,7 +267,7 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
             }
             None => None,
         };
-        Ok(Session {
+        let session = Session {
             id: SessionId(row.get(0)?),
             token: TokenHash(row.get(1)?),
             key,
@@ -273,7 +283,8 @@ fn read(database: &Connection) -> Result<Vec<Session>, rusqlite::Error> {
             last_used: row.get(9)?,
             idle_ms: row.get(10)?,
             ends: row.get(11)?,
-        })
+        };
+        Ok((session, row.get(18)?))
     })?;
     sessions.collect()
 }
@@ -354,7 +365,7 @@ fn commit(database: &mut Connection, batch: Vec<(Job, Done)>) {
 
 fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
     match job {
-        Job::Grant(session) => {
+        Job::Grant(session, turn) => {
             let (name, other) = match &session.holder.who {
                 Identity::User { name, .. } => (name, None),
                 Identity::Other { kind, id, pk, name } => (name, Some((kind, id, pk))),
@@ -362,7 +373,7 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
             database
                 .prepare_cached(
                     "INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,
-                                                ?17,?18)",
+                                                ?17,?18,?19)",
                 )?
                 .execute(params![
                     session.id.0,
@@ -382,7 +393,8 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
                     session.acl.as_ref().map(|acl| acl.join("\n")),
                     other.map(|(kind, _, _)| kind),
                     other.map(|(_, id, _)| id),
-                    other.map(|(_, _, pk)| pk)
+                    other.map(|(_, _, pk)| pk),
+                    turn
                 ])?;
         }
         Job::End(sessions) => {
@@ -396,6 +408,11 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
             for (id, last_used) in times {
                 statement.execute(params![id.0, last_used])?;
             }
+        }
+        Job::Turn(id, number) => {
+            let mut statement =
+                database.prepare_cached("UPDATE session SET turn = max(turn, ?2) WHERE id = ?1")?;
+            statement.execute(params![id.0, number])?;
         }
     }
     Ok(())

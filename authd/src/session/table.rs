@@ -4,11 +4,12 @@ mod bounds;
 mod by_key;
 mod live;
 mod others;
+mod turns;
 mod undo;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -24,6 +25,7 @@ pub use others::{Listed, Scope};
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
+use turns::Turn;
 use undo::{Grave, Place};
 
 use super::{
@@ -59,7 +61,9 @@ pub struct Sessions {
     table: Mutex<Table>,
     /// None once closed.
     store: RwLock<Option<Store>>,
-    ended: broadcast::Sender<Ended>,
+    news: broadcast::Sender<News>,
+    /// The number of the next turn of any session.
+    turns: AtomicU64,
     watchers: Arc<Semaphore>,
     /// Sent whenever there may be something to keep.
     stirred: watch::Sender<()>,
@@ -68,17 +72,31 @@ pub struct Sessions {
     of_another_boot: Vec<Session>,
 }
 
-/// A stream of the sessions that end.
+/// What gateways are told of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// One ended.
+    Ended(Ended),
+    /// A connection took up one that one connection may hold at a time.
+    TakenUp {
+        /// Which.
+        session: SessionId,
+        /// The connection's number: those with lower ones hold it no more.
+        turn: u64,
+    },
+}
+
+/// A stream of the sessions that end, and of those that pass from one connection to another.
 #[derive(Debug)]
 pub struct Watch {
-    pub(super) ended: broadcast::Receiver<Ended>,
+    pub(super) news: broadcast::Receiver<News>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Watch {
     /// The next; None when this watcher has fallen too far behind or authd stops.
-    pub async fn next(&mut self) -> Option<Ended> {
-        self.ended.recv().await.ok()
+    pub async fn next(&mut self) -> Option<News> {
+        self.news.recv().await.ok()
     }
 }
 
@@ -91,10 +109,15 @@ impl Sessions {
         let (store, sessions, of_another_boot) = Store::open(directory, boot)?;
         let mut table = Table::default();
         let now = clock.now();
-        for mut session in sessions {
+        let mut turns = 1;
+        for (mut session, turn) in sessions {
             // A last use in the future cannot be: it would keep the session alive longer than any request did.
             session.last_used = session.last_used.min(now);
             table.reserve(&Counted::of(&session.holder));
+            if let Some(number) = turn {
+                turns = turns.max(number.saturating_add(1));
+                table.turns.insert(session.id, Turn::nobodys(number));
+            }
             table.insert(session);
         }
         info!(sessions = table.count, "sessions taken up");
@@ -103,11 +126,12 @@ impl Sessions {
             clock,
             table: Mutex::new(table),
             store: RwLock::new(Some(store)),
-            ended: broadcast::Sender::new(BEHIND),
+            news: broadcast::Sender::new(BEHIND),
+            turns: AtomicU64::new(turns),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             stirred: watch::Sender::new(()),
             audit: Audit::default(),
-            of_another_boot,
+            of_another_boot: of_another_boot.into_iter().map(|(session, _)| session).collect(),
         })
     }
 
@@ -179,6 +203,7 @@ impl Sessions {
             idle_ms,
             ends: now.saturating_add(life_ms),
         };
+        let turn = only_one.then(|| self.next_turn());
         let one = Counted::of(&session.holder);
         // If the store fails or the caller goes away meanwhile, the place is given back and the row, if
         // it was written, is removed again: nobody has its token.
@@ -192,7 +217,7 @@ impl Sessions {
             self.tell(old, EndReason::Replaced);
         }
         self.forget(replaced.iter().map(|old| old.id).collect()).await?;
-        self.with_store(async |store| store.grant(session.clone()).await).await?;
+        self.with_store(async |store| store.grant(session.clone(), turn).await).await?;
         let replaced = {
             // Under one lock: a revocation finds the login under way, or its session; and of two that are to be
             // the only one the later stays.
@@ -204,6 +229,7 @@ impl Sessions {
                 return Err(AuthError::KeyRevoked);
             }
             let replaced = if only_one { table.take_all(&one.owner) } else { Vec::new() };
+            table.turns.extend(turn.map(|number| (session.id, Turn::nobodys(number))));
             table.insert(session.clone());
             replaced
         };
@@ -269,13 +295,13 @@ impl Sessions {
         Moment { at: self.clock.now(), utc: clock::utc() }
     }
 
-    /// From its return on every session that ends is told.
+    /// From its return on every session that ends is told, and every turn.
     ///
     /// # Errors
     /// At the bound of watchers.
     pub fn watch(&self) -> Result<Watch, AuthError> {
         let place = self.watchers.clone().try_acquire_owned().map_err(|_| AuthError::TooManyWatchers)?;
-        Ok(Watch { ended: self.ended.subscribe(), _place: place })
+        Ok(Watch { news: self.news.subscribe(), _place: place })
     }
 
     /// Ends what is due and writes activity, until `stop`; then closes the store.
@@ -344,7 +370,7 @@ impl Sessions {
         self.record_end(session, reason, Some(self.clock.now().saturating_sub(session.started) / 1_000));
         info!(session = %session.id, user = session.holder.who.shown(), reason = ?reason, "session ended");
         // Nobody watching is fine.
-        let _ = self.ended.send(Ended { session: session.id, reason });
+        let _ = self.news.send(News::Ended(Ended { session: session.id, reason }));
     }
 
     /// Before the end is on disk: a crash in between lets it be recorded twice, never not at all.

@@ -85,7 +85,10 @@ async fn an_ended_session_stays_ended_over_a_restart() {
     let (token, session) = sessions.grant(holder("alice")).await.expect("granted");
     let mut watch = sessions.watch().expect("room");
     assert!(sessions.end(&token, EndReason::Cleared).await.expect("ended"));
-    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::Cleared }));
+    assert_eq!(
+        watch.next().await,
+        Some(News::Ended(Ended { session: session.id, reason: EndReason::Cleared }))
+    );
     assert!(sessions.check(&token, Some(0)).is_none());
     assert!(!sessions.end(&token, EndReason::Cleared).await.expect("fine"));
     sessions.close().await;
@@ -138,7 +141,7 @@ async fn a_use_told_late_keeps_a_session_that_nobody_may_use_meanwhile() {
     assert!(sessions.check(&token, None).is_some(), "it was used in time");
     hand.forward(301_500);
     sessions.reap().await;
-    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::Idle }));
+    assert_eq!(watch.next().await, Some(News::Ended(Ended { session: session.id, reason: EndReason::Idle })));
     sessions.report(vec![Used { token: token.clone(), ago_ms: 301_000 }]).await.expect("fine");
     assert!(sessions.check(&token, None).is_none(), "what is gone stays gone");
     sessions.close().await;
@@ -153,7 +156,10 @@ async fn the_whole_life_ends_at_once_and_is_told_so() {
     hand.forward(43_200_000);
     assert!(sessions.check(&token, Some(0)).is_none());
     sessions.reap().await;
-    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::Expired }));
+    assert_eq!(
+        watch.next().await,
+        Some(News::Ended(Ended { session: session.id, reason: EndReason::Expired }))
+    );
     sessions.close().await;
 }
 
@@ -170,7 +176,7 @@ async fn a_watcher_that_falls_behind_is_told_to_begin_again() {
     hand.forward(43_200_000);
     sessions.reap().await;
     assert_eq!(watch.next().await, None);
-    assert_eq!(sessions.watch().expect("room").ended.len(), 0);
+    assert_eq!(sessions.watch().expect("room").news.len(), 0);
     sessions.close().await;
 }
 
@@ -238,7 +244,7 @@ async fn a_damaged_or_newer_store_is_refused_with_what_to_do() {
     header[60..64].copy_from_slice(&5_u32.to_be_bytes());
     std::fs::write(&path, header).expect("written");
     let refused = Sessions::open(directory.path(), &boot(), hand.clock(), bounds()).expect_err("refused");
-    assert!(refused.to_string().contains("version 5"), "{refused}");
+    assert!(refused.to_string().contains("version 6"), "{refused}");
 }
 
 /// Not a test of its own: the process that `no_acknowledged_grant_or_end_is_lost_by_kill_9` kills.
@@ -471,7 +477,10 @@ async fn who_is_to_be_the_only_one_ends_the_older_and_nobody_elses() {
     let (another, _) = sessions.grant_on(other("t-8"), only()).await.expect("granted");
     let mut watch = sessions.watch().expect("room");
     let (second, _) = sessions.grant_on(other("t-7"), only()).await.expect("granted");
-    assert_eq!(watch.next().await, Some(Ended { session: session.id, reason: EndReason::Replaced }));
+    assert_eq!(
+        watch.next().await,
+        Some(News::Ended(Ended { session: session.id, reason: EndReason::Replaced }))
+    );
     let lives = |token: &Token| sessions.check(token, None).is_some();
     assert_eq!([&first, &second, &another].map(lives), [false, true, true]);
     // Of many at once exactly one is left.
@@ -489,5 +498,51 @@ async fn who_is_to_be_the_only_one_ends_the_older_and_nobody_elses() {
     sessions.close().await;
     let sessions = open(directory.path(), &hand);
     assert_eq!(sessions.page(&Scope::Everybody, None, 100).len(), 2, "on disk, too");
+    sessions.close().await;
+}
+
+#[tokio::test]
+async fn a_session_of_the_only_one_has_one_connection_at_a_time_and_others_any_number() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let mut sessions = Arc::new(open(directory.path(), &hand));
+    let only = Terms { only_one: true, ..terms(&["ws.#"]) };
+    let (_, session) = sessions.grant_on(other("t-7"), only).await.expect("granted");
+    let (_, any) = sessions.grant_on(other("t-8"), terms(&["ws.#"])).await.expect("granted");
+    let name = uuid::Uuid::from_u128;
+    for by in [name(1), name(2)] {
+        assert_eq!(sessions.take_turn(any.id, by).await.expect("fine"), 0);
+    }
+    let mut watch = sessions.watch().expect("room");
+    let granted = sessions.turn(session.id);
+    let first = sessions.take_turn(session.id, name(1)).await.expect("on disk");
+    assert!(granted > 0 && first > granted);
+    assert_eq!(watch.next().await, Some(News::TakenUp { session: session.id, turn: first }));
+    assert_eq!(sessions.take_turn(session.id, name(1)).await.expect("fine"), first, "from nobody");
+    assert!(watch.news.is_empty());
+    // Of many at once one has the highest number, and it is the last that is told.
+    let racing: Vec<_> = (10..40)
+        .map(|by| {
+            let sessions = sessions.clone();
+            tokio::spawn(async move { sessions.take_turn(session.id, name(by)).await.expect("on disk") })
+        })
+        .collect();
+    let mut numbers = std::collections::BTreeSet::new();
+    for one in racing {
+        numbers.insert(one.await.expect("no panic"));
+    }
+    let highest = *numbers.last().expect("some");
+    assert_eq!((numbers.len(), sessions.turn(session.id)), (30, highest));
+    let mut told = Vec::new();
+    while let Ok(News::TakenUp { turn, .. }) = watch.news.try_recv() {
+        told.push(turn);
+    }
+    assert!(told.is_sorted() && told.last() == Some(&highest), "{told:?}");
+    // Killed in that moment it knows the same.
+    sessions.close().await;
+    sessions = Arc::new(open(directory.path(), &hand));
+    assert_eq!((sessions.turn(session.id), sessions.turn(any.id)), (highest, 0));
+    assert!(sessions.take_turn(session.id, name(1)).await.expect("on disk") > highest);
+    sessions.end_named(&Scope::Everybody, session.id).await.expect("ended");
+    assert_eq!(sessions.turn(session.id), 0);
     sessions.close().await;
 }

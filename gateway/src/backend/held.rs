@@ -1,5 +1,5 @@
-//! The sessions that connections of this gateway hold: who must hear when one ends, and which were
-//! used since the last report.
+//! The sessions that connections of this gateway hold: who must hear when one ends, or passes to another connection,
+//! and which were used since the last report.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,7 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::known::Memory;
 use crate::call::{EndReason, Identity, Secret, SessionId, Token};
 
-/// The last ended sessions that are remembered, for grants that are under way while they end.
+/// The last news of sessions that are remembered, for grants that are under way while they come.
 const REMEMBERED: usize = 1_024;
 /// So many services can be asked on behalf of a session before one of its assertions is made anew.
 const AUDIENCES: usize = 16;
@@ -45,28 +45,70 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 struct Inner {
     held: HashMap<SessionId, Entry>,
-    /// The last ended ones, the newest at the back.
-    ended: VecDeque<(SessionId, EndReason)>,
-    /// How many were told of in all.
+    /// What was told last, the newest at the back.
+    news: VecDeque<(SessionId, News)>,
+    /// How much was told in all.
     told: u64,
     /// How often the stream came up.
     ups: u64,
     memory: Memory,
 }
 
+/// What authd tells of a session.
+#[derive(Debug, Clone, Copy)]
+enum News {
+    Ended(EndReason),
+    /// A connection of this number took it up.
+    TakenUp(u64),
+}
+
 impl Inner {
-    /// Whether a session ended after `asked`: told while a question about it was under way.
-    fn ended_since(&self, session: SessionId, asked: Moment) -> (Option<EndReason>, bool) {
+    /// What was told of a session after `asked`, while a question about it was under way: whether it ended, and the
+    /// highest number of those that took it up. False: more was told than is remembered.
+    fn told_since(&self, session: SessionId, asked: Moment) -> (Option<EndReason>, u64, bool) {
         let missed = usize::try_from(self.told.saturating_sub(asked.told)).unwrap_or(usize::MAX);
-        let found = self.ended.iter().rev().take(missed).find(|(ended, _)| *ended == session);
-        (found.map(|(_, reason)| *reason), missed <= REMEMBERED)
+        let (mut ended, mut turn) = (None, 0);
+        for (_, news) in self.news.iter().rev().take(missed).filter(|(of, _)| *of == session) {
+            match news {
+                News::Ended(reason) => ended = ended.or(Some(*reason)),
+                News::TakenUp(number) => turn = turn.max(*number),
+            }
+        }
+        (ended, turn, missed <= REMEMBERED)
+    }
+
+    fn note(&mut self, session: SessionId, news: News) {
+        self.told += 1;
+        if self.news.len() == REMEMBERED {
+            self.news.pop_front();
+        }
+        self.news.push_back((session, news));
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     held: Arc<Held>,
+    /// The highest number of a connection that is known to have taken it up, here or at another gateway.
+    turn: u64,
     listeners: Vec<Arc<Listener>>,
+}
+
+impl Entry {
+    /// A connection of this number has taken it up: those with lower ones hold it no more. It lives, but what they
+    /// are told is what they would be told were it ended by another login.
+    fn passes_to(&mut self, turn: u64) {
+        self.turn = self.turn.max(turn);
+        for listener in self.listeners.iter().filter(|listener| lost(listener.turn, self.turn)) {
+            listener.tell(EndReason::Revoked);
+        }
+    }
+}
+
+/// Whether a connection of this number holds a session no more that is held by one of that number. One without a number
+/// neither takes it from anybody nor loses it: a request by plain HTTP, and who shares a session that many may hold.
+fn lost(mine: u64, holds: u64) -> bool {
+    mine != 0 && mine < holds
 }
 
 /// One session, however many connections hold it.
@@ -78,7 +120,7 @@ pub(super) struct Held {
     /// Kind and id.
     pub(super) who: Box<str>,
     /// Its idle clock's length.
-    idle: Option<Duration>,
+    pub(super) idle: Option<Duration>,
     /// The last use, in milliseconds since the table's start.
     used: AtomicU64,
     unreported: AtomicBool,
@@ -122,6 +164,8 @@ struct Assertion {
 /// One connection's ear.
 #[derive(Debug, Default)]
 struct Listener {
+    /// Its number, where one connection may hold the session at a time; else 0.
+    turn: u64,
     /// 0: it lives.
     reason: AtomicU8,
     waker: AtomicWaker,
@@ -260,12 +304,13 @@ impl Table {
         Some(self.watch.load(Ordering::Acquire)).filter(|watch| *watch != 0)
     }
 
-    /// A connection holds this session, which authd granted when asked at `asked`.
-    pub(super) fn hold(self: &Arc<Self>, identity: &Identity, asked: Moment) -> Holding {
+    /// A connection holds this session, which authd granted when asked at `asked`, as the one of this number, if it
+    /// has one.
+    pub(super) fn hold(self: &Arc<Self>, identity: &Identity, turn: u64, asked: Moment) -> Holding {
         let session = identity.session;
-        let listener = Arc::new(Listener::default());
+        let listener = Arc::new(Listener { turn, ..Listener::default() });
         let mut inner = lock(&self.inner);
-        let (reason, complete) = inner.ended_since(session, asked);
+        let (reason, told, complete) = inner.told_since(session, asked);
         if let Some(reason) = reason {
             listener.tell(reason);
         }
@@ -279,9 +324,12 @@ impl Table {
                 unreported: AtomicBool::new(false),
                 assertions: Mutex::default(),
             }),
+            turn: 0,
             listeners: Vec::new(),
         });
         entry.listeners.push(Arc::clone(&listener));
+        // Another may have come later and been answered, or told of, before.
+        entry.passes_to(turn.max(told));
         let held = Arc::clone(&entry.held);
         // A login and taking up a session are uses, which authd knows of.
         held.used.store(self.now(), Ordering::Relaxed);
@@ -302,10 +350,10 @@ impl Table {
         work: impl FnOnce(&mut Memory),
     ) -> Option<()> {
         let mut inner = lock(&self.inner);
-        match inner.ended_since(session, asked) {
-            (Some(_), _) => return None,
-            (None, true) if inner.memory.given_back() == asked.given_back => work(&mut inner.memory),
-            (None, _) => {}
+        match inner.told_since(session, asked) {
+            (Some(_), _, _) => return None,
+            (None, _, true) if inner.memory.given_back() == asked.given_back => work(&mut inner.memory),
+            (None, _, _) => {}
         }
         Some(())
     }
@@ -347,16 +395,25 @@ impl Table {
     /// authd told that this session has ended.
     pub(super) fn ended(&self, session: SessionId, reason: EndReason) {
         let mut inner = lock(&self.inner);
-        inner.told += 1;
         inner.memory.forget(session);
-        if inner.ended.len() == REMEMBERED {
-            inner.ended.pop_front();
-        }
-        inner.ended.push_back((session, reason));
+        inner.note(session, News::Ended(reason));
         if let Some(entry) = inner.held.get(&session) {
             for listener in &entry.listeners {
                 listener.tell(reason);
             }
+        }
+    }
+
+    /// authd told that a connection of this number took a session up.
+    pub(super) fn taken_up(&self, session: SessionId, turn: u64) {
+        lock(&self.inner).note(session, News::TakenUp(turn));
+        self.passed_to(session, turn);
+    }
+
+    /// The number that a session was found to have when authd was asked about it.
+    pub(super) fn passed_to(&self, session: SessionId, turn: u64) {
+        if let Some(entry) = lock(&self.inner).held.get_mut(&session) {
+            entry.passes_to(turn);
         }
     }
 

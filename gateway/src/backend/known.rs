@@ -193,9 +193,9 @@ impl Backend {
         });
     }
 
-    /// A connection, or a request, holds the session of a token that was just looked at.
+    /// A request holds the session of a token that was just looked at. It takes it from no connection.
     pub fn hold(&self, known: &Known, asked: Moment) -> Holding {
-        self.table.hold(&known.identity, asked)
+        self.table.hold(&known.identity, 0, asked)
     }
 }
 
@@ -226,6 +226,7 @@ mod tests {
             who: crate::call::Who::alice(),
             is_token: false,
             is_channel: false,
+            turn: 0,
             acl: vec!["#".to_owned()],
             issued: 0,
             expires: 0,

@@ -261,7 +261,7 @@ impl Backend {
         let answer = answer.await.map_err(|_| Failure::late("login"))??;
         match wire::outcome(answer)? {
             wire::Outcome::Granted(identity) => {
-                let holding = self.table.hold(&identity, asked);
+                let holding = self.table.hold(&identity, identity.turn, asked);
                 Ok(Outcome::Granted(identity, holding))
             }
             wire::Outcome::Prompts(prompts) => Ok(Outcome::Prompts(prompts)),
@@ -371,7 +371,9 @@ impl Backend {
         };
         let mut client = self.sessions.clone();
         let answer = self.session_call("check", async move { client.check(request).await }).await?;
-        wire::identity(token.clone(), answer)
+        let identity = wire::identity(token.clone(), answer)?;
+        self.table.passed_to(identity.session, identity.turn);
+        Ok(identity)
     }
 
     /// Bounds and deadline of every session call.

@@ -69,13 +69,18 @@ impl Watching {
     async fn look_again(&self) -> Failure {
         let looks = self.table.all().into_iter().map(|(session, held)| async move {
             let used_ms_ago = self.table.unreported_use(&held);
-            let dialect = wire::dialect(Purpose::Act).into();
+            // A token of the token API opens nothing else for want of an entry; it has no idle clock, nor have sessions of
+            // channels, so that no use is to be counted.
+            let purpose = if held.idle.is_some() { Purpose::Act } else { Purpose::Tell };
+            let dialect = wire::dialect(purpose).into();
             let request = CheckRequest { token: held.token.expose().to_owned(), used_ms_ago, dialect };
             let mut client = self.checks.clone();
-            if let Ok(Err(status)) = timeout(self.deadline, client.check(request)).await
-                && Failure::from(status).error == Error::NotFound
-            {
-                self.table.missed(session, &held);
+            match timeout(self.deadline, client.check(request)).await {
+                Ok(Ok(found)) => self.table.passed_to(session, found.get_ref().only_one),
+                Ok(Err(status)) if Failure::from(status.clone()).error == Error::NotFound => {
+                    self.table.missed(session, &held);
+                }
+                Ok(Err(_)) | Err(_) => {}
             }
         });
         stream::iter(looks).buffer_unordered(LOOKS).for_each(|()| ready(())).await;
@@ -98,6 +103,10 @@ async fn follow(stream: &mut Streaming<EndedEvent>, table: &Table) -> Failure {
         match stream.message().await {
             Ok(Some(EndedEvent { kind: Some(Kind::Ended(ended)) })) => match wire::ended(&ended) {
                 Ok((session, reason)) => table.ended(session, reason),
+                Err(failure) => return failure,
+            },
+            Ok(Some(EndedEvent { kind: Some(Kind::TakenUp(taken)) })) => match wire::taken_up(&taken) {
+                Ok((session, turn)) => table.taken_up(session, turn),
                 Err(failure) => return failure,
             },
             Ok(Some(EndedEvent { kind: Some(Kind::Ready(_)) })) => {}

@@ -220,6 +220,7 @@ pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity
     Ok(Identity {
         is_token: session.dialect() == proto::Dialect::Token,
         is_channel: session.dialect() == proto::Dialect::Channel,
+        turn: session.only_one,
         session: session_id(&session.session)?,
         token,
         who: Arc::new(Who {
@@ -247,6 +248,11 @@ pub(super) fn listed_session(entry: proto::SessionEntry) -> Result<ListedSession
         last_used: entry.last_used,
         current: entry.current,
     })
+}
+
+/// The number is never 0, which would be one of any number of connections.
+pub(super) fn taken_up(taken: &proto::TakenUp) -> Result<(SessionId, u64), Failure> {
+    Ok((session_id(&taken.session)?, taken.only_one))
 }
 
 pub(super) fn ended(ended: &proto::Ended) -> Result<(SessionId, EndReason), Failure> {

@@ -23,6 +23,8 @@ pub struct Identity {
     pub is_token: bool,
     /// It was opened by the dialect of channels: nobody was told its token.
     pub is_channel: bool,
+    /// Where one connection may hold it at a time, the number of the one that took it up last; else 0.
+    pub turn: u64,
     /// ACL entries of the holder.
     pub acl: Vec<String>,
     /// Its beginning, and when it ends if nobody uses it, in seconds of UTC.

@@ -60,6 +60,7 @@ fn identity(n: u8) -> Identity {
         who: crate::call::Who::alice(),
         is_token: false,
         is_channel: false,
+        turn: 0,
         issued: 0,
         expires: 0,
         acl: vec!["#".to_owned()],

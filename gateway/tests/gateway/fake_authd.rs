@@ -31,7 +31,7 @@ use std::{
 
 use doorward_proto::{
     Reason,
-    authd::v1::{self as proto, begin_request, login_server, outcome, sessions_server},
+    authd::v1::{self as proto, begin_request, ended_event, login_server, outcome, sessions_server},
 };
 use tokio::{
     net::UnixListener,
@@ -65,6 +65,8 @@ pub(crate) struct Granted {
     /// `user`, or another of identities that came by channels.
     kind: String,
     channel: bool,
+    /// Where one connection may hold it at a time, the number of the last.
+    turn: u64,
 }
 
 /// What the fake knows and what it was told to do.
@@ -74,7 +76,7 @@ pub(crate) struct State {
     pub(crate) handles: Mutex<HashMap<Vec<u8>, (String, u32)>>,
     conversations: Mutex<HashMap<String, String>>,
     received: Mutex<Vec<Received>>,
-    pub(crate) ended: broadcast::Sender<proto::Ended>,
+    pub(crate) news: broadcast::Sender<ended_event::Kind>,
     gate: watch::Sender<bool>,
     standings: watch::Sender<Vec<proto::SourceStanding>>,
     rights: Mutex<Duration>,
@@ -104,7 +106,7 @@ impl FakeAuthd {
             handles: Mutex::default(),
             conversations: Mutex::default(),
             received: Mutex::default(),
-            ended: broadcast::channel(64).0,
+            news: broadcast::channel(64).0,
             gate: watch::Sender::new(false),
             standings: watch::Sender::default(),
             rights: Mutex::new(Duration::from_secs(60)),
@@ -231,6 +233,17 @@ impl FakeAuthd {
         self.state.end(token, reason);
     }
 
+    /// One connection may hold this session at a time, from now on.
+    pub(crate) fn only_one(&self, token: &str) {
+        let mut sessions = self.state.sessions.lock().expect("not poisoned");
+        sessions.get_mut(token).expect("the session lives").turn = 1;
+    }
+
+    /// A connection of another gateway takes a session up; `told`, or without telling, as if the stream had missed it.
+    pub(crate) fn take_up_elsewhere(&self, token: &str, told: bool) {
+        self.state.take_up(token, told);
+    }
+
     /// Ends a session without telling, as if the stream had missed it.
     pub(crate) fn end_silently(&self, token: &str) {
         self.state.sessions.lock().expect("not poisoned").remove(token).expect("the session lives");
@@ -268,7 +281,18 @@ impl State {
         if let Some(granted) = ended {
             let told = proto::Ended { session: granted.session.to_string(), reason: reason.into() };
             // Nobody may be watching.
-            let _ = self.ended.send(told);
+            let _ = self.news.send(ended_event::Kind::Ended(told));
+        }
+    }
+
+    fn take_up(&self, token: &str, told: bool) {
+        let mut sessions = self.sessions.lock().expect("not poisoned");
+        let Some(granted) = sessions.get_mut(token).filter(|granted| granted.turn > 0) else { return };
+        granted.turn += 1;
+        let taken = proto::TakenUp { session: granted.session.to_string(), only_one: granted.turn };
+        if told {
+            // Nobody may be watching.
+            let _ = self.news.send(ended_event::Kind::TakenUp(taken));
         }
     }
 
@@ -284,6 +308,7 @@ impl State {
             token: None,
             kind: kind.to_owned(),
             channel,
+            turn: 0,
         };
         self.keep(granted)
     }
@@ -300,7 +325,15 @@ impl State {
             ("alice", "wonderland", "" | "pam") if (1..=1_000_000).contains(&life) => {
                 let acl = ["confd.#", "sysadm.rpc.query.#"].map(str::to_owned).into();
                 let (user, kind) = ("alice".to_owned(), "user".to_owned());
-                self.keep(Granted { session: random(), user, acl, token: Some(life), kind, channel: false })
+                self.keep(Granted {
+                    session: random(),
+                    user,
+                    acl,
+                    token: Some(life),
+                    kind,
+                    channel: false,
+                    turn: 0,
+                })
             }
             ("alice", "wonderland", "" | "pam") => {
                 let invalid = outcome::Kind::InvalidExpiration(proto::InvalidExpiration {});
@@ -343,6 +376,7 @@ impl State {
             kind: granted.kind,
             issued: 1_795_319_222,
             expires: 1_795_319_222 + life.as_secs(),
+            only_one: granted.turn,
             ..proto::Session::default()
         })
     }
@@ -505,6 +539,7 @@ impl login_server::Login for Service {
             }
             begin_request::Method::Token(proto::Token { token }) => {
                 self.0.note("begin", &connection, token.as_str());
+                self.0.take_up(&token, true);
                 self.0.granted(&token).unwrap_or_else(denied)
             }
         };

@@ -49,15 +49,15 @@ impl sessions_server::Sessions for Service {
         if *hush.borrow_and_update() % 2 == 1 {
             return Err(failure("Unavailable"));
         }
-        let ended = self.0.ended.subscribe();
+        let news = self.0.news.subscribe();
         self.0.watchers.send_modify(|count| *count += 1);
         let ready = proto::EndedEvent { kind: Some(ended_event::Kind::Ready(proto::Ready {})) };
-        let told = futures_util::stream::unfold((ended, hush), |(mut ended, mut hush)| async move {
+        let told = futures_util::stream::unfold((news, hush), |(mut news, mut hush)| async move {
             let event = tokio::select! {
-                event = ended.recv() => event.ok()?,
+                event = news.recv() => event.ok()?,
                 _ = hush.changed() => return None,
             };
-            Some((Ok(proto::EndedEvent { kind: Some(ended_event::Kind::Ended(event)) }), (ended, hush)))
+            Some((Ok(proto::EndedEvent { kind: Some(event) }), (news, hush)))
         });
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(ready)).chain(told))))
     }

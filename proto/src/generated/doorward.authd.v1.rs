@@ -322,6 +322,10 @@ pub struct Session {
     /// this and the user's name, or `auth_id` for others.
     #[prost(string, tag = "15")]
     pub kind: ::prost::alloc::string::String,
+    /// 0: any number of connections may hold it. Else one may at a time: the number of the connection that took it up
+    /// last, which after `Begin` with its token is the one that has asked. Whoever has a lower one holds it no more.
+    #[prost(uint64, tag = "16")]
+    pub only_one: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -369,7 +373,7 @@ pub struct ActivityReply {}
 pub struct WatchEndedRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndedEvent {
-    #[prost(oneof = "ended_event::Kind", tags = "1, 2")]
+    #[prost(oneof = "ended_event::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<ended_event::Kind>,
 }
 /// Nested message and enum types in `EndedEvent`.
@@ -380,6 +384,8 @@ pub mod ended_event {
         Ready(super::Ready),
         #[prost(message, tag = "2")]
         Ended(super::Ended),
+        #[prost(message, tag = "3")]
+        TakenUp(super::TakenUp),
     }
 }
 /// The watch is in place: every session that ends after this message is told.
@@ -391,6 +397,15 @@ pub struct Ended {
     pub session: ::prost::alloc::string::String,
     #[prost(enumeration = "EndReason", tag = "2")]
     pub reason: i32,
+}
+/// A connection took up a session that one may hold at a time. Told before that connection is answered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakenUp {
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// As in `Session`: connections with lower numbers hold it no more.
+    #[prost(uint64, tag = "2")]
+    pub only_one: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -1515,7 +1530,8 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "ReportActivity"));
             self.inner.unary(req, path, codec).await
         }
-        /// Every session that ends from now on. The first message is `ready`.
+        /// Every session that ends from now on, and every one that passes from one connection to another. The first message
+        /// is `ready`.
         pub async fn watch_ended(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchEndedRequest>,
@@ -1674,7 +1690,8 @@ pub mod sessions_server {
             >
             + std::marker::Send
             + 'static;
-        /// Every session that ends from now on. The first message is `ready`.
+        /// Every session that ends from now on, and every one that passes from one connection to another. The first message
+        /// is `ready`.
         async fn watch_ended(
             &self,
             request: tonic::Request<super::WatchEndedRequest>,

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use doorward_tests::client::Received;
 use doorward_tests::python::interpreter_with;
+use doorward_tests::web::{Way, Web, basic};
 use doorward_tests::{Client, Example, Options, Pam, Plugin, Program, Role, Stack, secrets, skip};
 use serde_json::{Value, json};
 
@@ -164,6 +165,30 @@ async fn seen(staff: &mut Client, expected: Value) {
     .await;
 }
 
+/// A token that the authenticator has let the token API issue is one session: whoever takes it up last has it.
+async fn one_token_one_connection(scene: &Scene) {
+    let body = r#"{"backend":"terminal"}"#;
+    let mut web = Web::connect(&scene.stack, Way::Token).await;
+    let token = web.ask("POST /0.1/token", &basic("terminal-7", &scene.tokens[0]), body).await.token();
+    let take_up = json!({"action": "auth", "kind": "token", "token": token});
+    let own = json!({"name": "subscribed", "channel": "terminal", "status": 1, "pk": "terminal-7"});
+    let mut held: Option<Client> = None;
+    for _ in 0..3 {
+        let mut client = Client::unix(&scene.stack).await;
+        assert_eq!(says(&mut client, take_up.clone()).await, own);
+        if let Some(mut before) = held.replace(client) {
+            assert_eq!(before.json().await["args"]["reason"], "revoked");
+            assert_eq!(before.receive().await, Received::Closed(Some(1_000)));
+        }
+    }
+    let mut client = held.expect("the last");
+    assert_eq!(subscribes(&mut client, "group", None).await["pk"], "3");
+    // Whoever only looks at it takes it from nobody.
+    let looked = web.ask(&format!("HEAD /0.1/token/{token}"), "", "").await;
+    assert_eq!(looked.status, 204);
+    assert_eq!(subscribes(&mut client, "group", Some("3")).await["status"], 2);
+}
+
 async fn terminals(language: Language) {
     let Some(scene) = Scene::start(&language) else { return };
     let (mut seven, mut eight, mut nine) =
@@ -235,6 +260,7 @@ async fn terminals(language: Language) {
     seen(&mut staff, json!({"online": true, "status": status})).await;
     again.close().await;
     seen(&mut staff, json!({"online": false, "status": status})).await;
+    one_token_one_connection(&scene).await;
 
     let mut stranger = Client::unix(&scene.stack).await;
     let told = says(&mut stranger, json!({"action": "auth", "kind": "terminal", "token": "guessed"})).await;

@@ -40,7 +40,7 @@ pub struct Terms {
     pub life: Duration,
     /// Its ACL entries; None: those that its holder has.
     pub acl: Option<Arc<[String]>>,
-    /// Its holder's other sessions end when it begins.
+    /// Its holder's other sessions end when it begins, and one connection may hold it at a time.
     pub only_one: bool,
 }
 

@@ -8,6 +8,7 @@ use super::{
         shared::Shared,
     },
     TokenHash,
+    turns::Turn,
 };
 
 /// What a session is counted among: an owner's sessions of channels are counted apart from the others, so that
@@ -53,6 +54,8 @@ pub(super) struct Table {
     acls: Shared<[String]>,
     /// Whose sessions are: a few as well, as somebody has many of them by one method from one place.
     holders: Shared<Holder>,
+    /// Of sessions that one connection may hold at a time: whose turn it is.
+    pub(super) turns: HashMap<SessionId, Turn>,
     /// Nothing is due before.
     not_due_before: u64,
     /// Used since last written.
@@ -120,6 +123,7 @@ impl Table {
         }
         self.holders.leave(&session.holder);
         self.unsaved.remove(hash);
+        self.turns.remove(&session.id);
         self.release(&Counted::of(&session.holder));
         Some(session)
     }

@@ -20,6 +20,7 @@ fn identity(n: u16) -> Identity {
         who: crate::call::Who::alice(),
         is_token: false,
         is_channel: false,
+        turn: 0,
         issued: 0,
         expires: 0,
         acl: Vec::new(),
@@ -39,7 +40,7 @@ fn table() -> Arc<Table> {
 fn every_holder_hears_of_the_end_and_nobody_else() {
     let table = table();
     let asked = table.moment();
-    let holders = [1, 1, 2].map(|n| table.hold(&identity(n), asked));
+    let holders = [1, 1, 2].map(|n| table.hold(&identity(n), 0, asked));
     table.ended(session(1), EndReason::Revoked);
     assert_eq!(
         holders.each_ref().map(Holding::ended),
@@ -50,7 +51,7 @@ fn every_holder_hears_of_the_end_and_nobody_else() {
 #[test]
 fn a_waiting_task_is_woken() {
     let table = table();
-    let holding = table.hold(&identity(1), table.moment());
+    let holding = table.hold(&identity(1), 0, table.moment());
     let mut task = sleeper(&holding);
     assert!(task().is_pending());
     table.ended(session(1), EndReason::Expired);
@@ -78,10 +79,10 @@ fn an_end_that_overtakes_its_grant_is_heard() {
     let table = table();
     table.ended(session(1), EndReason::Revoked);
     let asked = table.moment();
-    let earlier = table.hold(&identity(1), asked);
+    let earlier = table.hold(&identity(1), 0, asked);
     assert_eq!(earlier.ended(), None, "what was told before the question is about another life");
     table.ended(session(1), EndReason::Idle);
-    let late = table.hold(&identity(1), asked);
+    let late = table.hold(&identity(1), 0, asked);
     assert_eq!((late.ended(), late.complete()), (Some(EndReason::Idle), true));
 }
 
@@ -93,7 +94,7 @@ fn when_too_much_ended_meanwhile_the_grant_is_not_complete() {
         for n in 0..others {
             table.ended(session(u16::try_from(n + 2).expect("few")), EndReason::Idle);
         }
-        assert_eq!(table.hold(&identity(1), asked).complete(), complete, "{others}");
+        assert_eq!(table.hold(&identity(1), 0, asked).complete(), complete, "{others}");
     }
 }
 
@@ -101,7 +102,7 @@ fn when_too_much_ended_meanwhile_the_grant_is_not_complete() {
 fn the_last_holder_is_told_so() {
     let table = table();
     let asked = table.moment();
-    let (first, second) = (table.hold(&identity(1), asked), table.hold(&identity(1), asked));
+    let (first, second) = (table.hold(&identity(1), 0, asked), table.hold(&identity(1), 0, asked));
     assert!(!first.release());
     assert!(second.release());
     assert!(lock(&table.inner).held.is_empty());
@@ -123,7 +124,7 @@ fn a_watch_that_was_down_is_another_watch() {
 fn a_use_is_reported_once_and_kept_when_it_was_not_taken() {
     let table = table();
     let asked = table.moment();
-    let (first, second) = (table.hold(&identity(1), asked), table.hold(&identity(1), asked));
+    let (first, second) = (table.hold(&identity(1), 0, asked), table.hold(&identity(1), 0, asked));
     first.used();
     second.used();
     assert!(second.unreported_use().is_some());
@@ -142,7 +143,8 @@ fn a_use_is_reported_once_and_kept_when_it_was_not_taken() {
 #[tokio::test(start_paused = true)]
 async fn an_end_that_was_missed_is_an_idle_one_if_it_can_be() {
     let table = table();
-    let (idle, used) = (table.hold(&identity(1), table.moment()), table.hold(&identity(2), table.moment()));
+    let (idle, used) =
+        (table.hold(&identity(1), 0, table.moment()), table.hold(&identity(2), 0, table.moment()));
     tokio::time::advance(Duration::from_secs(300)).await;
     used.used();
     for (session, held) in table.all() {
@@ -154,7 +156,7 @@ async fn an_end_that_was_missed_is_an_idle_one_if_it_can_be() {
 #[test]
 fn a_stream_that_comes_back_wakes_everybody() {
     let table = table();
-    let holding = table.hold(&identity(1), table.moment());
+    let holding = table.hold(&identity(1), 0, table.moment());
     table.down();
     let waker = futures_util::task::noop_waker();
     assert!(holding.poll_ended(&mut Context::from_waker(&waker)).is_pending());
@@ -173,4 +175,70 @@ impl futures_util::task::ArcWake for Flag {
     fn wake_by_ref(flag: &Arc<Self>) {
         flag.0.store(true, Ordering::SeqCst);
     }
+}
+
+#[test]
+fn whoever_takes_a_session_up_is_the_only_one_whatever_comes_first() {
+    let revoked = Some(EndReason::Revoked);
+    // Each is asked for by one and by another, whose numbers are 2 and 3; what authd tells of them comes at any time.
+    for order in
+        ["one other", "other one", "one told other", "told one other", "other told one", "one other told"]
+    {
+        let (table, mut holders) = (table(), [None, None]);
+        let asked = table.moment();
+        for what in order.split(' ') {
+            match what {
+                "one" => holders[0] = Some(table.hold(&identity(1), 2, asked)),
+                "other" => holders[1] = Some(table.hold(&identity(1), 3, asked)),
+                _ => [2, 3].map(|turn| table.taken_up(session(1), turn)).into_iter().collect(),
+            }
+        }
+        let ended = holders.map(|holding| holding.expect("held").ended());
+        assert_eq!(ended, [revoked, None], "{order}");
+    }
+}
+
+#[test]
+fn a_session_that_another_gateway_takes_up_is_held_here_no_more() {
+    let table = table();
+    let asked = table.moment();
+    let here = table.hold(&identity(1), 2, asked);
+    let other = table.hold(&identity(2), 2, asked);
+    let mut task = sleeper(&here);
+    assert!(task().is_pending());
+    table.taken_up(session(1), 2);
+    assert!(here.ended().is_none(), "that was itself");
+    table.taken_up(session(1), 3);
+    assert_eq!(task(), Poll::Ready(EndReason::Revoked));
+    assert!(other.ended().is_none());
+    // What was told while nobody held it counts for who was asking, and for nobody who asks later.
+    let asked = table.moment();
+    table.taken_up(session(3), 9);
+    assert_eq!(table.hold(&identity(3), 8, asked).ended(), Some(EndReason::Revoked));
+    assert!(table.hold(&identity(3), 10, table.moment()).ended().is_none());
+    // What the stream did not tell is found when authd is asked.
+    let missed = table.hold(&identity(4), 2, asked);
+    table.passed_to(session(4), 5);
+    assert_eq!(missed.ended(), Some(EndReason::Revoked));
+}
+
+#[test]
+fn requests_and_those_who_may_share_a_session_take_it_from_nobody_and_keep_it() {
+    let table = table();
+    let asked = table.moment();
+    let connection = table.hold(&identity(1), 2, asked);
+    let requests = [0, 0].map(|turn| table.hold(&identity(1), turn, asked));
+    assert!(connection.ended().is_none());
+    table.taken_up(session(1), 3);
+    assert_eq!(requests.map(|holding| holding.ended()), [None, None]);
+    assert!(connection.ended().is_some());
+}
+
+#[test]
+fn who_takes_up_again_what_it_holds_does_not_lose_it() {
+    let table = table();
+    let asked = table.moment();
+    let before = table.hold(&identity(1), 2, asked);
+    let again = table.hold(&identity(1), 2, asked);
+    assert_eq!([before, again].map(|holding| holding.ended()), [None, None]);
 }

@@ -10,7 +10,7 @@ use super::{
     channels::{Joined, Missed},
 };
 use crate::{
-    backend::{self, Failure, Moment},
+    backend::{self, Failure, Holding, Moment},
     call::{Address, Answer, Challenge, Error, Identity, SessionId},
     channels::NotSure,
     session::{self, Event, Ticket},
@@ -70,6 +70,10 @@ impl Connection {
                 Event::LoggedIn(Err(asking::of_login(self.shown(failure))), asked.watch)
             }
             Told::Checked(result, asked) => {
+                // The answer itself may have said that another connection holds the session now.
+                if let Some(reason) = self.holding.as_ref().and_then(Holding::ended) {
+                    self.step(Event::Ended(reason), None);
+                }
                 Event::Checked(result.map_err(|failure| self.shown(failure)), asked.watch)
             }
             Told::Challenged(result) => Event::Challenged(result.map_err(|failure| self.shown(failure))),
