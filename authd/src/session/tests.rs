@@ -505,6 +505,7 @@ async fn who_is_to_be_the_only_one_ends_the_older_and_nobody_elses() {
 async fn a_session_of_the_only_one_has_one_connection_at_a_time_and_others_any_number() {
     let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
     let mut sessions = Arc::new(open(directory.path(), &hand));
+    sessions.bound(Bounds { total: 400, ..bounds() });
     let only = Terms { only_one: true, ..terms(&["ws.#"]) };
     let (_, session) = sessions.grant_on(other("t-7"), only).await.expect("granted");
     let (_, any) = sessions.grant_on(other("t-8"), terms(&["ws.#"])).await.expect("granted");

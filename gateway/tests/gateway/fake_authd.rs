@@ -65,8 +65,9 @@ pub(crate) struct Granted {
     /// `user`, or another of identities that came by channels.
     kind: String,
     channel: bool,
-    /// Where one connection may hold it at a time, the number of the last.
+    /// Where one connection may hold it at a time, the number of the last, and who that is.
     turn: u64,
+    by: String,
 }
 
 /// What the fake knows and what it was told to do.
@@ -241,7 +242,7 @@ impl FakeAuthd {
 
     /// A connection of another gateway takes a session up; `told`, or without telling, as if the stream had missed it.
     pub(crate) fn take_up_elsewhere(&self, token: &str, told: bool) {
-        self.state.take_up(token, told);
+        self.state.take_up(token, "elsewhere", told);
     }
 
     /// Ends a session without telling, as if the stream had missed it.
@@ -285,10 +286,13 @@ impl State {
         }
     }
 
-    fn take_up(&self, token: &str, told: bool) {
+    fn take_up(&self, token: &str, by: &str, told: bool) {
         let mut sessions = self.sessions.lock().expect("not poisoned");
         let Some(granted) = sessions.get_mut(token).filter(|granted| granted.turn > 0) else { return };
-        granted.turn += 1;
+        if granted.by == by {
+            return;
+        }
+        (granted.turn, granted.by) = (granted.turn + 1, by.to_owned());
         let taken = proto::TakenUp { session: granted.session.to_string(), only_one: granted.turn };
         if told {
             // Nobody may be watching.
@@ -309,6 +313,7 @@ impl State {
             kind: kind.to_owned(),
             channel,
             turn: 0,
+            by: String::new(),
         };
         self.keep(granted)
     }
@@ -333,6 +338,7 @@ impl State {
                     kind,
                     channel: false,
                     turn: 0,
+                    by: String::new(),
                 })
             }
             ("alice", "wonderland", "" | "pam") => {
@@ -539,7 +545,7 @@ impl login_server::Login for Service {
             }
             begin_request::Method::Token(proto::Token { token }) => {
                 self.0.note("begin", &connection, token.as_str());
-                self.0.take_up(&token, true);
+                self.0.take_up(&token, &connection, true);
                 self.0.granted(&token).unwrap_or_else(denied)
             }
         };
