@@ -4,6 +4,7 @@
 //! make; it says nothing of purpose or server, so only logins take it. All others sign context, newline,
 //! string.
 
+mod power;
 mod rsa;
 
 use aws_lc_rs::signature::{

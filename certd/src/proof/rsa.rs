@@ -5,8 +5,10 @@ use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
 use num_bigint::BigUint;
 use subtle::ConstantTimeEq as _;
 
+use super::power::power;
+
 /// The block under the signature, as long as the modulus. None when the signature's length is another or
-/// its value is not below the modulus.
+/// its value is not below the modulus; nor of a key with an even number in it, which none is that was registered.
 pub(super) fn recover(modulus: &BigUint, exponent: u64, signature: &[u8]) -> Option<Vec<u8>> {
     let length = usize::try_from(modulus.bits().div_ceil(8)).ok()?;
     if signature.len() != length {
@@ -16,22 +18,10 @@ pub(super) fn recover(modulus: &BigUint, exponent: u64, signature: &[u8]) -> Opt
     if value >= *modulus {
         return None;
     }
-    let bytes = power(&value, exponent, modulus).to_bytes_be();
+    let bytes = power(&value, exponent, modulus)?.to_bytes_be();
     let mut block = vec![0; length.checked_sub(bytes.len())?];
     block.extend(bytes);
     Some(block)
-}
-
-/// Left to right squaring: 16 squarings and one product for 65,537, and nothing to set up before.
-fn power(base: &BigUint, exponent: u64, modulus: &BigUint) -> BigUint {
-    let mut result = base.clone();
-    for bit in (0..exponent.ilog2()).rev() {
-        result = &result * &result % modulus;
-        if exponent >> bit & 1 == 1 {
-            result = result * base % modulus;
-        }
-    }
-    result
 }
 
 /// 00 01 FF .. FF 00 text: PKCS#1 v1.5 type 1 without a DigestInfo.
