@@ -48,35 +48,45 @@ fn is_power_of_65537(residue: u64, p: u64) -> bool {
     false
 }
 
+/// The prime of Ed25519's field.
+static FIELD: LazyLock<BigUint> = LazyLock::new(|| (BigUint::from(1_u8) << 255_u32) - 19_u8);
+/// The d of its curve: -121665 / 121666.
+static CURVE: LazyLock<BigUint> = LazyLock::new(|| {
+    let p = &*FIELD;
+    (p - 121_665_u32) * BigUint::from(121_666_u32).modpow(&(p - 2_u8), p) % p
+});
+
 /// A point of Ed25519 in its one encoding, whose order is not 1, 2, 4 or 8.
 ///
 /// For those eight points signatures verify that nobody signed. Doubling three times leads them to the
-/// neutral element; y alone tells, by x^2 = (y^2 - 1) / (d y^2 + 1).
+/// neutral element; y alone tells, by x^2 = (y^2 - 1) / (d y^2 + 1). With y^2 = n / m that doubles without a division,
+/// each of which would be a power as long as the field: y becomes
+/// (d n^2 + 2 n m - m^2) / (m^2 + 2 d n m - d n^2).
 pub(super) fn edwards_point(encoded: &[u8]) -> Result<(), Refused> {
-    let p = (BigUint::from(1_u8) << 255_u32) - 19_u8;
+    let (p, d) = (&*FIELD, &*CURVE);
     let mut bytes = encoded.to_vec();
     if let Some(top) = bytes.last_mut() {
         *top &= 0x7f;
     }
-    let mut y = BigUint::from_bytes_le(&bytes);
-    if encoded.len() != 32 || y >= p {
+    let y = BigUint::from_bytes_le(&bytes);
+    if encoded.len() != 32 || y >= *p {
         return Err(Refused::NotCanonical);
     }
     let one = BigUint::from(1_u8);
-    let invert = |n: BigUint| n.modpow(&(&p - 2_u8), &p);
-    let minus = |a: &BigUint, b: &BigUint| (a + &p - b) % &p;
-    // d = -121665 / 121666
-    let d = (&p - 121_665_u32) * invert(BigUint::from(121_666_u32)) % &p;
-    for doubling in 0..3 {
-        let y2 = &y * &y % &p;
-        let x2 = minus(&y2, &one) * invert((&d * &y2 + &one) % &p) % &p;
-        if doubling == 0 && x2 != BigUint::ZERO && x2.modpow(&((&p - 1_u8) >> 1_u32), &p) != one {
-            return Err(Refused::Weak("the point is not on the curve"));
-        }
-        let product = &d * (&x2 * &y2 % &p) % &p;
-        y = (&y2 + &x2) * invert(minus(&one, &product)) % &p;
+    let minus = |a: &BigUint, b: &BigUint| (a + p - b) % p;
+    let y2 = &y * &y % p;
+    // A fraction is a square where the product of both its parts is.
+    let x2 = minus(&y2, &one) * ((d * &y2 + &one) % p) % p;
+    if x2 != BigUint::ZERO && x2.modpow(&((p - 1_u8) >> 1_u32), p) != one {
+        return Err(Refused::Weak("the point is not on the curve"));
     }
-    if y == one {
+    let mut doubled = (y, one);
+    for _ in 0..3 {
+        let (n, m) = (&doubled.0 * &doubled.0 % p, &doubled.1 * &doubled.1 % p);
+        let (n2, m2, twice) = (d * (&n * &n % p) % p, &m * &m % p, ((&n * &m) << 1_u32) % p);
+        doubled = (minus(&((&n2 + &twice) % p), &m2), minus(&((&m2 + d * &twice) % p), &n2));
+    }
+    if doubled.0 == doubled.1 {
         return Err(Refused::Weak("the point is of small order"));
     }
     Ok(())
