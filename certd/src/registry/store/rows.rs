@@ -42,7 +42,7 @@ pub(super) fn facts(database: &Connection, new: &Entry) -> Result<Facts> {
     let of_user = database
         .prepare_cached("SELECT count(*) FROM keys WHERE user = ?1 AND revoked IS NULL")?
         .query_row([&new.user], |row| row.get(0))?;
-    let total = database.query_row("SELECT live FROM totals", [], |row| row.get(0))?;
+    let total = database.prepare_cached("SELECT live FROM totals")?.query_row([], |row| row.get(0))?;
     Ok(Facts { holder, of_user, total })
 }
 
@@ -78,7 +78,7 @@ pub(super) fn insert(database: &Connection, new: &Entry) -> Result<()> {
             new.revoked_by,
         ])?;
     if new.revoked.is_none() {
-        database.execute("UPDATE totals SET live = live + 1", [])?;
+        database.prepare_cached("UPDATE totals SET live = live + 1")?.execute([])?;
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ pub(super) fn revoke(
         .execute(params![key.0, user, now, by])?;
     // The index `live` allows one row at most.
     if revoked > 0 {
-        database.execute("UPDATE totals SET live = live - 1", [])?;
+        database.prepare_cached("UPDATE totals SET live = live - 1")?.execute([])?;
     }
     Ok(revoked > 0)
 }
