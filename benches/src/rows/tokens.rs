@@ -8,9 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorward_authd::session::{AtLimit, Boot, Bounds, Clock, Dialect, Holder, Identity, Sessions, Terms};
+use doorward_authd::{
+    secret::{self, Token},
+    session::{AtLimit, Boot, Bounds, Clock, Dialect, Holder, Identity, SessionId, Sessions, Terms},
+};
 use doorward_tests::{Program, Role};
-use futures_util::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, params};
 use tokio::time::sleep;
 
 use super::Row;
@@ -33,8 +37,6 @@ const FEW: usize = 100;
 const MANY: usize = 1_000_000;
 /// What a user may have at most; authd's own bound.
 const OF_A_USER: usize = 65_536;
-/// Grants under way while the store is filled.
-const UNDER_WAY: usize = 1_024;
 
 /// Checks one token after the other.
 struct Checking {
@@ -68,7 +70,9 @@ async fn checking(product: &Product, tokens: &Arc<[String]>, count: usize) -> io
     Ok(Side { pids: product.pids(&[Program::Gateway, Program::Authd]), workers })
 }
 
-/// Grants so many tokens by authd's own code into a store of its own; nothing waits for a disk there.
+/// A store with so many tokens. authd's own code makes it, and grants one token to each holder; the others are copies
+/// of those rows, each with a name and a token of its own: granted one by one into a store that grows to 300 MB, a
+/// million take minutes.
 async fn granted(directory: &Path, holders: &[Identity], count: usize) -> io::Result<Vec<String>> {
     let bounds = Bounds {
         idle: Duration::from_secs(300),
@@ -81,25 +85,61 @@ async fn granted(directory: &Path, holders: &[Identity], count: usize) -> io::Re
     let sessions =
         Sessions::open(directory, &boot, Clock::of_the_system(), bounds).map_err(io::Error::other)?;
     let acl: Arc<[String]> = Arc::new(["confd.#".to_owned()]);
-    let one = |number: usize| {
-        let who = holders.get(number / OF_A_USER).or(holders.last()).cloned();
+    let mut tokens = Vec::with_capacity(count);
+    let mut first_of_each = Vec::new();
+    for who in holders.iter().take(count.div_ceil(OF_A_USER)) {
         let terms = Terms { life: Duration::from_secs(86_400), acl: Some(Arc::clone(&acl)), only_one: false };
-        let sessions = &sessions;
-        async move {
-            let who = who.ok_or(io::ErrorKind::NotFound)?;
-            let holder = Holder {
-                who,
-                method: "password".to_owned(),
-                dialect: Dialect::Token,
-                source: "127.0.0.1".to_owned(),
-            };
-            let (token, _) = sessions.grant_on(holder, terms).await.map_err(io::Error::other)?;
-            io::Result::Ok(token.expose().to_owned())
-        }
-    };
-    let tokens = stream::iter((0..count).map(one)).buffer_unordered(UNDER_WAY).try_collect().await?;
+        let holder = Holder {
+            who: who.clone(),
+            method: "password".to_owned(),
+            dialect: Dialect::Token,
+            source: "127.0.0.1".to_owned(),
+        };
+        let (token, session) = sessions.grant_on(holder, terms).await.map_err(io::Error::other)?;
+        tokens.push(token.expose().to_owned());
+        first_of_each.push(session.id);
+    }
     sessions.close().await;
+    multiply(&directory.join("sessions.sqlite"), &first_of_each, count, &mut tokens)
+        .map_err(io::Error::other)?;
     Ok(tokens)
+}
+
+/// Copies the first row of each holder until he has as many as he may, or there are enough.
+fn multiply(
+    database: &Path,
+    first_of_each: &[SessionId],
+    count: usize,
+    tokens: &mut Vec<String>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut database = Connection::open(database)?;
+    // The index of tokens stays in memory, and nothing is kept for a crash.
+    database.execute_batch("PRAGMA cache_size = -800000; PRAGMA synchronous = OFF;")?;
+    // Whatever other columns there are.
+    let columns: String = database.query_row(
+        "SELECT group_concat(name) FROM pragma_table_info('session') WHERE name NOT IN ('id', 'token')",
+        [],
+        |row| row.get(0),
+    )?;
+    let transaction = database.transaction()?;
+    {
+        let mut copy = transaction.prepare(&format!(
+            "INSERT INTO session (id, token, {columns}) SELECT ?1, ?2, {columns} FROM session WHERE id = ?3"
+        ))?;
+        for number in first_of_each.len()..count {
+            let token = Token::mint(secret::random()?);
+            // The first rows are the first of each holder, so each has one already.
+            let place = (number - first_of_each.len()) / (OF_A_USER - 1);
+            let like = first_of_each.get(place).ok_or("more tokens than the holders may have")?;
+            // In their order, so that each goes to the end of the table.
+            let name = u128::try_from(number)?.to_be_bytes();
+            copy.execute(params![name, token.hash().0, like.0])?;
+            tokens.push(token.expose().to_owned());
+        }
+    }
+    transaction.commit()?;
+    database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")?;
+    Ok(())
 }
 
 /// Gives a product's authd a store with so many tokens, which it takes up at its start.
