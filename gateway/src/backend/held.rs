@@ -1,19 +1,21 @@
 //! The sessions that connections of this gateway hold: who must hear when one ends, or passes to another connection,
 //! and which were used since the last report.
 
+mod listener;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
+use self::listener::Listener;
 use super::known::Memory;
 use crate::call::{EndReason, Identity, Secret, SessionId, Token};
 
@@ -161,39 +163,6 @@ struct Assertion {
     until: Instant,
 }
 
-/// One connection's ear.
-#[derive(Debug, Default)]
-struct Listener {
-    /// Its number, where one connection may hold the session at a time; else 0.
-    turn: u64,
-    /// 0: it lives.
-    reason: AtomicU8,
-    waker: AtomicWaker,
-}
-
-impl Listener {
-    fn tell(&self, reason: EndReason) {
-        let code = match reason {
-            EndReason::Idle => 1,
-            EndReason::Expired => 2,
-            EndReason::Cleared => 3,
-            EndReason::Revoked => 4,
-        };
-        self.reason.store(code, Ordering::Release);
-        self.waker.wake();
-    }
-
-    fn heard(&self) -> Option<EndReason> {
-        match self.reason.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(EndReason::Idle),
-            2 => Some(EndReason::Expired),
-            3 => Some(EndReason::Cleared),
-            _ => Some(EndReason::Revoked),
-        }
-    }
-}
-
 /// A connection's hold on a session.
 #[derive(Debug)]
 pub struct Holding {
@@ -308,7 +277,7 @@ impl Table {
     /// has one.
     pub(super) fn hold(self: &Arc<Self>, identity: &Identity, turn: u64, asked: Moment) -> Holding {
         let session = identity.session;
-        let listener = Arc::new(Listener { turn, ..Listener::default() });
+        let listener = Arc::new(Listener::of(turn));
         let mut inner = lock(&self.inner);
         let (reason, told, complete) = inner.told_since(session, asked);
         if let Some(reason) = reason {

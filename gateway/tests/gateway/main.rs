@@ -16,6 +16,7 @@ mod ends;
 mod events;
 mod fake_authd;
 mod fake_certd;
+mod fake_logins;
 mod fake_peers;
 mod fake_sessions;
 mod fake_subsystem;
