@@ -38,7 +38,7 @@ pub fn may(identity: &Identity, subject: &str) -> bool {
 
 /// Whether a token of the token API takes up a session of the SysAdm dialect, too.
 pub fn takes_up(identity: &Identity) -> bool {
-    may(identity, "sysadm.rpc.auth_token._")
+    identity.has_access && may(identity, "sysadm.rpc.auth_token._")
 }
 
 /// No word of our own subjects is the name of a person or a session.

@@ -254,6 +254,7 @@ mod tests {
             token: crate::call::Token::parse(crate::call::Secret::new(uuid::Uuid::nil().to_string()))
                 .expect("a token"),
             who: crate::call::Who::alice(),
+            has_access: true,
             is_token: false,
             is_channel: false,
             turn: 0,

@@ -224,6 +224,7 @@ mod tests {
             session: SessionId(Uuid::from_u128(u128::from(n) << 64)),
             token: token(n),
             who: crate::call::Who::alice(),
+            has_access: true,
             is_token: false,
             is_channel: false,
             turn: 0,

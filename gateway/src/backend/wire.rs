@@ -218,6 +218,7 @@ pub(super) fn identity(token: Token, session: proto::Session) -> Result<Identity
         left: duration(session.idle_left_ms),
     });
     Ok(Identity {
+        has_access: session.access() != proto::Access::Unspecified,
         is_token: session.dialect() == proto::Dialect::Token,
         is_channel: session.dialect() == proto::Dialect::Channel,
         turn: session.only_one,

@@ -19,6 +19,8 @@ pub struct Identity {
     pub token: Token,
     /// Whose it is.
     pub who: Arc<Who>,
+    /// It may act on the host at all: a token of a user who is in no access group may not, whatever its entries say.
+    pub has_access: bool,
     /// It was opened by the token API.
     pub is_token: bool,
     /// It was opened by the dialect of channels: nobody was told its token.

@@ -58,6 +58,7 @@ fn identity(n: u8) -> Identity {
         session: SessionId(Uuid::from_bytes([n; 16])),
         token: token(n),
         who: crate::call::Who::alice(),
+        has_access: true,
         is_token: false,
         is_channel: false,
         turn: 0,

@@ -67,6 +67,7 @@ fn error(channel: &str, text: &str, code: u16) -> String {
     format!(r#"{{"channel":"{channel}","message":{{"error":"{text}","code":{code}}}}}"#)
 }
 
+/// To the byte, and with a fake authd for the logins: transcripts compare members in any order.
 #[tokio::test]
 async fn every_row_of_the_grammar_is_answered_as_it_says() {
     let gateway = gateway().await;

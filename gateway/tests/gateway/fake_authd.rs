@@ -369,6 +369,7 @@ impl State {
             },
             user: granted.user,
             acl: granted.acl,
+            access: proto::Access::Limited.into(),
             method: "fake".to_owned(),
             idle_seconds: if granted.token.is_some() || granted.channel { 0 } else { 300 },
             dialect: match (granted.token.is_some(), granted.channel) {

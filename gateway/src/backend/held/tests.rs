@@ -18,6 +18,7 @@ fn identity(n: u16) -> Identity {
         session: session(n),
         token: token(),
         who: crate::call::Who::alice(),
+        has_access: true,
         is_token: false,
         is_channel: false,
         turn: 0,

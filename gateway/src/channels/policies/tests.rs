@@ -10,6 +10,7 @@ fn identity(kind: &str, user: &str, auth_id: &str, acl: &[&str]) -> Identity {
         session: SessionId(uuid::Uuid::nil()),
         token: Token::parse(Secret::new(uuid::Uuid::nil().to_string())).expect("a token"),
         who: Arc::new(Who { kind: kind.into(), user: user.into(), auth_id: auth_id.into() }),
+        has_access: true,
         is_token: false,
         is_channel: false,
         turn: 0,

@@ -140,12 +140,17 @@ fn who_has_logged_out_has_as_long_as_at_first_to_log_in() {
 
 #[test]
 fn a_token_that_is_taken_up_for_channels_opens_nothing_else() {
-    for (acl, expected) in [("sysadm.rpc.query._", "2:403"), ("sysadm.rpc.#", "used, 2:rows")] {
+    let rows = [
+        ("sysadm.rpc.query._", true, "2:403"),
+        ("sysadm.rpc.#", true, "used, 2:rows"),
+        ("sysadm.rpc.#", false, "2:403"),
+    ];
+    for (acl, has_access, expected) in rows {
         let mut bench = bench().with_policies();
         bench.ticket += 1;
         let auth = Call::ChannelAuth(ChannelAuth::Token(Some(token(1))));
         assert_eq!(bench.on(Event::Request { ticket: 1, subject: None, call: auth }), "ask of channels");
-        let held = Identity { is_token: true, acl: vec![acl.to_owned()], ..identity(1) };
+        let held = Identity { is_token: true, has_access, acl: vec![acl.to_owned()], ..identity(1) };
         bench.on(Event::LoggedIn(Ok(Outcome::Granted(held)), UP));
         assert_eq!(bench.query(), expected, "{acl}");
     }
