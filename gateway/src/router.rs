@@ -59,6 +59,11 @@ impl Router {
         }
     }
 
+    /// What holds for channels, at each moment.
+    pub fn policies(&self) -> Arc<Current<Policies>> {
+        Arc::clone(&self.policies)
+    }
+
     /// Who is told that connections of this kind of identity come and go.
     pub fn handler_of(&self, kind: &str) -> Option<Arc<HandlerPlace>> {
         self.policies.get().handlers().find(|place| place.channel.as_str() == kind).cloned()

@@ -141,10 +141,11 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
             (engine, Some(tokio::spawn(keep)))
         }
     };
+    let handlers = Handlers::new(&backend, router.policies());
     let shared = Shared {
         router,
         engine,
-        handlers: Handlers::new(&backend),
+        handlers,
         speakers: Arc::default(),
         channels: config.ways(),
         backend: Arc::clone(&backend),
@@ -289,8 +290,9 @@ impl Renewal {
         }
         self.places.resize(limits.connections, limits.connections_per_source, doorward_launch::descriptors());
         // Whoever may hear no more what they are subscribed to is told now.
-        shared.handlers.renew(&policies);
         shared.router.set_policies(policies);
+        // In this order: until then whoever asks is told by the new table.
+        shared.handlers.renew();
         shared.hub.tell(Notice::LookAgain);
         self.shared.set(shared);
         Ok(())

@@ -5,6 +5,7 @@
 //! the one client that asks.
 
 mod answers;
+mod lane;
 
 use std::{
     collections::BTreeMap,
@@ -12,21 +13,27 @@ use std::{
     time::Duration,
 };
 
+use doorward_launch::Current;
 use doorward_proto::channel::v1::{self as proto, channel_handler_client::ChannelHandlerClient};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Response, Status, transport::Channel};
 
 pub use self::answers::Handled;
+use self::lane::Lane;
 use super::{HandlerPlace, Policies, Voices};
 use crate::{
     backend::{Backend, Failure, Pass, failure::Faults, kept::Keeper, line::Line, link::Link},
     call::{Address, ChannelName, Custom, Error, Payload, Secret},
-    subsystem::Places,
+    subsystem::{Place, Places},
 };
 
 /// Questions under way to one handler, and the most of them of one identity.
 const QUESTIONS: usize = 64;
 const OF_ONE: usize = 16;
+/// Beside them, questions whether what was allowed is allowed still, and the most of them of one identity. These wait for
+/// their turn: after a change all subscriptions are asked about at once.
+const AGAIN: usize = 16;
+const AGAIN_OF_ONE: usize = 4;
 /// The largest answer: a reply, 16 publications, and what they are wrapped in.
 const ANSWER_MAX: usize = 17 * (64 << 10) + (64 << 10);
 /// What a question that nobody waits for any more is given to end by itself.
@@ -39,6 +46,7 @@ pub struct Handlers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     keeper: Keeper,
+    policies: Arc<Current<Policies>>,
     known: Mutex<BTreeMap<ChannelName, Arc<Handler>>>,
     voices: Mutex<Voices>,
 }
@@ -49,9 +57,21 @@ struct Handler {
     audience: String,
     line: Line,
     places: Arc<Places>,
+    again: Arc<Lane>,
     faults: Faults,
     /// What it was not let say.
     floods: Faults,
+}
+
+/// Why something is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum No {
+    /// The handler refuses, or its answer is wrong.
+    Refused(Error),
+    /// It was not asked, or has not answered.
+    Unsaid(Error),
+    /// It has not answered in time.
+    Late,
 }
 
 /// Authd's word for who is asking.
@@ -89,25 +109,30 @@ impl Word for Asker {
 
 /// What a handler wants to have back when a connection holds the identity no more.
 #[derive(Debug)]
-pub struct Presence(Vec<u8>);
+pub struct Presence {
+    handler: Arc<Handler>,
+    word: Vec<u8>,
+}
 
 type Client = ChannelHandlerClient<Channel>;
 
 impl Handlers {
-    /// None was asked yet.
-    pub fn new(backend: &Backend) -> Self {
-        Self::kept_by(backend.keeper().clone())
+    /// None was asked yet. Only those are that the table has.
+    pub fn new(backend: &Backend, policies: Arc<Current<Policies>>) -> Self {
+        Self::kept_by(backend.keeper().clone(), policies)
     }
 
-    fn kept_by(keeper: Keeper) -> Self {
-        Self(Arc::new(Inner { keeper, known: Mutex::default(), voices: Mutex::default() }))
+    fn kept_by(keeper: Keeper, policies: Arc<Current<Policies>>) -> Self {
+        Self(Arc::new(Inner { keeper, policies, known: Mutex::default(), voices: Mutex::default() }))
     }
 
     /// The table has changed: connections to those that are in it no more are given up.
-    pub fn renew(&self, policies: &Policies) {
+    pub fn renew(&self) {
+        let policies = self.0.policies.get();
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, handler| policies.handlers().any(|place| *place == handler.place));
-        self.voices().renew(policies);
+        known.retain(|_, handler| policies.has(&handler.place));
+        drop(known);
+        self.voices().renew(&policies);
     }
 
     fn voices(&self) -> MutexGuard<'_, Voices> {
@@ -128,28 +153,34 @@ impl Handlers {
         if publications.is_empty() || self.voices().say(place, publications, publishes, now) {
             return Ok(());
         }
-        let handler = self.of(place);
-        if let Some(unsaid) = handler.floods.now() {
+        if let Ok(handler) = self.of(place)
+            && let Some(unsaid) = handler.floods.now()
+        {
             let channel = place.channel.as_str();
             tracing::warn!(channel, unsaid, "a handler publishes more than it may in a second");
         }
         Err(Error::TooMany)
     }
 
-    /// One that the table has otherwise than before is another one.
-    fn of(&self, place: &Arc<HandlerPlace>) -> Arc<Handler> {
+    /// One that the table has otherwise than before is another one; one that it has no more is asked nothing, whoever
+    /// learnt of it while it was there.
+    fn of(&self, place: &Arc<HandlerPlace>) -> Result<Arc<Handler>, No> {
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&place.channel).filter(|handler| handler.place == *place) {
+        // Under the lock: what [`Handlers::renew`] has thrown out does not come back.
+        if !self.0.policies.get().has(place) {
+            return Err(No::Unsaid(Error::Forbidden));
+        }
+        Ok(match known.get(&place.channel).filter(|handler| handler.place == *place) {
             Some(handler) => Arc::clone(handler),
             None => {
                 let handler = Arc::new(Handler::new(place));
                 known.insert(place.channel.clone(), Arc::clone(&handler));
                 handler
             }
-        }
+        })
     }
 
-    /// What of this the client is subscribed to.
+    /// What of this the client is subscribed to. `due` is for the whole request, which may name many.
     ///
     /// # Errors
     /// When it is nothing.
@@ -158,8 +189,9 @@ impl Handlers {
         place: &Arc<HandlerPlace>,
         asker: &Asker,
         at: &Address,
-    ) -> Result<Vec<Address>, Error> {
-        self.subscribe(place, asker, at).await
+        due: Instant,
+    ) -> Result<Vec<Address>, No> {
+        self.subscribe(place, asker, at, due).await
     }
 
     async fn subscribe(
@@ -167,12 +199,45 @@ impl Handlers {
         place: &Arc<HandlerPlace>,
         word: &impl Word,
         at: &Address,
-    ) -> Result<Vec<Address>, Error> {
-        let handler = self.of(place);
-        let reply = handler.ask(&self.0.keeper, word, at, |mut client: Client, asked| async move {
-            client.can_subscribe(proto::CanSubscribeRequest { asked: Some(asked) }).await
-        });
-        handler.said(reply.await.and_then(|reply| answers::subscriptions(at, reply)))
+        due: Instant,
+    ) -> Result<Vec<Address>, No> {
+        let handler = self.of(place)?;
+        let held = handler.take(word);
+        let due = due.min(handler.due());
+        handler.subscriptions(&self.0.keeper, word, at, (held, due)).await
+    }
+
+    /// Whether the client may still hear what was allowed before. It waits for its turn until then, if need be.
+    ///
+    /// # Errors
+    /// When it may not, or nothing is known of it.
+    pub async fn may_still(
+        &self,
+        place: &Arc<HandlerPlace>,
+        asker: &Asker,
+        at: &Address,
+        until: Instant,
+    ) -> Result<(), No> {
+        self.still(place, asker, at, until).await
+    }
+
+    async fn still(
+        &self,
+        place: &Arc<HandlerPlace>,
+        word: &impl Word,
+        at: &Address,
+        until: Instant,
+    ) -> Result<(), No> {
+        let handler = self.of(place)?;
+        let Ok(turn) = timeout_at(until, handler.again.turn(word.who())).await else {
+            return Err(No::Unsaid(Error::TooMany));
+        };
+        // It may be another's by now.
+        let handler = self.of(place)?;
+        let held = turn.ok_or_else(no_place);
+        let due = until.min(handler.due());
+        let allowed = handler.subscriptions(&self.0.keeper, word, at, (held, due)).await?;
+        if allowed.contains(at) { Ok(()) } else { Err(No::Refused(Error::Forbidden)) }
     }
 
     /// Whether the client may say this there.
@@ -196,12 +261,13 @@ impl Handlers {
         at: &Address,
         message: &Payload,
     ) -> Result<(), Error> {
-        let handler = self.of(place);
-        let reply = handler.ask(&self.0.keeper, word, at, |mut client: Client, asked| {
+        let handler = self.of(place)?;
+        let held = (handler.take(word), handler.due());
+        let reply = handler.ask(&self.0.keeper, word, at, held, |mut client: Client, asked| {
             let request = proto::CanPublishRequest { asked: Some(asked), message: message.0.to_vec() };
             async move { client.can_publish(request).await }
         });
-        handler.said(reply.await.and_then(answers::permission))
+        Ok(handler.said(reply.await, answers::permission)?)
     }
 
     /// What is to be done about a custom message. `own` says whose another channel is now.
@@ -228,8 +294,9 @@ impl Handlers {
         own: impl Fn(&ChannelName) -> Option<Arc<HandlerPlace>>,
     ) -> Result<Handled, Error> {
         let own = |channel: &ChannelName| own(channel).is_some_and(|other| other.is_same_service(place));
-        let handler = self.of(place);
-        let reply = handler.ask(&self.0.keeper, word, &custom.at, |mut client: Client, asked| {
+        let handler = self.of(place)?;
+        let held = (handler.take(word), handler.due());
+        let reply = handler.ask(&self.0.keeper, word, &custom.at, held, |mut client: Client, asked| {
             let request = proto::MessageRequest {
                 asked: Some(asked),
                 action: custom.action.as_str().to_owned(),
@@ -238,7 +305,7 @@ impl Handlers {
             };
             async move { client.on_message(request).await }
         });
-        handler.said(reply.await.and_then(|reply| answers::handled(&custom.at, own, reply)))
+        Ok(handler.said(reply.await, |reply| answers::handled(&custom.at, own, reply))?)
     }
 
     /// A connection holds an identity of the kind that the handler's channel is named after. None: it does not want to
@@ -248,25 +315,25 @@ impl Handlers {
     }
 
     async fn appear(&self, place: &Arc<HandlerPlace>, word: &impl Word, at: &Address) -> Option<Presence> {
-        let handler = self.of(place);
-        let reply = handler.ask(&self.0.keeper, word, at, |mut client: Client, asked| async move {
+        let handler = self.of(place).ok()?;
+        let held = (handler.take(word), handler.due());
+        let reply = handler.ask(&self.0.keeper, word, at, held, |mut client: Client, asked| async move {
             client.on_online(proto::OnlineRequest { asked: Some(asked) }).await
         });
-        let presence = handler.said(reply.await.and_then(answers::presence)).ok()?;
-        (!presence.is_empty()).then_some(Presence(presence))
+        let presence = handler.said(reply.await, answers::presence).ok()?;
+        (!presence.is_empty()).then_some(Presence { handler, word: presence })
     }
 
-    /// That connection holds it no more.
-    pub async fn offline(&self, place: &Arc<HandlerPlace>, presence: Presence) {
-        let handler = self.of(place);
+    /// That connection holds it no more. Whoever was told of the beginning is told of the end, and nobody else.
+    pub async fn offline(&self, Presence { handler, word }: Presence) {
         let told = async {
             let mut client = handler.client().await?;
-            let channel = place.channel.as_str().to_owned();
-            Ok(client.on_offline(proto::OfflineRequest { channel, presence: presence.0 }).await?)
+            let channel = handler.place.channel.as_str().to_owned();
+            Ok(client.on_offline(proto::OfflineRequest { channel, presence: word }).await?)
         };
-        let told = timeout_at(Instant::now() + place.deadline, told).await;
+        let told = timeout_at(handler.due(), told).await;
         // It is told once; who cannot be told has to find out otherwise.
-        let _ = handler.said(told.unwrap_or_else(|_| Err(Failure::late("offline"))).map(|_| ()));
+        let _ = handler.said(told.unwrap_or_else(|_| Err(Failure::late("offline"))), Ok);
     }
 }
 
@@ -277,6 +344,7 @@ impl Handler {
         Self {
             line: Line::shared(&audience, link),
             places: Arc::new(Places::new(QUESTIONS, OF_ONE)),
+            again: Arc::new(Lane::new(AGAIN, AGAIN_OF_ONE)),
             faults: Faults::default(),
             floods: Faults::default(),
             place: Arc::clone(place),
@@ -289,22 +357,46 @@ impl Handler {
         Ok(Client::new(channel).max_decoding_message_size(ANSWER_MAX).max_encoding_message_size(usize::MAX))
     }
 
-    /// Asks within the deadline.
+    /// When the answer to a question that is asked now is late.
+    fn due(&self) -> Instant {
+        Instant::now() + self.place.deadline
+    }
+
+    /// A place for a question of a client that waits for nothing.
+    fn take(&self, word: &impl Word) -> Result<Place, Failure> {
+        self.places.take(word.who()).ok_or_else(no_place)
+    }
+
+    async fn subscriptions(
+        &self,
+        keeper: &Keeper,
+        word: &impl Word,
+        at: &Address,
+        held: (Result<impl Send + Sync + 'static, Failure>, Instant),
+    ) -> Result<Vec<Address>, No> {
+        let reply = self.ask(keeper, word, at, held, |mut client: Client, asked| async move {
+            client.can_subscribe(proto::CanSubscribeRequest { asked: Some(asked) }).await
+        });
+        self.said(reply.await, |reply| answers::subscriptions(at, reply))
+    }
+
+    /// Asks until it is due, with a place that it has until it is over.
     async fn ask<R, Calling>(
         &self,
         keeper: &Keeper,
         word: &impl Word,
         at: &Address,
+        (place, due): (Result<impl Send + Sync + 'static, Failure>, Instant),
         call: impl Fn(Client, proto::Asked) -> Calling,
     ) -> Result<R, Failure>
     where
         R: Send + 'static,
         Calling: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        let place = self.places.take(word.who());
-        let place =
-            Arc::new(place.ok_or_else(|| Failure::new(Error::TooMany, "too many questions under way"))?);
-        let due = Instant::now() + self.place.deadline;
+        let place = Arc::new(place?);
+        if due <= Instant::now() {
+            return Err(Failure::late("the request"));
+        }
         let once = async |assertion: Secret| {
             let client = self.client().await?;
             let left = due.saturating_duration_since(Instant::now());
@@ -339,12 +431,17 @@ impl Handler {
         timeout_at(due, asking).await.map_err(|_| Failure::late("the handler"))?
     }
 
-    /// What the client is told. A fault is a refusal; the log hears of it now and then.
-    fn said<T>(&self, answer: Result<T, Failure>) -> Result<T, Error> {
-        let failure = match answer {
-            Ok(answer) => return Ok(answer),
-            Err(failure) if answers::is_answer(&failure) => return Err(failure.error),
-            Err(failure) => failure,
+    /// What it says. A fault is no permission; the log hears of it now and then.
+    fn said<R, T>(
+        &self,
+        reply: Result<R, Failure>,
+        read: impl FnOnce(R) -> Result<T, Failure>,
+    ) -> Result<T, No> {
+        let (no, failure) = match reply.map(read) {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) if answers::is_answer(&failure) => return Err(No::Refused(failure.error)),
+            Ok(Err(failure)) => (No::Refused(Error::Forbidden), failure),
+            Err(failure) => (No::of(&failure.error), failure),
         };
         if let Some(unsaid) = self.faults.now() {
             let error = failure.detail.as_str();
@@ -355,10 +452,33 @@ impl Handler {
                 "a handler does not do its part"
             );
         }
-        Err(match failure.error {
-            Error::TooMany => Error::TooMany,
-            _ => Error::Forbidden,
-        })
+        Err(no)
+    }
+}
+
+fn no_place() -> Failure {
+    Failure::new(Error::TooMany, "too many questions under way")
+}
+
+impl No {
+    /// No answer came: a service can refuse in the words of the protocol below, too.
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::TimedOut => Self::Late,
+            Error::TooMany => Self::Unsaid(Error::TooMany),
+            Error::Unavailable | Error::Fault => Self::Unsaid(Error::Forbidden),
+            _ => Self::Refused(Error::Forbidden),
+        }
+    }
+}
+
+/// What the client is told.
+impl From<No> for Error {
+    fn from(no: No) -> Self {
+        match no {
+            No::Refused(error) | No::Unsaid(error) => error,
+            No::Late => Self::Forbidden,
+        }
     }
 }
 

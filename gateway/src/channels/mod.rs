@@ -13,7 +13,7 @@ mod speech;
 pub use self::{
     engine::{Engine, EngineError, NotSure, Running},
     explain::explain,
-    handler::{Asker, Handled, Handlers, Presence},
+    handler::{Asker, Handled, Handlers, No, Presence},
     policies::{Decision, HandlerPlace, Policies},
     seat::Seat,
     speech::{Speakers, Speech, Voices},

@@ -206,6 +206,22 @@ impl Policies {
         }
     }
 
+    /// Whether it has exactly this handler.
+    pub fn has(&self, place: &HandlerPlace) -> bool {
+        let handler = self.0.get(&place.channel).and_then(|policy| policy.handler.as_ref());
+        handler.is_some_and(|handler| **handler == *place)
+    }
+
+    /// Every channel is left to its handler.
+    #[cfg(test)]
+    pub(super) fn of_handlers(places: &[Arc<HandlerPlace>]) -> Self {
+        let policy = |place: &Arc<HandlerPlace>| {
+            let handler = Some(Arc::clone(place));
+            (place.channel.clone(), Policy { subscribe: None, publish: None, handler })
+        };
+        Self(places.iter().map(policy).collect())
+    }
+
     /// Every handler that there is.
     pub fn handlers(&self) -> impl Iterator<Item = &Arc<HandlerPlace>> {
         self.0.values().filter_map(|policy| policy.handler.as_ref())

@@ -13,7 +13,10 @@ mod registry;
 mod speed;
 mod tries;
 
-pub(crate) use self::{calling::json, places::Places};
+pub(crate) use self::{
+    calling::json,
+    places::{Place, Places},
+};
 pub use self::{
     calling::{Asked, Progress, Step},
     described::{Action, Description},

@@ -1,5 +1,6 @@
 //! One WebSocket: frames in, the session's actions out. One small task, one flush for each wake-up.
 
+mod again;
 mod asks;
 mod channels;
 mod flushing;

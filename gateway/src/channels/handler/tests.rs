@@ -173,6 +173,7 @@ struct Fake {
     _place: TempDir,
     path: PathBuf,
     handlers: Handlers,
+    table: Arc<Current<Policies>>,
     place: Arc<HandlerPlace>,
     state: Arc<State>,
     _task: Option<AbortOnDropHandle<()>>,
@@ -204,8 +205,17 @@ impl Fake {
             uid: Identity::current().uid,
             deadline: Duration::from_millis(500),
         };
-        let handlers = Handlers::kept_by(Keeper::new(TaskTracker::new()));
-        Self { _place: place, path, handlers, place: Arc::new(handler), state, _task: task }
+        let handler = Arc::new(handler);
+        let table = Arc::new(Current::new(Policies::of_handlers(&[Arc::clone(&handler)])));
+        let handlers = Handlers::kept_by(Keeper::new(TaskTracker::new()), Arc::clone(&table));
+        Self { _place: place, path, handlers, table, place: handler, state, _task: task }
+    }
+
+    /// The table has another place for the channel now.
+    fn moves(&mut self, place: HandlerPlace) {
+        self.place = Arc::new(place);
+        self.table.set(Policies::of_handlers(&[Arc::clone(&self.place)]));
+        self.handlers.renew();
     }
 
     fn is(&self, manner: Manner) {
@@ -213,7 +223,12 @@ impl Fake {
     }
 
     async fn subscribe(&self, word: &Fixed) -> Result<Vec<Address>, Error> {
-        self.handlers.subscribe(&self.place, word, &at("3")).await
+        let due = Instant::now() + self.place.deadline;
+        Ok(self.handlers.subscribe(&self.place, word, &at("3"), due).await?)
+    }
+
+    async fn still(&self, pk: &str, within: Duration) -> Result<(), No> {
+        self.handlers.still(&self.place, &ALICE, &at(pk), Instant::now() + within).await
     }
 
     async fn publish(&self, word: &Fixed) -> Result<(), Error> {
@@ -303,7 +318,7 @@ async fn who_is_not_there_is_not_grpc_or_is_somebody_else_has_refused() {
         uid: Identity::current().uid + 1,
         ..HandlerPlace::clone(&fake.place)
     };
-    fake.place = Arc::new(other);
+    fake.moves(other);
     assert_eq!(fake.publish(&ALICE).await, Err(Error::Forbidden), "it is of another uid");
     let (stream, _) = listener.accept().expect("it was called");
     let mut sent = Vec::new();
@@ -334,7 +349,7 @@ async fn one_identity_takes_a_quarter_of_the_questions_and_leaves_the_rest() {
 async fn who_comes_online_is_told_of_with_its_end() {
     let fake = Fake::start(Manner::Kind);
     let here = fake.handlers.appear(&fake.place, &ALICE, &at("3")).await.expect("it wants to know");
-    fake.handlers.offline(&fake.place, here).await;
+    fake.handlers.offline(here).await;
     {
         let told = fake.state.told.lock().expect("not poisoned");
         let told: Vec<_> = told.iter().map(|told| (told.channel.as_str(), &*told.presence)).collect();
@@ -347,11 +362,70 @@ async fn who_comes_online_is_told_of_with_its_end() {
 }
 
 #[tokio::test]
-async fn a_table_without_it_gives_its_connection_up() {
-    let fake = Fake::start(Manner::Kind);
+async fn a_table_without_it_gives_its_connection_up_and_nothing_calls_it_again() {
+    let mut fake = Fake::start(Manner::Kind);
     assert_eq!(fake.publish(&ALICE).await, Ok(()));
-    let known = || fake.handlers.0.known.lock().expect("not poisoned").len();
-    assert_eq!(known(), 1);
-    fake.handlers.renew(&Policies::default());
-    assert_eq!(known(), 0);
+    let here = fake.handlers.appear(&fake.place, &ALICE, &at("3")).await.expect("it wants to know");
+    let known = |fake: &Fake| fake.handlers.0.known.lock().expect("not poisoned").len();
+    assert_eq!(known(&fake), 1);
+    let (old, asked) = (Arc::clone(&fake.place), || fake.state.asked.lock().expect("not poisoned").len());
+    let before = asked();
+    fake.table.set(Policies::default());
+    fake.handlers.renew();
+    assert_eq!(known(&fake), 0);
+    // Whoever was told of it before the change.
+    assert_eq!(fake.publish(&ALICE).await, Err(Error::Forbidden));
+    assert_eq!(fake.still("3", LONG).await, Err(No::Unsaid(Error::Forbidden)));
+    assert_eq!((known(&fake), asked()), (0, before));
+    fake.moves(HandlerPlace { deadline: LONG, ..HandlerPlace::clone(&old) });
+    assert_eq!(fake.publish(&ALICE).await, Ok(()));
+    let now = |fake: &Fake| {
+        let known = fake.handlers.0.known.lock().expect("not poisoned");
+        known.values().map(|handler| Arc::clone(&handler.place)).collect::<Vec<_>>()
+    };
+    let due = Instant::now() + LONG;
+    let refused = fake.handlers.subscribe(&old, &ALICE, &at("3"), due).await;
+    assert_eq!(refused, Err(No::Unsaid(Error::Forbidden)));
+    // What is told of the end of what it was told is no reason to take it back.
+    fake.handlers.offline(here).await;
+    assert_eq!(fake.state.told.lock().expect("not poisoned").len(), 1);
+    assert_eq!(now(&fake), [Arc::clone(&fake.place)]);
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn what_was_allowed_waits_for_its_turn_and_a_no_is_told_from_silence() {
+    let mut fake = Fake::start(Manner::Kind);
+    assert_eq!(fake.still("3", LONG).await, Ok(()));
+    for (manner, said) in [
+        (Manner::Strict, No::Refused(Error::Forbidden)),
+        (Manner::Others, No::Refused(Error::Forbidden)),
+        (Manner::Nonsense, No::Refused(Error::Forbidden)),
+        (Manner::Panic, No::Unsaid(Error::Forbidden)),
+        (Manner::Hang, No::Late),
+    ] {
+        fake.is(manner);
+        assert_eq!(fake.still("3", LONG).await, Err(said), "{manner:?}");
+    }
+    // Far more than there are places, of one identity: all have an answer.
+    fake.is(Manner::Kind);
+    let pks: Vec<_> = (0..4 * QUESTIONS).map(|pk| format!("x{pk}")).collect();
+    let all = futures_util::future::join_all(pks.iter().map(|pk| fake.still(pk, LONG))).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    fake.is(Manner::Hang);
+    fake.moves(HandlerPlace { deadline: LONG, ..HandlerPlace::clone(&fake.place) });
+    let within = Duration::from_millis(300);
+    let all = futures_util::future::join_all(pks.iter().map(|pk| fake.still(pk, within))).await;
+    let late = all.iter().filter(|answer| **answer == Err(No::Late)).count();
+    assert_eq!(late, AGAIN_OF_ONE);
+    assert!(all.iter().all(|answer| matches!(answer, Err(No::Late | No::Unsaid(Error::TooMany)))));
+}
+
+#[tokio::test]
+async fn what_is_late_is_not_asked() {
+    let fake = Fake::start(Manner::Kind);
+    let late = fake.handlers.subscribe(&fake.place, &ALICE, &at("3"), Instant::now()).await;
+    assert_eq!(late, Err(No::Late));
+    assert!(fake.state.asked.lock().expect("not poisoned").is_empty());
 }

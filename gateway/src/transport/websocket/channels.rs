@@ -257,6 +257,9 @@ impl Connection {
 
     /// Ends subscriptions to what may be heard no more.
     pub(super) fn hear_again(&mut self, again: Again) {
+        if again.channels {
+            self.handled.doubts.changes += 1;
+        }
         let (session, router) = (&self.session, &self.shared.router);
         let Some(sitting) = &mut self.sitting else { return };
         if again.events {
@@ -271,7 +274,7 @@ impl Connection {
             .partition(|(_, decision)| matches!(decision, Decision::Ask(_)));
         let over = sitting.seat.keep_channels(|at| go.iter().all(|(gone, _)| gone != at));
         self.tell_unsubscribed(&over);
-        self.ask_again(stay);
+        self.ask_again(stay.into_iter().map(|(at, _)| at).collect());
     }
 
     /// What is said of the session itself is said in the dialect of the connection.

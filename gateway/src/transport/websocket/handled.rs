@@ -1,25 +1,26 @@
 //! What handlers of channels are asked, and told of, for a connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Connection, Told,
+    again::Doubts,
     channels::{same, unpublished},
 };
 use crate::{
     backend::Failure,
     call::{Address, Answer, ChannelAnswer, ChannelName, Custom, Error, Payload, SessionId, Who},
-    channels::{Asker, Decision, HandlerPlace, Handlers},
+    channels::{Asker, Decision, HandlerPlace, Handlers, No},
     hub::PAYLOAD_MAX,
     session::{Question, Ticket},
     transport::Shared,
 };
 
 /// Questions of one request that are asked at once.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 /// What goes on with handlers.
 #[derive(Default)]
@@ -28,6 +29,18 @@ pub(super) struct Handled {
     present: Option<Present>,
     /// The last message that waits for permission.
     publishing: Option<oneshot::Receiver<()>>,
+    /// What has to be allowed anew.
+    pub(super) doubts: Doubts,
+}
+
+/// What is said of an address that somebody wants to hear.
+pub(super) enum Said {
+    /// What the table says, in the end.
+    Table,
+    /// It may be heard, by this handler.
+    Allowed(Arc<HandlerPlace>),
+    /// It may not.
+    No,
 }
 
 /// An identity that a handler was told of.
@@ -39,7 +52,7 @@ struct Present {
 
 impl Connection {
     /// Who asks, if it is somebody.
-    fn asker(&self) -> Option<(Asker, SessionId)> {
+    pub(super) fn asker(&self) -> Option<(Asker, SessionId)> {
         let (holding, session) = (self.holding.as_ref()?, self.session.identity()?.session);
         Some((Asker { backend: Arc::clone(&self.shared.backend), pass: holding.pass() }, session))
     }
@@ -61,9 +74,12 @@ impl Connection {
         }
         let handlers = self.shared.handlers.clone();
         match question {
-            Question::Join(all) => self.calls.push(Box::pin(async move {
-                Told::Admitted(ticket, session, admitted(&handlers, &asker, all).await)
-            })),
+            Question::Join(all) => {
+                let changes = self.handled.doubts.changes;
+                self.calls.push(Box::pin(async move {
+                    Told::Admitted(ticket, session, changes, admitted(&handlers, &asker, all).await)
+                }));
+            }
             Question::Publish(_, _, payload) if payload.0.len() > PAYLOAD_MAX => {
                 self.finished.push_back((ticket, Err(Error::TooLarge)));
             }
@@ -96,28 +112,34 @@ impl Connection {
         }
     }
 
-    /// Handlers have said what it may hear. What they said was said to a session.
-    pub(super) fn admitted(&mut self, ticket: Ticket, session: SessionId, all: Vec<(Address, bool)>) {
-        self.join(ticket, Some(session), all);
-    }
-
-    /// The rights have changed: those that a handler allowed are asked about again, and last until it says no.
-    pub(super) fn ask_again(&mut self, all: Vec<(Address, Decision)>) {
-        let Some((asker, session)) = self.asker().filter(|_| !all.is_empty()) else { return };
-        let handlers = self.shared.handlers.clone();
-        self.calls.push(Box::pin(async move {
-            let all = admitted(&handlers, &asker, all).await;
-            let refused = all.into_iter().filter(|(_, allowed)| !allowed).map(|(at, _)| at);
-            Told::Unheard(session, refused.collect())
-        }));
-    }
-
-    pub(super) fn unheard(&mut self, session: SessionId, refused: Vec<Address>) {
-        if self.session.identity().map(|identity| identity.session) == Some(session)
-            && let Some(sitting) = &mut self.sitting
-        {
-            let over = sitting.seat.keep_channels(|at| !refused.contains(at));
-            self.tell_unsubscribed(&over);
+    /// Handlers have said what it may hear. What they said was said to a session, and counts as far as the table leaves it
+    /// to them now. Rights that have changed meanwhile were not asked about.
+    pub(super) fn admitted(
+        &mut self,
+        ticket: Ticket,
+        session: SessionId,
+        changes: u64,
+        all: Vec<(Address, Said)>,
+    ) {
+        let mut by_handlers = Vec::new();
+        let mut decided = Vec::with_capacity(all.len());
+        for (at, said) in all {
+            let allowed = match (said, self.session.may_hear_at(&self.shared.router, &at)) {
+                (Said::No, _) | (_, Decision::Deny | Decision::Unsupported) => false,
+                (Said::Table | Said::Allowed(_), Decision::Allow) => true,
+                (Said::Table, Decision::Ask(_)) => false,
+                (Said::Allowed(by), Decision::Ask(now)) => {
+                    by_handlers.push(at.clone());
+                    by == now
+                }
+            };
+            decided.push((at, allowed));
+        }
+        self.join(ticket, Some(session), decided);
+        if changes != self.handled.doubts.changes {
+            self.ask_again(by_handlers);
+        } else if self.session.holds() == Some(session) {
+            by_handlers.iter().for_each(|at| self.handled.doubts.allowed(at));
         }
     }
 
@@ -140,7 +162,7 @@ impl Connection {
                 if let Some(presence) = handlers.online(&place, &asker, &at).await {
                     // It is never sent.
                     let _ = is_gone.await;
-                    handlers.offline(&place, presence).await;
+                    handlers.offline(presence).await;
                 }
             });
         }
@@ -148,14 +170,30 @@ impl Connection {
     }
 }
 
-async fn admitted(handlers: &Handlers, asker: &Asker, all: Vec<(Address, Decision)>) -> Vec<(Address, bool)> {
+/// Each handler has its deadline for all of it: after one answer that is late it is asked nothing more.
+async fn admitted(handlers: &Handlers, asker: &Asker, all: Vec<(Address, Decision)>) -> Vec<(Address, Said)> {
+    let began = Instant::now();
+    let late = Mutex::new(Vec::<Arc<HandlerPlace>>::new());
+    let late = || late.lock().unwrap_or_else(PoisonError::into_inner);
     let each = all.into_iter().map(async |(at, decision)| match decision {
-        Decision::Allow => vec![(at, true)],
-        Decision::Deny | Decision::Unsupported => vec![(at, false)],
-        Decision::Ask(place) => match handlers.may_subscribe(&place, asker, &at).await {
-            Ok(allowed) => allowed.into_iter().map(|at| (at, true)).collect(),
-            Err(_) => vec![(at, false)],
-        },
+        Decision::Allow => vec![(at, Said::Table)],
+        Decision::Deny | Decision::Unsupported => vec![(at, Said::No)],
+        Decision::Ask(place) if late().iter().any(|late| late.is_same_service(&place)) => {
+            vec![(at, Said::No)]
+        }
+        Decision::Ask(place) => {
+            match handlers.may_subscribe(&place, asker, &at, began + place.deadline).await {
+                Ok(allowed) => {
+                    allowed.into_iter().map(|at| (at, Said::Allowed(Arc::clone(&place)))).collect()
+                }
+                Err(no) => {
+                    if no == No::Late {
+                        late().push(place);
+                    }
+                    vec![(at, Said::No)]
+                }
+            }
+        }
     });
     stream::iter(each).buffered(AT_ONCE).concat().await
 }

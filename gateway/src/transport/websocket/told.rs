@@ -7,11 +7,13 @@ use tokio::time::Instant;
 
 use super::{
     Connection, Echo,
+    again::Answers,
     channels::{Joined, Missed},
+    handled::Said,
 };
 use crate::{
     backend::{self, Failure, Holding, Moment},
-    call::{Address, Answer, Challenge, Error, Identity, SessionId},
+    call::{Address, Answer, Challenge, ChannelName, Error, Identity, SessionId},
     channels::NotSure,
     session::{self, Event, Ticket},
     subsystem::{Progress, Step},
@@ -35,10 +37,10 @@ pub(super) enum Told {
     Reported(Ticket, Box<RawValue>, Box<Progress>),
     /// Messages are sure to arrive, but for what was missed.
     Joined(Ticket, Joined, Vec<Missed>),
-    /// What handlers have said to this session about these addresses.
-    Admitted(Ticket, SessionId, Vec<(Address, bool)>),
-    /// What this session may hear no more.
-    Unheard(SessionId, Vec<Address>),
+    /// What handlers have said to this session about these addresses, after so many changes of what may be heard.
+    Admitted(Ticket, SessionId, u64, Vec<(Address, Said)>),
+    /// The same of what was allowed before, on one channel.
+    Again(SessionId, u64, ChannelName, Answers),
     /// The same of the channel of whoever has logged in.
     JoinedOwn(Echo<'static>, Address, Option<NotSure>),
 }
@@ -100,11 +102,13 @@ impl Connection {
             Told::JoinedOwn(echo, own, missed) => {
                 return self.joined_own(&echo, own, missed);
             }
-            Told::Admitted(ticket, session, all) => {
-                self.admitted(ticket, session, all);
+            Told::Admitted(ticket, session, changes, all) => {
+                self.admitted(ticket, session, changes, all);
                 Event::Heard
             }
-            Told::Unheard(session, refused) => return self.unheard(session, refused),
+            Told::Again(session, changes, channel, answers) => {
+                return self.heard_again(session, changes, channel, answers);
+            }
             Told::Found(ticket, which) => Event::Cancel(ticket, which),
             Told::Retired => Event::Retired,
             Told::Cleared(result) => Event::Cleared(result.map_err(|failure| self.shown(failure))),
