@@ -227,6 +227,12 @@ impl Fake {
         Ok(self.handlers.subscribe(&self.place, word, &at("3"), due).await?)
     }
 
+    /// The connection has gone after so long.
+    async fn appears(&self, gone: Duration) -> Option<Presence> {
+        let mut gone = Box::pin(tokio::time::sleep(gone));
+        self.handlers.appear(&self.place, &ALICE, &at("3"), &mut gone).await
+    }
+
     async fn still(&self, pk: &str, within: Duration) -> Result<(), No> {
         self.handlers.still(&self.place, &ALICE, &at(pk), Instant::now() + within).await
     }
@@ -348,16 +354,32 @@ async fn one_identity_takes_a_quarter_of_the_questions_and_leaves_the_rest() {
 #[tokio::test]
 async fn who_comes_online_is_told_of_with_its_end() {
     let fake = Fake::start(Manner::Kind);
-    let here = fake.handlers.appear(&fake.place, &ALICE, &at("3")).await.expect("it wants to know");
+    let here = fake.appears(Duration::from_secs(30)).await.expect("it wants to know");
     fake.handlers.offline(here).await;
     {
         let told = fake.state.told.lock().expect("not poisoned");
         let told: Vec<_> = told.iter().map(|told| (told.channel.as_str(), &*told.presence)).collect();
         assert_eq!(told, [("group", &b"here"[..])]);
     }
-    for manner in [Manner::Strict, Manner::Large, Manner::Nonsense, Manner::Panic, Manner::Hang] {
+    for manner in [Manner::Strict, Manner::Nonsense] {
         fake.is(manner);
-        assert!(fake.handlers.appear(&fake.place, &ALICE, &at("3")).await.is_none(), "{manner:?}");
+        assert!(fake.appears(LONG).await.is_none(), "{manner:?}");
+    }
+    // What is not answered is tried again, as long as there is somebody.
+    for manner in [Manner::Panic, Manner::Hang] {
+        fake.is(manner);
+        let asked = || fake.state.asked.lock().expect("not poisoned").len();
+        let before = asked();
+        let back = async {
+            while asked() < before + 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            fake.is(Manner::Kind);
+        };
+        let (here, ()) = tokio::join!(fake.appears(LONG), back);
+        assert!(here.is_some(), "{manner:?}");
+        fake.is(manner);
+        assert!(fake.appears(Duration::from_millis(1)).await.is_none(), "{manner:?}");
     }
 }
 
@@ -365,7 +387,7 @@ async fn who_comes_online_is_told_of_with_its_end() {
 async fn a_table_without_it_gives_its_connection_up_and_nothing_calls_it_again() {
     let mut fake = Fake::start(Manner::Kind);
     assert_eq!(fake.publish(&ALICE).await, Ok(()));
-    let here = fake.handlers.appear(&fake.place, &ALICE, &at("3")).await.expect("it wants to know");
+    let here = fake.appears(Duration::from_secs(30)).await.expect("it wants to know");
     let known = |fake: &Fake| fake.handlers.0.known.lock().expect("not poisoned").len();
     assert_eq!(known(&fake), 1);
     let (old, asked) = (Arc::clone(&fake.place), || fake.state.asked.lock().expect("not poisoned").len());
@@ -402,12 +424,13 @@ async fn what_was_allowed_waits_for_its_turn_and_a_no_is_told_from_silence() {
         (Manner::Strict, No::Refused(Error::Forbidden)),
         (Manner::Others, No::Refused(Error::Forbidden)),
         (Manner::Nonsense, No::Refused(Error::Forbidden)),
-        (Manner::Panic, No::Unsaid(Error::Forbidden)),
         (Manner::Hang, No::Late),
     ] {
         fake.is(manner);
         assert_eq!(fake.still("3", LONG).await, Err(said), "{manner:?}");
     }
+    fake.is(Manner::Panic);
+    assert!(matches!(fake.still("3", LONG).await, Err(No::Unsaid(_) | No::Late)));
     // Far more than there are places, of one identity: all have an answer.
     fake.is(Manner::Kind);
     let pks: Vec<_> = (0..4 * QUESTIONS).map(|pk| format!("x{pk}")).collect();

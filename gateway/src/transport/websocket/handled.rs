@@ -1,6 +1,9 @@
 //! What handlers of channels are asked, and told of, for a connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::{StreamExt, stream};
 use tokio::{sync::oneshot, time::Instant};
@@ -46,6 +49,9 @@ pub(super) enum Said {
 /// An identity that a handler was told of.
 struct Present {
     who: Arc<Who>,
+    session: Option<SessionId>,
+    /// Nothing is tried any more.
+    told: Arc<AtomicBool>,
     /// When this is dropped, the handler is told that it is gone.
     _gone: oneshot::Sender<()>,
 }
@@ -146,27 +152,33 @@ impl Connection {
     /// Whoever it holds is told to the handler that is named after the kind, and that it is over, whichever way it ends.
     pub(super) fn appear(&mut self) {
         let now = self.session.identity().map(|identity| &identity.who);
-        if same(self.handled.present.as_ref().map(|present| &present.who), now) {
+        let session = self.session.holds();
+        if let Some(present) = &self.handled.present
+            && same(Some(&present.who), now)
+            // Only with the session that is held can it be told still.
+            && (present.session == session || present.told.load(Ordering::Acquire))
+        {
             return;
         }
-        let Some(who) = now.cloned() else {
-            self.handled.present = None;
-            return;
-        };
-        let (gone, is_gone) = oneshot::channel::<()>();
+        self.handled.present = None;
+        let Some(who) = now.cloned() else { return };
+        let (gone, mut is_gone) = oneshot::channel::<()>();
+        let told = Arc::new(AtomicBool::new(false));
         let handler = self.shared.router.handler_of(&who.kind);
         let at = who.own(&self.place.facility);
         if let (Some(place), Some(at), Some((asker, _))) = (handler, at, self.asker()) {
-            let handlers = self.shared.handlers.clone();
+            let (handlers, told) = (self.shared.handlers.clone(), Arc::clone(&told));
             self.shared.tasks.spawn(async move {
-                if let Some(presence) = handlers.online(&place, &asker, &at).await {
+                let presence = handlers.online(&place, &asker, &at, &mut is_gone).await;
+                told.store(true, Ordering::Release);
+                if let Some(presence) = presence {
                     // It is never sent.
                     let _ = is_gone.await;
                     handlers.offline(presence).await;
                 }
             });
         }
-        self.handled.present = Some(Present { who, _gone: gone });
+        self.handled.present = Some(Present { who, session, told, _gone: gone });
     }
 }
 
