@@ -3,7 +3,7 @@
 //! The handler lets everybody hear pk `3` and what begins with `may`, and say everything but `"no"`. It takes as long to
 //! answer as a number that is said has milliseconds. Of actions it knows `status`, which it answers, and passes on to
 //! pk `3`; `elsewhere`, which it passes on to the channel that the message names; `often`, which it passes on 16 times;
-//! `deny`, `hang`, and `garbage`.
+//! `deny`, `hang`, and `garbage`; `later` is `status` after a while. What else it does its state says.
 
 use std::{
     path::Path,
@@ -23,7 +23,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
-use crate::support::{Gateway, until};
+use crate::support::{Client, Gateway, until};
 
 #[derive(Clone, Default)]
 pub(crate) struct Handler(Arc<Mutex<State>>);
@@ -33,6 +33,14 @@ pub(crate) struct State {
     pub(crate) assertions: Vec<String>,
     online: u32,
     offline: Vec<Vec<u8>>,
+    /// Nobody hears anything any more.
+    strict: bool,
+    /// It takes a while to note who has come.
+    slow: bool,
+    /// Questions who may hear something have no answer.
+    hangs: bool,
+    /// How many of them there were.
+    asked: usize,
 }
 
 impl Handler {
@@ -48,8 +56,18 @@ impl ChannelHandler for Handler {
         request: Request<proto::CanSubscribeRequest>,
     ) -> Result<Response<proto::CanSubscribeReply>, Status> {
         let asked = request.into_inner().asked.expect("said");
-        let mut state = self.state();
-        state.assertions.push(asked.assertion);
+        let hangs = {
+            let mut state = self.state();
+            state.assertions.push(asked.assertion);
+            state.asked += 1;
+            if state.strict {
+                return Ok(Response::new(proto::CanSubscribeReply::default()));
+            }
+            state.hangs
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let pks = match asked.pk {
             None => vec!["3".to_owned(), "may".to_owned()],
             // Of another one, too, which the client did not ask for.
@@ -76,7 +94,10 @@ impl ChannelHandler for Handler {
     ) -> Result<Response<proto::MessageReply>, Status> {
         let request = request.into_inner();
         let outcome = match request.action.as_str() {
-            "status" => {
+            action @ ("status" | "later") => {
+                if action == "later" {
+                    tokio::time::sleep(A_WHILE).await;
+                }
                 let reply = b"{\"status\": \"good\"}".to_vec();
                 Outcome::Handled(proto::Handled { reply, publications: vec![passed_on("")] })
             }
@@ -102,6 +123,10 @@ impl ChannelHandler for Handler {
         &self,
         _: Request<proto::OnlineRequest>,
     ) -> Result<Response<proto::OnlineReply>, Status> {
+        let slow = self.state().slow;
+        if slow {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
         self.state().online += 1;
         Ok(Response::new(proto::OnlineReply { presence: b"here".to_vec() }))
     }
@@ -114,6 +139,9 @@ impl ChannelHandler for Handler {
         Ok(Response::new(proto::OfflineReply {}))
     }
 }
+
+/// Less than the deadline.
+const A_WHILE: Duration = Duration::from_millis(700);
 
 fn passed_on(channel: &str) -> proto::Publication {
     let (pk, message) = (Some("3".into()), b"\"passed on\"".to_vec());
@@ -136,6 +164,14 @@ pub(crate) fn serve(handler: &Handler, socket: &Path) -> AbortOnDropHandle<()> {
 }
 
 impl Scene {
+    /// The table says something else now.
+    async fn reload(&self, change: impl FnOnce(String) -> String) {
+        let file = &self.gateway.config.channels.file;
+        let table = std::fs::read_to_string(file).expect("it is there");
+        std::fs::write(file, change(table)).expect("written");
+        self.gateway.reload().await;
+    }
+
     /// It decides about `group`, and about `user`, of which it hears who comes and goes. `ward` is another's, of the same
     /// account; `hall` has none.
     async fn start() -> Self {
@@ -286,4 +322,114 @@ async fn whoever_comes_and_goes_is_told_of_to_the_handler_of_the_kind() {
     assert!(handler.state().offline.is_empty());
     drop(client);
     until(|| (handler.state().offline == [b"here".to_vec()]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_is_away_throws_nobody_out_and_its_no_counts_when_it_is_back() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway.channels().await;
+    client.is_user("alice").await;
+    let subscribed = r#"{"name":"subscribed","channel":"group","status":2,"pk":"3"}"#;
+    assert_eq!(client.says(json!({"action": "subscribe", "channel": "group", "pk": 3})).await, subscribed);
+    // The same table is no reason to ask.
+    scene.gateway.reload().await;
+    client.hears_nothing().await;
+    let handler = scene.handler.clone();
+    assert_eq!(handler.state().asked, 1);
+    handler.state().hangs = true;
+    scene.reload(|table| format!("{table}[channels.more]\nsubscribe = \"member\"\n")).await;
+    until(|| (handler.state().asked == 2).then_some(())).await;
+    // It is asked again after it was late.
+    until(|| (handler.state().asked == 3).then_some(())).await;
+    handler.state().hangs = false;
+    until(|| (handler.state().asked == 4).then_some(())).await;
+    client.send(json!({"action": "publish", "channel": "group", "pk": 3, "message": 0}).to_string()).await;
+    assert_eq!(client.text().await, r#"{"channel":"group","pk":"3","message":0}"#, "it hears it still");
+    handler.state().strict = true;
+    scene.reload(|table| table.replace("channels.more", "channels.less")).await;
+    let over = r#"{"name":"unsubscribed","channel":"group","status":1,"pk":"3"}"#;
+    assert_eq!(client.text().await, over);
+}
+
+#[tokio::test]
+async fn a_handler_that_hangs_costs_a_request_one_deadline_however_much_it_names() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway.channels().await;
+    client.is_user("alice").await;
+    scene.handler.state().hangs = true;
+    let began = tokio::time::Instant::now();
+    let all: Vec<_> = (0..100).map(|pk| json!({"channel": "group", "pk": format!("may{pk}")})).collect();
+    client.send(json!({"action": "resubscribe", "channels": all}).to_string()).await;
+    for pk in 0..100 {
+        assert_eq!(client.text().await, error("subscribe permission denied", 403), "{pk}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(scene.handler.state().asked <= 4, "{}", scene.handler.state().asked);
+}
+
+#[tokio::test]
+async fn all_are_told_of_however_many_come_at_once() {
+    let scene = Scene::start().await;
+    scene.handler.state().slow = true;
+    let mut clients = Vec::new();
+    // More than one identity may ask at a time.
+    for _ in 0..40 {
+        let mut client = scene.gateway.channels().await;
+        client.is_user("alice").await;
+        clients.push(client);
+    }
+    let handler = scene.handler.clone();
+    until(|| (handler.state().online == 40).then_some(())).await;
+    drop(clients);
+    until(|| (handler.state().offline.len() == 40).then_some(())).await;
+}
+
+/// Somebody who hears `group`, and somebody else, who says something there that the handler thinks about for a while.
+async fn thinking(scene: &Scene, said: serde_json::Value) -> (Client, Client) {
+    let mut other = scene.gateway.channels().await;
+    other.is_user("carol").await;
+    other.says(json!({"action": "subscribe", "channel": "group", "pk": 3})).await;
+    let mut client = scene.gateway.channels().await;
+    client.is_user("alice").await;
+    client.send(said.to_string()).await;
+    client.hears_nothing().await;
+    (client, other)
+}
+
+/// What is thought about, and how it is refused.
+fn thoughts() -> [(serde_json::Value, String); 2] {
+    let wait = u64::try_from(A_WHILE.as_millis()).expect("small");
+    [
+        (
+            json!({"action": "publish", "channel": "group", "pk": 3, "message": wait}),
+            error("publish permission denied", 403),
+        ),
+        (json!({"action": "later", "channel": "group", "pk": 3}), error("cannot publish to channel", 403)),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_permitted_to_somebody_who_has_gone_is_not_said() {
+    let scene = Scene::start().await;
+    for (said, refused) in thoughts() {
+        let (mut client, mut other) = thinking(&scene, said).await;
+        let over = r#"{"name":"unsubscribed","channel":"user","status":0,"pk":"alice"}"#;
+        assert_eq!(client.says(json!({"action": "auth", "kind": "terminal", "token": "t-1"})).await, over);
+        assert!(client.text().await.starts_with(r#"{"name":"subscribed","channel":"terminal","#));
+        assert_eq!(client.text().await, refused);
+        other.hears_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_permitted_where_the_table_forbids_it_by_now_is_not_said() {
+    for (said, refused) in thoughts() {
+        let scene = Scene::start().await;
+        let (mut client, mut other) = thinking(&scene, said).await;
+        scene
+            .reload(|table| table.replace("[channels.group]", "[channels.group]\npublish = \"nobody\""))
+            .await;
+        assert_eq!(client.text().await, refused);
+        other.hears_nothing().await;
+    }
 }

@@ -15,11 +15,10 @@ use super::{
 };
 use crate::{
     backend::Failure,
-    call::{Address, Answer, ChannelAnswer, ChannelName, Custom, Error, Payload, SessionId, Who},
-    channels::{Asker, Decision, HandlerPlace, Handlers, No},
+    call::{Address, Answer, ChannelAnswer, ChannelName, Custom, Error, Payload, SessionId, Verb, Who},
+    channels::{Asker, Decision, Handled as Done, HandlerPlace, Handlers, No},
     hub::PAYLOAD_MAX,
     session::{Question, Ticket},
-    transport::Shared,
 };
 
 /// Questions of one request that are asked at once.
@@ -34,6 +33,17 @@ pub(super) struct Handled {
     publishing: Option<oneshot::Receiver<()>>,
     /// What has to be allowed anew.
     pub(super) doubts: Doubts,
+}
+
+/// What a handler has answered to a message, and to whose.
+pub(super) struct Permitted {
+    session: SessionId,
+    place: Arc<HandlerPlace>,
+    at: Address,
+    verb: Verb,
+    done: Result<Done, Error>,
+    /// When this is dropped, the next message of the connection may be said.
+    after: Option<oneshot::Sender<()>>,
 }
 
 /// What is said of an address that somebody wants to hear.
@@ -93,29 +103,77 @@ impl Connection {
                 // Handlers may answer in any order; messages keep theirs.
                 let (after, next) = oneshot::channel::<()>();
                 let before = self.handled.publishing.replace(next);
-                let engine = self.shared.engine.clone();
                 self.calls.push(Box::pin(async move {
-                    let allowed = handlers.may_publish(&place, &asker, &at, &payload).await;
+                    let verb = Verb::Publish;
+                    let done = handlers.may_publish(&place, &asker, &at, &payload).await;
                     if let Some(before) = before {
                         // It says nothing: that it is over is what counts.
                         let _ = before.await;
                     }
-                    let published = allowed.map(|()| engine.publish(&at, payload.0));
-                    drop(after);
-                    let answer = match published {
-                        Ok(published) => published.await.map_err(unpublished),
-                        Err(error) => Err(error),
-                    };
-                    told(ticket, answer.map(|()| ChannelAnswer::Published))
+                    let done = done.map(|()| Done { reply: None, publications: vec![(at.clone(), payload)] });
+                    Told::Permitted(
+                        ticket,
+                        Box::new(Permitted { session, place, at, verb, done, after: Some(after) }),
+                    )
                 }));
             }
             Question::Custom(place, custom) => {
-                let (shared, request) = (Arc::clone(&self.shared), format!("{}/{ticket}", self.client.id));
+                let (router, request) = (self.shared.router.clone(), format!("{}/{ticket}", self.client.id));
                 self.calls.push(Box::pin(async move {
-                    told(ticket, handled(&shared, &place, &asker, *custom, &request).await)
+                    let own = |channel: &ChannelName| router.handler_of(channel.as_str());
+                    let done = handlers.on_message(&place, &asker, &custom, &request, own).await;
+                    let Custom { at, action, .. } = *custom;
+                    let verb = Verb::Action(action);
+                    Told::Permitted(
+                        ticket,
+                        Box::new(Permitted { session, place, at, verb, done, after: None }),
+                    )
                 }));
             }
         }
+    }
+
+    /// A handler has said what is to be said. It was asked for a session: what that one may no more, because it is held here
+    /// no more or the table has changed, is not said.
+    pub(super) fn permitted(&mut self, ticket: Ticket, permitted: Permitted) {
+        let Permitted { session, place, at, verb, done, after } = permitted;
+        let leaves = match self.shared.router.decide(self.session.identity(), &at, &verb) {
+            Decision::Allow => true,
+            Decision::Ask(now) => now == place,
+            Decision::Deny | Decision::Unsupported => false,
+        };
+        let may = self.session.holds() == Some(session) && leaves;
+        let done = done.and_then(|done| if may { Ok(done) } else { Err(Error::Forbidden) });
+        let done = done.and_then(|done| match verb {
+            Verb::Subscribe | Verb::Publish => Ok(done),
+            Verb::Action(_) => {
+                let publishes = self.shared.limits.publishes;
+                self.shared.handlers.may_say(&place, &done.publications, publishes).map(|()| done)
+            }
+        });
+        let Done { reply, publications } = match done {
+            Ok(done) => done,
+            Err(error) => return self.finished.push_back((ticket, Err(error))),
+        };
+        // All are on their way before one is waited for, and before the next message of this connection.
+        let publish = |(at, payload): (Address, Payload)| self.shared.engine.publish(&at, payload.0);
+        let published: Vec<_> = publications.into_iter().map(publish).collect();
+        drop(after);
+        self.calls.push(Box::pin(async move {
+            for published in published {
+                if let Err(error) = published.await {
+                    return Told::Answered(
+                        ticket,
+                        Err(Failure::new(unpublished(error), "it was not published")),
+                    );
+                }
+            }
+            let answer = match verb {
+                Verb::Subscribe | Verb::Publish => ChannelAnswer::Published,
+                Verb::Action(_) => ChannelAnswer::Handled(at, reply),
+            };
+            Told::Answered(ticket, Ok(Answer::Channel(answer)))
+        }));
     }
 
     /// Handlers have said what it may hear. What they said was said to a session, and counts as far as the table leaves it
@@ -208,28 +266,4 @@ async fn admitted(handlers: &Handlers, asker: &Asker, all: Vec<(Address, Decisio
         }
     });
     stream::iter(each).buffered(AT_ONCE).concat().await
-}
-
-async fn handled(
-    shared: &Shared,
-    place: &Arc<HandlerPlace>,
-    asker: &Asker,
-    custom: Custom,
-    request: &str,
-) -> Result<ChannelAnswer, Error> {
-    let own = |channel: &ChannelName| shared.router.handler_of(channel.as_str());
-    let handled = shared.handlers.on_message(place, asker, &custom, request, own).await?;
-    shared.handlers.may_say(place, &handled.publications, shared.limits.publishes)?;
-    // All are on their way before one is waited for.
-    let publish = |(at, payload): (Address, Payload)| shared.engine.publish(&at, payload.0);
-    let published: Vec<_> = handled.publications.into_iter().map(publish).collect();
-    for published in published {
-        published.await.map_err(unpublished)?;
-    }
-    Ok(ChannelAnswer::Handled(custom.at, handled.reply))
-}
-
-fn told(ticket: Ticket, answer: Result<ChannelAnswer, Error>) -> Told {
-    let answer = answer.map(Answer::Channel);
-    Told::Answered(ticket, answer.map_err(|error| Failure::new(error, "a handler's channel")))
 }

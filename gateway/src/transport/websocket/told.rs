@@ -9,7 +9,7 @@ use super::{
     Connection, Echo,
     again::Answers,
     channels::{Joined, Missed},
-    handled::Said,
+    handled::{Permitted, Said},
 };
 use crate::{
     backend::{self, Failure, Holding, Moment},
@@ -39,6 +39,8 @@ pub(super) enum Told {
     Joined(Ticket, Joined, Vec<Missed>),
     /// What handlers have said to this session about these addresses, after so many changes of what may be heard.
     Admitted(Ticket, SessionId, u64, Vec<(Address, Said)>),
+    /// What a handler has said to a message.
+    Permitted(Ticket, Box<Permitted>),
     /// The same of what was allowed before, on one channel.
     Again(SessionId, u64, ChannelName, Answers),
     /// The same of the channel of whoever has logged in.
@@ -104,6 +106,10 @@ impl Connection {
             }
             Told::Admitted(ticket, session, changes, all) => {
                 self.admitted(ticket, session, changes, all);
+                Event::Heard
+            }
+            Told::Permitted(ticket, permitted) => {
+                self.permitted(ticket, *permitted);
                 Event::Heard
             }
             Told::Again(session, changes, channel, answers) => {
