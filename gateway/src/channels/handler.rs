@@ -5,7 +5,9 @@
 //! the one client that asks.
 
 mod answers;
+mod comings;
 mod lane;
+mod word;
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +17,14 @@ use std::{
 
 use doorward_launch::Current;
 use doorward_proto::channel::v1::{self as proto, channel_handler_client::ChannelHandlerClient};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Response, Status, transport::Channel};
 
-pub use self::answers::Handled;
-use self::lane::Lane;
+pub use self::{answers::Handled, comings::Presence, word::Asker};
+use self::{lane::Lane, word::Word};
 use super::{HandlerPlace, Policies, Voices};
 use crate::{
-    backend::{Backend, Failure, Pass, failure::Faults, kept::Keeper, line::Line, link::Link},
+    backend::{Backend, Failure, failure::Faults, kept::Keeper, line::Line, link::Link},
     call::{Address, ChannelName, Custom, Error, Payload, Secret},
     subsystem::{Place, Places},
 };
@@ -34,13 +36,6 @@ const OF_ONE: usize = 16;
 /// their turn: after a change all subscriptions are asked about at once.
 const AGAIN: usize = 16;
 const AGAIN_OF_ONE: usize = 4;
-/// Beside them, who has come and gone, and the most of that of one identity. It waits for its turn, too: a handler is told
-/// of everybody, however many come at once.
-const COMINGS: usize = 16;
-const COMINGS_OF_ONE: usize = 4;
-/// Before a handler that was not told of somebody is tried again; then twice as long each time.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The largest answer: a reply, 16 publications, and what they are wrapped in.
 const ANSWER_MAX: usize = 17 * (64 << 10) + (64 << 10);
 /// What a question that nobody waits for any more is given to end by itself.
@@ -80,47 +75,6 @@ pub enum No {
     Unsaid(Error),
     /// It has not answered in time.
     Late,
-}
-
-/// Authd's word for who is asking.
-pub(crate) trait Word {
-    /// Whose questions are counted together.
-    fn who(&self) -> &str;
-    /// The word that was given to the same audience lately.
-    fn kept(&self, audience: &str) -> Option<Secret>;
-    /// A new one.
-    fn anew(&self, audience: &str) -> impl Future<Output = Result<Secret, Failure>> + Send;
-}
-
-/// Of a connection's session.
-#[derive(Debug, Clone)]
-pub struct Asker {
-    /// Gives the word.
-    pub backend: Arc<Backend>,
-    /// Whose session it is.
-    pub pass: Pass,
-}
-
-impl Word for Asker {
-    fn who(&self) -> &str {
-        self.pass.who()
-    }
-
-    fn kept(&self, audience: &str) -> Option<Secret> {
-        self.pass.kept_assertion(audience)
-    }
-
-    async fn anew(&self, audience: &str) -> Result<Secret, Failure> {
-        self.backend.assertion_to_keep(&self.pass, audience).await
-    }
-}
-
-/// What a handler wants to have back when a connection holds the identity no more.
-#[derive(Debug)]
-pub struct Presence {
-    handler: Arc<Handler>,
-    who: Box<str>,
-    word: Vec<u8>,
 }
 
 type Client = ChannelHandlerClient<Channel>;
@@ -316,66 +270,6 @@ impl Handlers {
         });
         Ok(handler.said(reply.await, |reply| answers::handled(&custom.at, own, reply))?)
     }
-
-    /// A connection holds an identity of the kind that the handler's channel is named after. It is tried until the handler
-    /// has said something, or `gone`: that the connection holds it no more. None: then it is told nothing of the end.
-    pub async fn online(
-        &self,
-        place: &Arc<HandlerPlace>,
-        asker: &Asker,
-        at: &Address,
-        gone: &mut (impl Future + Unpin),
-    ) -> Option<Presence> {
-        self.appear(place, asker, at, gone).await
-    }
-
-    async fn appear(
-        &self,
-        place: &Arc<HandlerPlace>,
-        word: &impl Word,
-        at: &Address,
-        gone: &mut (impl Future + Unpin),
-    ) -> Option<Presence> {
-        let mut pause = PAUSE;
-        loop {
-            let handler = self.of(place).ok()?;
-            let turn = tokio::select! {
-                biased;
-                _ = &mut *gone => return None,
-                turn = handler.comings.turn(word.who()) => turn,
-            };
-            let held = (turn.ok_or_else(no_place), handler.due());
-            // Waited for whether or not it is gone meanwhile: who was told that it came is told that it went.
-            let reply = handler.ask(&self.0.keeper, word, at, held, |mut client: Client, asked| async move {
-                client.on_online(proto::OnlineRequest { asked: Some(asked) }).await
-            });
-            match handler.said(reply.await, answers::presence) {
-                Ok(word) if word.is_empty() => return None,
-                Ok(presence) => return Some(Presence { handler, who: word.who().into(), word: presence }),
-                Err(No::Refused(_)) => return None,
-                Err(No::Unsaid(_) | No::Late) => {}
-            }
-            tokio::select! {
-                biased;
-                _ = &mut *gone => return None,
-                () = sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-            }
-        }
-    }
-
-    /// That connection holds it no more. Whoever was told of the beginning is told of the end, and nobody else.
-    pub async fn offline(&self, Presence { handler, who, word }: Presence) {
-        let turn = timeout(PAUSE_MAX, handler.comings.turn(&who)).await;
-        let told = async {
-            let mut client = handler.client().await?;
-            let channel = handler.place.channel.as_str().to_owned();
-            Ok(client.on_offline(proto::OfflineRequest { channel, presence: word }).await?)
-        };
-        let told = timeout_at(handler.due(), told).await;
-        drop(turn);
-        // It is told once; who cannot be told has to find out otherwise.
-        let _ = handler.said(told.unwrap_or_else(|_| Err(Failure::late("offline"))), Ok);
-    }
 }
 
 impl Handler {
@@ -386,7 +280,7 @@ impl Handler {
             line: Line::shared(&audience, link),
             places: Arc::new(Places::new(QUESTIONS, OF_ONE)),
             again: Arc::new(Lane::new(AGAIN, AGAIN_OF_ONE)),
-            comings: Arc::new(Lane::new(COMINGS, COMINGS_OF_ONE)),
+            comings: Arc::new(comings::lane()),
             faults: Faults::default(),
             floods: Faults::default(),
             place: Arc::clone(place),
