@@ -468,6 +468,23 @@ async fn whoever_makes_names_without_end_leaves_most_of_the_table_to_users_of_th
 }
 
 #[tokio::test]
+async fn where_all_places_are_taken_a_session_of_channels_takes_that_of_its_own_that_a_killed_gateway_left() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let sessions = open(directory.path(), &hand);
+    sessions.bound(Bounds { total: 12, ..bounds() });
+    let mut left = Vec::new();
+    for id in ["1", "2", "3"] {
+        left.push(sessions.grant_on(other(id), terms(&[])).await.expect("granted").0);
+    }
+    assert!(sessions.grant_on(other("4"), terms(&[])).await.is_err(), "it has none that could end");
+    sessions.grant_on(other("2"), terms(&[])).await.expect("in the place of its own");
+    let live: Vec<_> = left.iter().map(|token| sessions.check(token, None).is_some()).collect();
+    assert_eq!(live, [true, false, true]);
+    assert_eq!(sessions.page(&Scope::Everybody, None, 100).len(), 3);
+    sessions.close().await;
+}
+
+#[tokio::test]
 async fn who_is_to_be_the_only_one_ends_the_older_and_nobody_elses() {
     let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
     let sessions = Arc::new(open(directory.path(), &hand));

@@ -46,28 +46,32 @@ pub struct Terms {
 
 /// Sees to it that one more of these sessions fits in, within the bounds; the sessions that are taken out for it.
 /// Who ends the oldest makes room for nobody else: the bound of all holds for the next login, too. Of channels it is
-/// always the oldest that ends: nobody is at them who could end one.
+/// always the oldest that ends: nobody is at them who could end one. The same where all places are taken: a session
+/// of channels whose gateway was killed is nobody's, and whose it was shall come in again.
 pub(super) fn make_room(
     table: &mut Table,
     one: &Counted,
     bounds: &Bounds,
 ) -> Result<Vec<Session>, AuthError> {
+    // An issuer's key that leaked has as many names as it likes: it is not to keep the host's users out.
+    let quarter = (bounds.total / 4).max(1);
+    let full = table.count >= bounds.total || (one.vouched && table.vouched >= quarter);
     let too_many = (table.of_owner(one) + 1).saturating_sub(bounds.per_user);
     let ends = match bounds.at_limit {
-        AtLimit::Refuse if !one.channel => 0,
-        AtLimit::EndOldest | AtLimit::Refuse => too_many,
+        AtLimit::EndOldest | AtLimit::Refuse if one.channel => too_many.max(usize::from(full)),
+        AtLimit::EndOldest => too_many,
+        AtLimit::Refuse => 0,
     };
     // Those that are being written to disk are nobody's yet and cannot be ended.
     let oldest = if ends == 0 { Vec::new() } else { table.oldest_of(one, ends) };
-    if too_many > ends || ends > oldest.len() {
+    if too_many > oldest.len() {
         return Err(AuthError::TooManySessions("of this user"));
     }
-    if table.count - ends >= bounds.total {
+    if table.count - oldest.len() >= bounds.total {
         return Err(AuthError::TooManySessions("in all"));
     }
-    // An issuer's key that leaked has as many names as it likes: it is not to keep the host's users out.
     let vouched = oldest.iter().filter(|session| Counted::of(&session.holder).vouched).count();
-    if one.vouched && table.vouched - vouched >= (bounds.total / 4).max(1) {
+    if one.vouched && table.vouched - vouched >= quarter {
         return Err(AuthError::TooManySessions("by the word of issuers and plug-ins"));
     }
     let oldest: Vec<_> = oldest.into_iter().map(|session| session.token).collect();
