@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use doorward_proto::channel::v1 as proto;
 use tokio::time::{sleep, timeout, timeout_at};
+use tonic::{Code, Response};
 
 use super::{Asker, Client, Handler, Handlers, No, Word, answers, lane::Lane, no_place};
 use crate::{backend::Failure, call::Address, channels::HandlerPlace};
@@ -60,7 +61,13 @@ impl Handlers {
             let held = (turn.ok_or_else(no_place), handler.due());
             // Waited for whether or not it is gone meanwhile: who was told that it came is told that it went.
             let reply = handler.ask(&self.0.keeper, word, at, held, |mut client: Client, asked| async move {
-                client.on_online(proto::OnlineRequest { asked: Some(asked) }).await
+                match client.on_online(proto::OnlineRequest { asked: Some(asked) }).await {
+                    // It has no such method, as one that does not care has not, and will have none.
+                    Err(status) if status.code() == Code::Unimplemented => {
+                        Ok(Response::new(proto::OnlineReply::default()))
+                    }
+                    answered => answered,
+                }
             });
             match handler.said(reply.await, answers::presence) {
                 Ok(word) if word.is_empty() => return None,

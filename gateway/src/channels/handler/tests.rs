@@ -39,6 +39,8 @@ enum Manner {
     Nonsense,
     /// Believes no word but the second.
     Doubt,
+    /// Has no method that is not asked for permission.
+    Bare,
 }
 
 #[derive(Debug)]
@@ -85,7 +87,7 @@ impl ChannelHandler for Service {
             Manner::Large => (vec!["x".repeat(LARGE)], true),
             Manner::Others => (vec!["another".to_owned()], false),
             Manner::Nonsense => (vec!["a:b".to_owned()], true),
-            Manner::Strict | Manner::Hang | Manner::Panic => (Vec::new(), false),
+            Manner::Strict | Manner::Hang | Manner::Panic | Manner::Bare => (Vec::new(), false),
         };
         Ok(Response::new(proto::CanSubscribeReply { pks, whole }))
     }
@@ -123,7 +125,7 @@ impl ChannelHandler for Service {
                 Some(Outcome::Handled(proto::Handled { reply: Vec::new(), publications }))
             }
             Manner::Nonsense => None,
-            Manner::Strict | Manner::Hang | Manner::Panic => {
+            Manner::Strict | Manner::Hang | Manner::Panic | Manner::Bare => {
                 Some(Outcome::Unsupported(proto::Unsupported {}))
             }
         };
@@ -138,6 +140,7 @@ impl ChannelHandler for Service {
             Manner::Kind => b"here".to_vec(),
             Manner::Large => vec![0; LARGE],
             Manner::Nonsense => vec![0; 129],
+            Manner::Bare => return Err(Status::unimplemented("no such method")),
             _ => Vec::new(),
         };
         Ok(Response::new(proto::OnlineReply { presence }))
@@ -361,7 +364,7 @@ async fn who_comes_online_is_told_of_with_its_end() {
         let told: Vec<_> = told.iter().map(|told| (told.channel.as_str(), &*told.presence)).collect();
         assert_eq!(told, [("group", &b"here"[..])]);
     }
-    for manner in [Manner::Strict, Manner::Nonsense] {
+    for manner in [Manner::Strict, Manner::Nonsense, Manner::Bare] {
         fake.is(manner);
         assert!(fake.appears(LONG).await.is_none(), "{manner:?}");
     }
