@@ -24,8 +24,8 @@ use crate::{
     vouched::{Limit, Newcomer},
 };
 
-/// How long the rights that were just looked up may be relied upon.
-pub const RIGHTS_MS: u64 = 60_000;
+/// How long rights may be relied upon that were looked up a second ago at most: a minute in all.
+pub const RIGHTS_MS: u64 = 59_000;
 
 /// The longest life of a session of channels.
 const CHANNEL_LIFE: Duration = Duration::from_secs(12 * 3600);

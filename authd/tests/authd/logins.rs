@@ -19,7 +19,7 @@ async fn a_password_opens_a_session_with_the_rights_of_the_groups() {
     assert_eq!((session.user.as_str(), session.uid, session.auth_id.as_str()), ("alice", Some(1000), "1000"));
     assert_eq!((session.access(), session.acl), (wire::Access::Full, vec!["#".to_owned()]));
     assert_eq!((session.idle_seconds, session.idle_left_ms), (300, 300_000));
-    assert_eq!((session.absolute_left_ms, session.rights_ms), (43_200_000, 60_000));
+    assert_eq!((session.absolute_left_ms, session.rights_ms), (43_200_000, 59_000));
     assert_eq!(session.method, "password");
     assert_eq!(bench.check(&alice.token).await.expect("alive").session, session.session);
 
