@@ -9,8 +9,8 @@ use tonic::{Code, Response};
 use super::{Asker, Client, Handler, Handlers, No, Word, answers, lane::Lane, no_place};
 use crate::{backend::Failure, call::Address, channels::HandlerPlace};
 
-/// Beside what clients ask, who has come and gone, and the most of that of one identity. It waits for its turn, too: a handler is told
-/// of everybody, however many come at once.
+/// Beside what clients ask, who has come and gone, and the most of that of one identity. It waits for its turn, too: a
+/// handler is told of everybody, however many come at once.
 const COMINGS: usize = 16;
 const COMINGS_OF_ONE: usize = 4;
 /// Before a handler that was not told of somebody is tried again; then twice as long each time.
@@ -84,8 +84,16 @@ impl Handlers {
     }
 
     /// That connection holds it no more. Whoever was told of the beginning is told of the end, and nobody else.
-    pub async fn offline(&self, Presence { handler, who, word }: Presence) {
-        let turn = timeout(PAUSE_MAX, handler.comings.turn(&who)).await;
+    pub async fn offline(&self, presence: Presence) {
+        self.disappear(presence, PAUSE_MAX).await;
+    }
+
+    /// A handler that has no turn for it so long has too much to do to hear of it, and is not told beside the others.
+    pub(super) async fn disappear(&self, Presence { handler, who, word }: Presence, patience: Duration) {
+        let Ok(Some(turn)) = timeout(patience, handler.comings.turn(&who)).await else {
+            let _ = handler.said(Err(no_place()), |()| Ok(()));
+            return;
+        };
         let told = async {
             let mut client = handler.client().await?;
             let channel = handler.place.channel.as_str().to_owned();

@@ -387,6 +387,26 @@ async fn who_comes_online_is_told_of_with_its_end() {
 }
 
 #[tokio::test]
+async fn who_goes_while_all_turns_are_taken_is_not_told_of_beside_them() {
+    let fake = Fake::start(Manner::Kind);
+    let here = fake.appears(LONG).await.expect("it wants to know");
+    let lane = Arc::clone(&fake.handlers.of(&fake.place).expect("the table has it").comings);
+    let mut turns = Vec::new();
+    for who in ["bob", "carol", "dave", "erin"] {
+        for _ in 0..4 {
+            turns.push(lane.turn(who).await.expect("there is one left"));
+        }
+    }
+    let told = || fake.state.told.lock().expect("not poisoned").len();
+    fake.handlers.disappear(here, Duration::from_millis(20)).await;
+    assert_eq!(told(), 0);
+    drop(turns);
+    let here = fake.appears(LONG).await.expect("it wants to know");
+    fake.handlers.disappear(here, LONG).await;
+    assert_eq!(told(), 1);
+}
+
+#[tokio::test]
 async fn a_table_without_it_gives_its_connection_up_and_nothing_calls_it_again() {
     let mut fake = Fake::start(Manner::Kind);
     assert_eq!(fake.publish(&ALICE).await, Ok(()));
