@@ -7,6 +7,9 @@ use nix::{
     unistd::{self, Gid},
 };
 
+/// How long answers are kept for sessions that are there, in milliseconds.
+pub const GOOD_FOR_MS: u64 = 1_000;
+
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
@@ -22,9 +25,9 @@ pub struct User {
 
 /// Answers about users and groups. Every call may block.
 pub trait Directory: fmt::Debug + Send + Sync + 'static {
-    /// How old an answer may be that a live session is judged by; of a login never.
+    /// How old an answer may be that a live session is judged by, [`GOOD_FOR_MS`] at most; of a login never.
     fn good_for(&self) -> Duration {
-        Duration::from_secs(1)
+        Duration::from_millis(GOOD_FOR_MS)
     }
 
     /// The user of a name.

@@ -24,7 +24,7 @@ pub(super) struct Look {
 }
 
 /// The latest look at each user.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recent {
     /// From its beginning.
     kept_for: Duration,

@@ -14,7 +14,7 @@ pub use self::{
     maximum::{beyond, common, either, too_many},
 };
 use crate::{
-    account::{Access, Account, Accounts, Username, Who},
+    account::{Access, Account, Accounts, GOOD_FOR_MS, Username, Who},
     error::AuthError,
     secret::Token,
     session::{
@@ -24,8 +24,8 @@ use crate::{
     vouched::{Limit, Newcomer},
 };
 
-/// How long rights may be relied upon that were looked up a second ago at most: a minute in all.
-pub const RIGHTS_MS: u64 = 59_000;
+/// How long rights may be relied upon whose look may have been kept already: a minute in all.
+pub const RIGHTS_MS: u64 = 60_000 - GOOD_FOR_MS;
 
 /// The longest life of a session of channels.
 const CHANNEL_LIFE: Duration = Duration::from_secs(12 * 3600);
