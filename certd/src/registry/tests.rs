@@ -1,6 +1,13 @@
 //! The registry of keys on a real file.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::*;
 
@@ -244,6 +251,35 @@ async fn candidates_follow_the_hints_and_the_source() {
     assert!(fixture.users(by_key(5, None)).await.is_empty(), "its signatures have another length");
     let used = fixture.registry.find(key(3)).await.expect("works").expect("there");
     assert!(used.proven && used.last_used == Some(15) && used.last_source == "here");
+}
+
+/// Its source changes with every use, also between the statements of a search.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_used_all_the_time_is_a_candidate_all_the_time() {
+    let Fixture { directory: _directory, registry } = fixture();
+    let registry = Arc::new(registry);
+    let key =
+        registry.register(entry(1, "ann")).await.expect("the store works").expect("taken").entry.fingerprint;
+    let over = Arc::new(AtomicBool::new(false));
+    let uses = tokio::spawn({
+        let (registry, over) = (Arc::clone(&registry), Arc::clone(&over));
+        async move {
+            for source in ["here", "there"].into_iter().cycle() {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let used = registry.used(key, "ann".into(), source.into(), true, 200).await;
+                assert_eq!(used, Ok(true));
+            }
+        }
+    });
+    let mut lost = 0;
+    for _ in 0..5_000 {
+        lost += usize::from(registry.candidates(unhinted("here")).await.expect("the store works").is_empty());
+    }
+    over.store(true, Ordering::Relaxed);
+    uses.await.expect("used");
+    assert_eq!(lost, 0);
 }
 
 #[tokio::test]

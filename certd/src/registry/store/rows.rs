@@ -210,7 +210,9 @@ pub(super) fn candidates(database: &Connection, search: &Search) -> Result<Vec<C
             .query_map(params![user, class, SEARCH_MAX], candidate)?
             .collect();
     }
-    let mut found = database
+    // Both statements see the same registry: a use in between moves a key from the second to the first.
+    let reading = database.unchecked_transaction()?;
+    let mut found = reading
         .prepare_cached(
             "SELECT user, fingerprint, key FROM keys WHERE class = ?1 AND last_source = ?2 AND revoked IS NULL
              ORDER BY last_used DESC LIMIT ?3",
@@ -218,7 +220,7 @@ pub(super) fn candidates(database: &Connection, search: &Search) -> Result<Vec<C
         .query_map(params![class, search.source, SEARCH_MAX], candidate)?
         .collect::<Result<Vec<_>>>()?;
     let left = SEARCH_MAX.saturating_sub(u32::try_from(found.len()).unwrap_or(SEARCH_MAX));
-    let others = database
+    let others = reading
         .prepare_cached(
             "SELECT user, fingerprint, key FROM keys WHERE class = ?1 AND last_source <> ?2 AND revoked IS NULL
              ORDER BY last_used DESC LIMIT ?3",
@@ -226,5 +228,6 @@ pub(super) fn candidates(database: &Connection, search: &Search) -> Result<Vec<C
         .query_map(params![class, search.source, left], candidate)?
         .collect::<Result<Vec<_>>>()?;
     found.extend(others);
+    reading.finish()?;
     Ok(found)
 }
