@@ -377,12 +377,14 @@ impl Backend {
     }
 
     /// Bounds and deadline of every session call.
-    async fn session_call<T: Send + 'static>(
+    fn session_call<T: Send + 'static>(
         &self,
         name: &'static str,
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let bounded = async {
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        // At once: a future of some KiB would be copied into each that waits for it, and each would be as large.
+        let call = Box::pin(call);
+        let bounded = async move {
             let place = Arc::clone(&self.session_calls).acquire_owned();
             let place = place.await.map_err(|_| Failure::late(name))?;
             let call = async move {
@@ -391,7 +393,8 @@ impl Backend {
             };
             Ok::<_, Failure>(self.keeper.keep(GIVE_UP, call, drop).await?.into_inner())
         };
-        timeout(self.settings.call, bounded).await.map_err(|_| Failure::late(name))?
+        let bounded = timeout(self.settings.call, bounded);
+        async move { bounded.await.map_err(|_| Failure::late(name))? }
     }
 
     /// A session was replaced on a connection. It ends, unless another connection holds it; so much is

@@ -4,7 +4,7 @@
 
 mod body;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
@@ -102,8 +102,10 @@ impl Found {
 /// The route of a path; None: it is not of this API.
 pub fn find(path: &str) -> Option<Found> {
     let rest = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix))?;
-    ROUTES.iter().find_map(|(route, template, methods)| {
-        let token = match template.split_once("{token}") {
+    static AROUND: LazyLock<Vec<Option<(&str, &str)>>> =
+        LazyLock::new(|| ROUTES.iter().map(|(_, template, _)| template.split_once("{token}")).collect());
+    ROUTES.iter().zip(&*AROUND).find_map(|((route, template, methods), around)| {
+        let token = match around {
             None => (rest == *template).then_some(None),
             Some((before, after)) => {
                 let part = rest.strip_prefix(before)?.strip_suffix(after)?;

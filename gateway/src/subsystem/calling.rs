@@ -85,7 +85,8 @@ impl Asked {
             subsystem.registration.call
         };
         let due = Instant::now() + whole;
-        let step = timeout_at(due, self.begin_in_time(&backend, pass, request, due));
+        // Boxed: it is large, and would be copied into each that waits for it.
+        let step = timeout_at(due, Box::pin(self.begin_in_time(&backend, pass, request, due)));
         match standing.over.run_until_cancelled(step).await {
             None => Step::Done(Err(gone(&subsystem))),
             Some(Err(_)) => Step::Done(Err(about(&subsystem, Failure::late("call")))),
@@ -110,15 +111,16 @@ impl Asked {
         let writes = self.action.told.right.writes();
         let assertion = match pass.kept_assertion(audience).filter(|_| !writes) {
             Some(kept) => kept,
-            None => self.assertion(backend, &pass, audience).await?,
+            None => Box::pin(self.assertion(backend, &pass, audience)).await?,
         };
         match self.ask(backend, assertion, request.clone(), due, &place).await {
             // authd's key may have changed since; nothing was done.
             Err(Failure { error: Error::Unauthorized, .. }) => {}
             answered => return answered,
         }
-        let assertion = self.assertion(backend, &pass, audience).await?;
-        self.ask(backend, assertion, request, due, &place).await.map_err(|failure| match failure.error {
+        let assertion = Box::pin(self.assertion(backend, &pass, audience)).await?;
+        let answered = Box::pin(self.ask(backend, assertion, request, due, &place));
+        answered.await.map_err(|failure| match failure.error {
             // The session is good, as authd has just said: the client cannot mend this by a login.
             Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
             _ => failure,
