@@ -1,6 +1,10 @@
 //! Which ACL entries an account has, and from which key of the configuration. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use doorward_launch::registrations::Registration;
 
@@ -85,46 +89,69 @@ impl Acls {
 
     /// What a session of this dialect gives to its holder, with where each entry comes from.
     pub fn given(&self, account: &Account, dialect: Dialect) -> Vec<Given> {
-        let by_group = |key: &str, group: &str| format!("{key} (group {group})");
-        let mut given = Vec::new();
-        let mut add = |list: &[String], origin: String| {
-            given.extend(list.iter().map(|entry| Given { entry: entry.clone(), origin: origin.clone() }));
-        };
-        if !account.may_use(dialect) {
-            return given;
-        }
-        let groups = &account.groups;
-        match (dialect, account.access) {
-            (Dialect::Token, _) => {
-                add(&self.tokens, "token_api.acl".to_owned());
-                for (group, list) in of(&self.token_groups, &groups.tokens) {
-                    add(list, by_group("token_api.group_acl", group));
-                }
-            }
-            (Dialect::Sysadm | Dialect::Channel, Some(Access::Full)) => {
-                let class = groups.class.as_deref();
-                let origin = class.map(|group| by_group("access.full_groups", group));
-                add(&["#".to_owned()], origin.unwrap_or_else(|| "root".to_owned()));
-            }
-            (Dialect::Sysadm | Dialect::Channel, Some(Access::Limited)) => {
-                if let Some(group) = &groups.class {
-                    add(&self.limited, by_group("access.limited_acl", group));
-                    for OfSubsystem { origin, entries } in &self.subsystems {
-                        add(entries, by_group(origin, group));
-                    }
-                }
-                for (group, list) in of(&self.further, &groups.further) {
-                    add(list, by_group("access.group_acl", group));
-                }
-            }
-            (Dialect::Sysadm | Dialect::Channel, None) => {}
-        }
-        given
+        let lists = self.lists(account, dialect).into_iter();
+        let given = lists.flat_map(|(list, origin)| {
+            let given = move |entry: &String| Given { entry: entry.clone(), origin: origin.to_string() };
+            list.iter().map(given)
+        });
+        given.collect()
     }
 
     /// The entries alone.
     pub fn entries(&self, account: &Account, dialect: Dialect) -> Arc<[String]> {
-        self.given(account, dialect).into_iter().map(|given| given.entry).collect()
+        self.lists(account, dialect).into_iter().flat_map(|(list, _)| list).cloned().collect()
+    }
+
+    fn lists<'a>(&'a self, account: &'a Account, dialect: Dialect) -> Vec<(&'a [String], Origin<'a>)> {
+        let mut lists = Vec::new();
+        if !account.may_use(dialect) {
+            return lists;
+        }
+        let groups = &account.groups;
+        let class = groups.class.as_deref();
+        match (dialect, account.access) {
+            (Dialect::Token, _) => {
+                lists.push((&self.tokens[..], Origin::Key("token_api.acl")));
+                let all = of(&self.token_groups, &groups.tokens);
+                lists.extend(all.map(|(group, list)| (list, Origin::Group("token_api.group_acl", group))));
+            }
+            (Dialect::Sysadm | Dialect::Channel, Some(Access::Full)) => {
+                let origin = class.map(|group| Origin::Group("access.full_groups", group));
+                lists.push((&ALL[..], origin.unwrap_or(Origin::Key("root"))));
+            }
+            (Dialect::Sysadm | Dialect::Channel, Some(Access::Limited)) => {
+                if let Some(group) = class {
+                    lists.push((&self.limited, Origin::Group("access.limited_acl", group)));
+                    let all = self.subsystems.iter();
+                    lists.extend(all.map(|of| (&of.entries[..], Origin::Group(&of.origin, group))));
+                }
+                let all = of(&self.further, &groups.further);
+                lists.extend(all.map(|(group, list)| (list, Origin::Group("access.group_acl", group))));
+            }
+            (Dialect::Sysadm | Dialect::Channel, None) => {}
+        }
+        lists
+    }
+}
+
+/// The entries of full access.
+static ALL: LazyLock<[String; 1]> = LazyLock::new(|| ["#".to_owned()]);
+
+/// Where entries come from.
+#[derive(Debug, Clone, Copy)]
+enum Origin<'a> {
+    /// A key of the configuration, or root.
+    Key(&'a str),
+    /// A key, and the group to which it gives them.
+    Group(&'a str, &'a str),
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => f.write_str(key),
+            Self::Group(key, group) => write!(f, "{key} (group {group})"),
+        }
     }
 }
 
