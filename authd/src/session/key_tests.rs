@@ -72,7 +72,7 @@ async fn the_key_of_a_session_is_known_after_a_restart() {
     let sessions = open(directory.path());
     let before = utc();
     let (token, session) = by_key(&sessions, "alice", KEY).await;
-    assert_eq!(session.key.expect("a key").fingerprint, KEY);
+    assert_eq!(session.key.as_ref().expect("a key").fingerprint, KEY);
     sessions.close().await;
     let sessions = open(directory.path());
     assert_eq!(sessions.check(&token, None).expect("alive").0.key, session.key);

@@ -87,12 +87,12 @@ impl Session {
     /// From when on a revocation of its key concerns it; None: no key opened it.
     pub(super) fn revocable_from(&self, now: Moment) -> Option<u64> {
         let began = Moment { at: self.started, utc: self.started_utc };
-        self.key.map(|key| began.earliest(key.proven_utc, now))
+        self.key.as_ref().map(|key| began.earliest(key.proven_utc, now))
     }
 
     /// Whether it ends because a key was revoked.
     pub(super) fn is_ended_by(&self, revoked: &Revoked, now: Moment) -> bool {
-        self.key.is_some_and(|key| key.fingerprint == revoked.fingerprint)
+        self.key.as_ref().is_some_and(|key| key.fingerprint == revoked.fingerprint)
             && self.holder.who.is_user(&revoked.user)
             && self.revocable_from(now).is_some_and(|from| revoked.utc >= from)
     }

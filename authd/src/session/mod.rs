@@ -84,7 +84,8 @@ pub struct Session {
     /// What its token hashes to.
     pub token: TokenHash,
     /// The registered key that opened it, if one did.
-    pub key: Option<Key>,
+    /// Boxed: most sessions have none.
+    pub key: Option<Box<Key>>,
     /// Whose it is: one in memory for all sessions that are alike in that.
     pub holder: Arc<Holder>,
     /// The ACL entries that it was given at its beginning; None: those that its holder has. Who is no local user

@@ -263,7 +263,7 @@ fn read(database: &Connection) -> Result<Vec<Stored>, rusqlite::Error> {
     let sessions = rows.query_map([], |row| {
         let key = match row.get::<_, Option<[u8; 32]>>(12)? {
             Some(fingerprint) => {
-                Some(Key { fingerprint: Fingerprint(fingerprint), proven_utc: row.get(13)? })
+                Some(Box::new(Key { fingerprint: Fingerprint(fingerprint), proven_utc: row.get(13)? }))
             }
             None => None,
         };
@@ -388,8 +388,8 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
                     session.last_used,
                     session.idle_ms,
                     session.ends,
-                    session.key.map(|key| key.fingerprint.0),
-                    session.key.map(|key| key.proven_utc),
+                    session.key.as_ref().map(|key| key.fingerprint.0),
+                    session.key.as_ref().map(|key| key.proven_utc),
                     session.acl.as_ref().map(|acl| acl.join("\n")),
                     other.map(|(kind, _, _)| kind),
                     other.map(|(_, id, _)| id),

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod by_key;
+mod by_token;
 mod live;
 mod others;
 mod turns;
@@ -180,7 +181,7 @@ impl Sessions {
         let key = match by {
             Some((fingerprint, login)) => {
                 let began = self.table().openings.began_utc(login);
-                Some(Key { fingerprint, proven_utc: began.ok_or(AuthError::Gone("the login"))? })
+                Some(Box::new(Key { fingerprint, proven_utc: began.ok_or(AuthError::Gone("the login"))? }))
             }
             None => None,
         };
@@ -386,7 +387,7 @@ impl Sessions {
             reported_source: Some(source),
             session: Some(session.id.to_string()),
             dialect: Some(dialect.name().to_owned()),
-            key: session.key.map(|key| key.fingerprint.to_string()),
+            key: session.key.as_ref().map(|key| key.fingerprint.to_string()),
             seconds,
             ..Record::of(audit::Event::SessionEnded)
         });

@@ -8,6 +8,7 @@ use super::{
         shared::Shared,
     },
     TokenHash,
+    by_token::ByToken,
     turns::Turn,
 };
 
@@ -34,8 +35,7 @@ impl Counted {
 /// What is known in memory; the store has the same but for what it says here.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Boxed: a map has room for twice as many as there are.
-    pub(super) by_token: HashMap<TokenHash, Box<Session>>,
+    pub(super) by_token: ByToken,
     /// By their names, in whose order they are listed.
     pub(super) by_id: BTreeMap<SessionId, TokenHash>,
     /// Those of each owner.
@@ -92,17 +92,17 @@ impl Table {
         session.acl = session.acl.map(|acl| self.acls.one(acl));
         session.holder = self.holders.one(session.holder);
         self.not_due_before = self.not_due_before.min(session.not_due_before());
-        if let Some(key) = session.key {
+        if let Some(key) = &session.key {
             self.by_key.entry(key.fingerprint).or_default().push(session.token);
         }
         self.by_id.insert(session.id, session.token);
         self.by_owner.entry(session.holder.who.owner()).or_default().insert(session.id);
-        self.by_token.insert(session.token, Box::new(session));
+        self.by_token.insert(session);
     }
 
     pub(super) fn take(&mut self, hash: &TokenHash) -> Option<Session> {
-        let session = *self.by_token.remove(hash)?;
-        if let Some(key) = session.key
+        let session = self.by_token.remove(hash)?;
+        if let Some(key) = &session.key
             && let Some(hashes) = self.by_key.get_mut(&key.fingerprint)
         {
             hashes.retain(|other| other != hash);
@@ -133,8 +133,8 @@ impl Table {
         if now < self.not_due_before {
             return Vec::new();
         }
-        let due: Vec<_> =
-            self.by_token.iter().filter_map(|(hash, session)| Some((*hash, session.due(now)?))).collect();
+        let all = self.by_token.values();
+        let due: Vec<_> = all.filter_map(|session| Some((session.token, session.due(now)?))).collect();
         let due = due.into_iter().filter_map(|(hash, reason)| Some((self.take(&hash)?, reason))).collect();
         let left = self.by_token.values().map(|session| session.not_due_before());
         self.not_due_before = left.min().unwrap_or(u64::MAX);
@@ -159,7 +159,7 @@ impl Table {
     }
 
     pub(super) fn named(&self, id: SessionId) -> Option<&Session> {
-        self.by_token.get(self.by_id.get(&id)?).map(Box::as_ref)
+        self.by_token.get(self.by_id.get(&id)?)
     }
 
     pub(super) fn idle(&self) -> bool {

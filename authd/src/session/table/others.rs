@@ -91,7 +91,7 @@ impl Sessions {
             }
             Scope::Everybody => {
                 let ids = table.by_id.range(from);
-                let sessions = ids.filter_map(|(_, hash)| table.by_token.get(hash).map(Box::as_ref));
+                let sessions = ids.filter_map(|(_, hash)| table.by_token.get(hash));
                 sessions.filter(live).take(most).map(listed).collect()
             }
         }
