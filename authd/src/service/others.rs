@@ -1,53 +1,37 @@
-//! Lists of sessions, part by part, and ends of sessions that are not the caller's.
-
-use std::pin::Pin;
+//! Lists of sessions, page by page, and ends of sessions that are not the caller's.
 
 use doorward_proto::authd::v1::{self as wire, end_other_request::Which};
-use futures_util::{Stream, stream};
-use tonic::Status;
 
 use super::Shared;
 use crate::{
     error::AuthError,
     others::Action,
     secret::Token,
-    session::{Listed, Scope, SessionId},
+    session::{Listed, SessionId},
 };
 
-/// Sessions of one part: at most 64 KiB, whatever their names.
-const PART: usize = 64;
+/// Sessions of one page: at most 64 KiB, whatever their names.
+const PAGE: usize = 64;
 
-pub(super) type Parts = Pin<Box<dyn Stream<Item = Result<wire::SessionList, Status>> + Send>>;
-
-/// A list under way. Nothing is kept of the table in between: a reader that stands still costs nothing.
-struct Listing {
-    shared: Shared,
-    scope: Scope,
-    caller: SessionId,
-    after: Option<SessionId>,
-}
-
-pub(super) async fn list(shared: &Shared, request: wire::ListRequest) -> Result<Parts, AuthError> {
-    let token = Token::parse(request.token).map_err(|_| AuthError::NoSession)?;
+pub(super) async fn list(
+    shared: &Shared,
+    request: wire::ListRequest,
+) -> Result<wire::SessionList, AuthError> {
+    let wire::ListRequest { token, after } = request;
+    let token = Token::parse(token).map_err(|_| AuthError::NoSession)?;
+    let after = match after.as_str() {
+        "" => None,
+        name => Some(named(name).ok_or(AuthError::BadRequest("after: not a session's name"))?),
+    };
     let (caller, scope) = shared.holders.caller(&token, Action::List).await?;
-    let listing = Listing { shared: shared.clone(), scope, caller: caller.session.id, after: None };
-    Ok(Box::pin(stream::unfold(Some(listing), next_part)))
+    let page = shared.holders.sessions.page(&scope, after, PAGE);
+    let more = page.len() == PAGE;
+    let entries = page.into_iter().map(|listed| entry(listed, caller.session.id)).collect();
+    Ok(wire::SessionList { sessions: entries, more })
 }
 
-async fn next_part(listing: Option<Listing>) -> Option<(Result<wire::SessionList, Status>, Option<Listing>)> {
-    let mut listing = listing?;
-    let sessions = &listing.shared.holders.sessions;
-    if listing.shared.stop.is_cancelled() {
-        return Some((Err(AuthError::Gone("the list of sessions").into()), None));
-    }
-    // Whose session ends in the middle sees no more.
-    if !sessions.lives(listing.caller) {
-        return Some((Err(AuthError::NoSession.into()), None));
-    }
-    let part = sessions.page(&listing.scope, listing.after, PART);
-    listing.after = Some(part.last()?.session.id);
-    let entries = part.into_iter().map(|listed| entry(listed, listing.caller)).collect();
-    Some((Ok(wire::SessionList { sessions: entries }), Some(listing)))
+fn named(session: &str) -> Option<SessionId> {
+    uuid::Uuid::try_parse(session).ok().map(|name| SessionId(name.into_bytes()))
 }
 
 fn entry(listed: Listed, caller: SessionId) -> wire::SessionEntry {
@@ -70,8 +54,7 @@ pub(super) async fn end(shared: &Shared, request: wire::EndOtherRequest) -> Resu
     match which {
         Some(Which::Session(name)) => {
             // What is no name is nobody's.
-            let name = uuid::Uuid::try_parse(&name).ok().map(|name| SessionId(name.into_bytes()));
-            shared.holders.end_one(&token, name).await
+            shared.holders.end_one(&token, named(&name)).await
         }
         Some(Which::Others(wire::Others {})) => shared.holders.end_others(&token).await,
         None => Err(AuthError::BadRequest("which: none")),

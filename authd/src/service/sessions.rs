@@ -66,9 +66,7 @@ impl Sessions for SessionsService {
         Ok(Response::new(Box::pin(stream::unfold(Some(state), next_event))))
     }
 
-    type ListStream = others::Parts;
-
-    async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+    async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<wire::SessionList>, Status> {
         Ok(Response::new(others::list(&self.0, request.into_inner()).await?))
     }
 

@@ -93,7 +93,7 @@ async fn a_user_of_the_host_has_what_both_grant_and_no_longer_than_the_token() {
     assert!((598_000..=600_000).contains(&session.absolute_left_ms), "{}", session.absolute_left_ms);
     let sysadm = bench.check(&opened.token).await.expect("alive");
     assert_eq!(sysadm.acl, ["ws.#", "confd.#"], "nothing of the host in any dialect");
-    let request = wire::ListRequest { token: opened.token.clone() };
+    let request = wire::ListRequest { token: opened.token.clone(), ..Default::default() };
     assert_eq!(code(bench.sessions().await.list(request).await), Code::PermissionDenied);
     // What she has no more she has not by a token either.
     bench.users.set_groups("alice", &[37]);
@@ -161,7 +161,7 @@ async fn somebody_else_has_its_own_kind_and_nothing_of_the_host() {
         let request = wire::AssertRequest { token: opened.token.clone(), audience: audience.into() };
         assert_eq!(code(sessions.assert(request).await), expected, "{audience}");
     }
-    let list = wire::ListRequest { token: opened.token.clone() };
+    let list = wire::ListRequest { token: opened.token.clone(), ..Default::default() };
     assert_eq!(code(sessions.list(list).await), Code::PermissionDenied);
     let which = Some(wire::end_other_request::Which::Others(wire::Others {}));
     let others = wire::EndOtherRequest { token: opened.token.clone(), which };
@@ -169,9 +169,9 @@ async fn somebody_else_has_its_own_kind_and_nothing_of_the_host() {
 
     // Full access sees and ends it.
     let alice = bench.session_of("alice").await.token;
-    let listed = sessions.list(wire::ListRequest { token: alice.clone() }).await.expect("a list");
-    let part = listed.into_inner().message().await.expect("a part").expect("one");
-    let entry = part.sessions.iter().find(|entry| entry.user == "terminal/t-7").expect("listed");
+    let list = wire::ListRequest { token: alice.clone(), ..Default::default() };
+    let page = sessions.list(list).await.expect("a list").into_inner();
+    let entry = page.sessions.iter().find(|entry| entry.user == "terminal/t-7").expect("listed");
     assert_eq!((entry.method.as_str(), entry.dialect.as_str()), ("jwt", "channel"));
     let which = Some(wire::end_other_request::Which::Session(entry.session.clone()));
     let one = wire::EndOtherRequest { token: alice, which };

@@ -6,13 +6,16 @@ use tonic::{Code, Status};
 use crate::bench::{Bench, ONE, PATIENCE, code};
 
 async fn list(bench: &Bench, token: &str) -> Result<Vec<wire::SessionEntry>, Status> {
-    let request = wire::ListRequest { token: token.into() };
-    let mut parts = bench.sessions().await.list(request).await?.into_inner();
-    let mut all = Vec::new();
-    while let Some(part) = parts.message().await? {
-        all.extend(part.sessions);
+    let mut client = bench.sessions().await;
+    let mut all: Vec<wire::SessionEntry> = Vec::new();
+    loop {
+        let after = all.last().map_or_else(String::new, |last| last.session.clone());
+        let page = client.list(wire::ListRequest { token: token.into(), after }).await?.into_inner();
+        all.extend(page.sessions);
+        if !page.more {
+            return Ok(all);
+        }
     }
-    Ok(all)
 }
 
 async fn users(bench: &Bench, token: &str) -> Vec<String> {
@@ -130,7 +133,7 @@ async fn a_list_says_since_when_and_which_is_the_callers() {
 }
 
 #[tokio::test]
-async fn a_long_list_comes_in_parts_and_complete() {
+async fn a_long_list_comes_in_pages_and_complete() {
     let bench = Bench::start(|config| config.sessions.per_user = 1_000).await;
     bench.pam_with_passwords();
     let mut names = std::collections::BTreeSet::new();
@@ -146,6 +149,18 @@ async fn a_long_list_comes_in_parts_and_complete() {
         listed.into_iter().map(|entry| entry.session).collect::<std::collections::BTreeSet<_>>(),
         names
     );
+    let mut client = bench.sessions().await;
+    let mut page = async |after: &str| {
+        client.list(wire::ListRequest { token: token.clone(), after: after.into() }).await
+    };
+    let first = page("").await.expect("a page").into_inner();
+    assert_eq!((first.sessions.len(), first.more), (64, true));
+    assert_eq!(code(page("no name").await), Code::InvalidArgument);
+    // A session that has ended meanwhile is a place in the list all the same.
+    let other = first.sessions.iter().rev().find(|entry| !entry.current).expect("another").session.clone();
+    let before = page(&other).await.expect("a page").into_inner();
+    end(&bench, &token, Which::Session(other.clone())).await.expect("ended");
+    assert_eq!(page(&other).await.expect("a page").into_inner(), before);
 }
 
 /// Nobody asks about these sessions: they end because authd looks by itself.

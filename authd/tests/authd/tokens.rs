@@ -63,9 +63,8 @@ async fn end_other(bench: &Bench, token: &str, which: Which) -> Code {
 }
 
 async fn list(bench: &Bench, token: &str) -> Result<Vec<wire::SessionEntry>, Status> {
-    let mut parts =
-        bench.sessions().await.list(wire::ListRequest { token: token.into() }).await?.into_inner();
-    Ok(parts.message().await?.map(|part| part.sessions).unwrap_or_default())
+    let request = wire::ListRequest { token: token.into(), after: String::new() };
+    Ok(bench.sessions().await.list(request).await?.into_inner().sessions)
 }
 
 async fn assert(bench: &Bench, token: &str, audience: &str) -> Code {

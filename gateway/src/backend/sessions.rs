@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorward_proto::authd::v1 as proto;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Backend, Failure, Pass, certd::LISTING_MAX, wire};
 use crate::call::{Answer, Error, ListedSession, SessionsRequest, Token};
@@ -42,38 +42,39 @@ impl Backend {
         Ok(Answer::Ended(reply.ended))
     }
 
-    /// Those that began first first.
+    /// Those that began first first. One page is one question like others; who has more of them waits for one of a
+    /// few places, since a long list is a lot of memory.
     async fn list_sessions(&self, token: &Token) -> Result<Vec<ListedSession>, Failure> {
+        let mut sessions = Vec::new();
+        let mut list = proto::SessionList { more: true, ..Default::default() };
         let whole = Instant::now() + LISTING;
         let late = |_| Failure::late("list");
-        let place = timeout_at(whole, std::sync::Arc::clone(&self.listings).acquire_owned()).await;
-        let place = place.map_err(late)?.map_err(|_| Failure::late("list"))?;
-        let request = proto::ListRequest { token: token.expose().to_owned() };
-        let (mut client, deadline) = (self.sessions.clone(), self.settings.call);
-        let listing = async move {
-            let _place = place;
-            let first = timeout(deadline, client.list(request)).await.map_err(late)?;
-            let mut stream = first?.into_inner();
-            let (mut sessions, mut weight) = (Vec::new(), 0_usize);
-            loop {
-                let due = whole.min(Instant::now() + deadline);
-                let Some(part) = timeout_at(due, stream.message()).await.map_err(late)?? else { break };
-                for entry in part.sessions {
-                    let session = wire::listed_session(entry)?;
-                    weight = weight.saturating_add(heavy(&session));
-                    if weight > LISTING_MAX {
-                        return Err(Failure::new(
-                            Error::TooLarge,
-                            "the list is larger than clients are sent",
-                        ));
-                    }
-                    sessions.push(session);
-                }
+        let (mut place, mut weight, mut after) = (None, 0_usize, String::new());
+        while list.more {
+            if !after.is_empty() && place.is_none() {
+                place = Some(timeout_at(whole, self.listings.acquire()).await.map_err(late)?);
             }
-            sessions.sort_by_key(|session| (session.started, session.session.0));
-            Ok(sessions)
-        };
-        self.keeper.keep(LISTING, listing, drop).await
+            let request = proto::ListRequest { token: token.expose().to_owned(), after };
+            let mut client = self.sessions.clone();
+            let page = self.session_call("list", async move { client.list(request).await });
+            list = timeout_at(whole, page).await.map_err(late)??;
+            let last = list.sessions.last().map(|entry| entry.session.clone());
+            after = match last {
+                Some(last) => last,
+                None if list.more => return Err(Failure::contract("a page of no sessions, and more")),
+                None => String::new(),
+            };
+            for entry in std::mem::take(&mut list.sessions) {
+                let session = wire::listed_session(entry)?;
+                weight = weight.saturating_add(heavy(&session));
+                if weight > LISTING_MAX {
+                    return Err(Failure::new(Error::TooLarge, "the list is larger than clients are sent"));
+                }
+                sessions.push(session);
+            }
+        }
+        sessions.sort_by_key(|session| (session.started, session.session.0));
+        Ok(sessions)
     }
 }
 

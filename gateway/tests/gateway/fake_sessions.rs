@@ -62,35 +62,39 @@ impl sessions_server::Sessions for Service {
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(ready)).chain(told))))
     }
 
-    type ListStream = std::pin::Pin<Box<dyn Stream<Item = Result<proto::SessionList, Status>> + Send>>;
-
-    /// Everybody's, the caller's own first, one in each part.
-    async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let token = request.into_inner().token;
-        self.0.note("list", "", token.as_str());
+    /// Everybody's, the caller's own first, one on each page.
+    async fn list(
+        &self,
+        request: Request<proto::ListRequest>,
+    ) -> Result<Response<proto::SessionList>, Status> {
+        let proto::ListRequest { token, after } = request.into_inner();
+        self.0.note("list", &after, token.as_str());
         let sessions = self.0.sessions.lock().expect("not poisoned");
         if !sessions.contains_key(&token) {
             return Err(failure("Unauthenticated"));
         }
-        let copies = *self.0.copies.lock().expect("not poisoned");
-        let parts: Vec<_> = sessions
-            .iter()
-            .flat_map(|entry| std::iter::repeat_n(entry, copies))
-            .map(|(of, granted)| {
-                let entry = proto::SessionEntry {
-                    session: granted.session.to_string(),
-                    user: granted.user.clone(),
-                    method: "fake".to_owned(),
-                    dialect: "sysadm".to_owned(),
-                    source: String::new(),
-                    started: 1_000,
-                    last_used: 2_000,
-                    current: *of == token,
-                };
-                Ok(proto::SessionList { sessions: vec![entry] })
-            })
-            .collect();
-        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+        let copies = *self.0.copies.lock().expect("not poisoned") as u128;
+        // Copies have the names that follow.
+        let all = sessions.iter().flat_map(|(of, granted)| (0..copies).map(move |copy| (of, granted, copy)));
+        let named = |(_, granted, copy): &(&String, &Granted, u128)| {
+            uuid::Uuid::from_u128(granted.session.as_u128().wrapping_add(*copy))
+        };
+        let after = uuid::Uuid::try_parse(&after).ok();
+        let before =
+            after.map_or(0, |after| all.clone().position(|one| named(&one) == after).map_or(0, |at| at + 1));
+        let entry = |one: (&String, &Granted, u128)| proto::SessionEntry {
+            session: named(&one).to_string(),
+            user: one.1.user.clone(),
+            method: "fake".to_owned(),
+            dialect: "sysadm".to_owned(),
+            source: String::new(),
+            started: 1_000,
+            last_used: 2_000,
+            current: *one.0 == token && one.2 == 0,
+        };
+        let mut rest = all.skip(before);
+        let page = rest.by_ref().take(if copies == 1 { 1 } else { 64 }).map(entry).collect();
+        Ok(Response::new(proto::SessionList { sessions: page, more: rest.next().is_some() }))
     }
 
     async fn end_other(

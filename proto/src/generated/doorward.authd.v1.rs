@@ -412,11 +412,17 @@ pub struct TakenUp {
 pub struct ListRequest {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
+    /// The name of the last session of the page before; empty for the first page.
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionList {
     #[prost(message, repeated, tag = "1")]
     pub sessions: ::prost::alloc::vec::Vec<SessionEntry>,
+    /// There may be another page.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionEntry {
@@ -1556,15 +1562,12 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "WatchEnded"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// The live sessions that the bearer of a token may see, in parts: those of its own user; everybody's with
-        /// full access. UNAUTHENTICATED for a token that opens nothing.
+        /// A page of the live sessions that the bearer of a token may see, in the order of their names: those of its own
+        /// user; everybody's with full access. UNAUTHENTICATED for a token that opens nothing.
         pub async fn list(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRequest>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::SessionList>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<super::SessionList>, tonic::Status> {
             self.inner
                 .ready()
                 .await
@@ -1580,7 +1583,7 @@ pub mod sessions_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("doorward.authd.v1.Sessions", "List"));
-            self.inner.server_streaming(req, path, codec).await
+            self.inner.unary(req, path, codec).await
         }
         /// Ends one of those, or all of the bearer's user but the bearer's own. On disk before the reply.
         /// NOT_FOUND for a session that is not among those that the bearer may see.
@@ -1696,18 +1699,12 @@ pub mod sessions_server {
             &self,
             request: tonic::Request<super::WatchEndedRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchEndedStream>, tonic::Status>;
-        /// Server streaming response type for the List method.
-        type ListStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::SessionList, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        /// The live sessions that the bearer of a token may see, in parts: those of its own user; everybody's with
-        /// full access. UNAUTHENTICATED for a token that opens nothing.
+        /// A page of the live sessions that the bearer of a token may see, in the order of their names: those of its own
+        /// user; everybody's with full access. UNAUTHENTICATED for a token that opens nothing.
         async fn list(
             &self,
             request: tonic::Request<super::ListRequest>,
-        ) -> std::result::Result<tonic::Response<Self::ListStream>, tonic::Status>;
+        ) -> std::result::Result<tonic::Response<super::SessionList>, tonic::Status>;
         /// Ends one of those, or all of the bearer's user but the bearer's own. On disk before the reply.
         /// NOT_FOUND for a session that is not among those that the bearer may see.
         async fn end_other(
@@ -1986,14 +1983,11 @@ pub mod sessions_server {
                 "/doorward.authd.v1.Sessions/List" => {
                     #[allow(non_camel_case_types)]
                     struct ListSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::ServerStreamingService<super::ListRequest>
+                    impl<T: Sessions> tonic::server::UnaryService<super::ListRequest>
                     for ListSvc<T> {
                         type Response = super::SessionList;
-                        type ResponseStream = T::ListStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
+                            tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
@@ -2024,7 +2018,7 @@ pub mod sessions_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.server_streaming(method, req).await;
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -227,12 +227,8 @@ impl Sequence<'_> {
     }
 
     async fn list(&mut self, token: &str) -> Result<(), String> {
-        let request = ListRequest { token: token.to_owned() };
-        let Ok(list) = self.authd.sessions.list(request).await else { return Ok(()) };
-        match list.into_inner().message().await {
-            Ok(part) => Err(format!("a list: {part:?}")),
-            Err(_) => Ok(()),
-        }
+        let request = ListRequest { token: token.to_owned(), ..Default::default() };
+        self.authd.sessions.list(request).await.map_or(Ok(()), |page| Err(format!("a list: {page:?}")))
     }
 
     async fn logs(&mut self, token: &str) -> Result<(), String> {
