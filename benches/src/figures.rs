@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, io, path::PathBuf};
 /// CPU ratios by the name of what was compared.
 pub(crate) type Figures = BTreeMap<String, f64>;
 
-/// Two runs of the same code differ by less.
+/// How much worse is named. On two cores two runs of one build can differ by more (docs/benchmarks.md).
 const WORSE: f64 = 1.15;
 
 fn path() -> PathBuf {
