@@ -42,39 +42,60 @@ impl Backend {
         Ok(Answer::Ended(reply.ended))
     }
 
-    /// Those that began first first. One page is one question like others; who has more of them waits for one of a
-    /// few places, since a long list is a lot of memory.
+    /// Those that began first first. A list of one page is one question like others. A longer one is a lot of memory:
+    /// it waits for one of a few places with nothing in hand, and begins again when it has one.
     async fn list_sessions(&self, token: &Token) -> Result<Vec<ListedSession>, Failure> {
-        let mut sessions = Vec::new();
-        let mut list = proto::SessionList { more: true, ..Default::default() };
-        let whole = Instant::now() + LISTING;
-        let late = |_| Failure::late("list");
-        let (mut place, mut weight, mut after) = (None, 0_usize, String::new());
-        while list.more {
-            if !after.is_empty() && place.is_none() {
-                place = Some(timeout_at(whole, self.listings.acquire()).await.map_err(late)?);
-            }
-            let request = proto::ListRequest { token: token.expose().to_owned(), after };
-            let mut client = self.sessions.clone();
-            let page = self.session_call("list", async move { client.list(request).await });
-            list = timeout_at(whole, page).await.map_err(late)??;
-            let last = list.sessions.last().map(|entry| entry.session.clone());
-            after = match last {
-                Some(last) => last,
-                None if list.more => return Err(Failure::contract("a page of no sessions, and more")),
-                None => String::new(),
-            };
-            for entry in std::mem::take(&mut list.sessions) {
-                let session = wire::listed_session(entry)?;
-                weight = weight.saturating_add(heavy(&session));
-                if weight > LISTING_MAX {
-                    return Err(Failure::new(Error::TooLarge, "the list is larger than clients are sent"));
-                }
-                sessions.push(session);
+        let mut list = List::default();
+        if list.take(self.page(token, String::new()).await?)?.is_some() {
+            list = List::default();
+            let late = |_| Failure::late("list");
+            let whole = Instant::now() + LISTING;
+            let _place = timeout_at(whole, self.listings.acquire())
+                .await
+                .map_err(late)?
+                .map_err(|_| Failure::late("list"))?;
+            let mut after = Some(String::new());
+            while let Some(last) = after {
+                let page = timeout_at(whole, self.page(token, last)).await.map_err(late)??;
+                after = list.take(page)?;
             }
         }
+        let mut sessions = list.sessions;
         sessions.sort_by_key(|session| (session.started, session.session.0));
         Ok(sessions)
+    }
+
+    async fn page(&self, token: &Token, after: String) -> Result<proto::SessionList, Failure> {
+        let request = proto::ListRequest { token: token.expose().to_owned(), after };
+        let mut client = self.sessions.clone();
+        self.session_call("list", async move { client.list(request).await }).await
+    }
+}
+
+/// What has come of a list.
+#[derive(Default)]
+struct List {
+    sessions: Vec<ListedSession>,
+    weight: usize,
+}
+
+impl List {
+    /// Adds a page; after which session the next one begins, if there may be one.
+    fn take(&mut self, page: proto::SessionList) -> Result<Option<String>, Failure> {
+        let last = page.sessions.last().map(|entry| entry.session.clone());
+        for entry in page.sessions {
+            let session = wire::listed_session(entry)?;
+            self.weight = self.weight.saturating_add(heavy(&session));
+            if self.weight > LISTING_MAX {
+                return Err(Failure::new(Error::TooLarge, "the list is larger than clients are sent"));
+            }
+            self.sessions.push(session);
+        }
+        match (page.more, last) {
+            (false, _) => Ok(None),
+            (true, Some(last)) => Ok(Some(last)),
+            (true, None) => Err(Failure::contract("a page of no sessions, and more")),
+        }
     }
 }
 
@@ -82,4 +103,38 @@ impl Backend {
 fn heavy(session: &ListedSession) -> usize {
     let texts = [&session.user, &session.method, &session.dialect, &session.source];
     224 + texts.iter().map(|text| text.len() * 6).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(names: std::ops::Range<u128>, more: bool) -> proto::SessionList {
+        let entry = |name| proto::SessionEntry {
+            session: uuid::Uuid::from_u128(name).to_string(),
+            user: "u".repeat(32),
+            method: "password".into(),
+            dialect: "sysadm".into(),
+            ..Default::default()
+        };
+        proto::SessionList { sessions: names.map(entry).collect(), more }
+    }
+
+    #[test]
+    fn the_next_page_begins_after_the_last_session() {
+        let mut list = List::default();
+        let last = list.take(page(1..3, true)).expect("taken");
+        assert_eq!(last, Some(uuid::Uuid::from_u128(2).to_string()));
+        assert_eq!(list.take(page(3..4, false)).expect("taken"), None);
+        assert_eq!(list.sessions.len(), 3);
+    }
+
+    #[test]
+    fn nobody_is_led_on_for_ever() {
+        assert!(List::default().take(page(0..0, true)).is_err(), "nothing, and more");
+        // The same page again and again.
+        let mut list = List::default();
+        let end = (0..LISTING_MAX).find_map(|_| list.take(page(1..65, true)).err()).expect("an end");
+        assert_eq!(end.error, Error::TooLarge);
+    }
 }

@@ -92,6 +92,20 @@ async fn the_end_of_its_own_session_is_answered_and_leaves_the_connection() {
 }
 
 #[tokio::test]
+async fn a_list_of_one_page_is_one_question_and_a_longer_one_begins_again_when_there_is_room() {
+    let gateway = Gateway::start().await;
+    let (mut client, _) = gateway.alice().await;
+    let asked = |from: usize| -> Vec<bool> {
+        gateway.authd.received("list")[from..].iter().map(|call| call.connection.is_empty()).collect()
+    };
+    assert_eq!(list(&mut client).await["args"].as_array().map(Vec::len), Some(1));
+    assert_eq!(asked(0), [true]);
+    gateway.authd.set_copies(150);
+    assert_eq!(list(&mut client).await["args"].as_array().map(Vec::len), Some(150));
+    assert_eq!(asked(1), [true, true, false, false], "the first page twice");
+}
+
+#[tokio::test]
 async fn a_list_that_is_too_large_is_refused_whole() {
     let gateway = Gateway::start().await;
     let (mut client, _) = gateway.alice().await;
