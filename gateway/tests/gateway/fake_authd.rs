@@ -87,6 +87,8 @@ pub(crate) struct State {
     pub(crate) assertions: Mutex<u32>,
     pub(crate) assertion_valid: Mutex<Duration>,
     pub(crate) copies: Mutex<usize>,
+    /// Whether pages after the first are answered.
+    pub(crate) pages: watch::Sender<bool>,
     pub(crate) life: Mutex<Duration>,
     pub(crate) hush: watch::Sender<u64>,
 }
@@ -117,6 +119,7 @@ impl FakeAuthd {
             assertions: Mutex::default(),
             assertion_valid: Mutex::new(Duration::from_secs(60)),
             copies: Mutex::new(1),
+            pages: watch::Sender::new(true),
             life: Mutex::new(Duration::from_secs(43_200)),
             hush: watch::Sender::new(0),
         };
@@ -216,6 +219,11 @@ impl FakeAuthd {
     /// How often a list names each session, from now on.
     pub(crate) fn set_copies(&self, copies: usize) {
         *self.state.copies.lock().expect("not poisoned") = copies;
+    }
+
+    /// Keeps the pages of a list after its first waiting, or answers them, now and from now on.
+    pub(crate) fn answer_pages(&self, answer: bool) {
+        self.state.pages.send_replace(answer);
     }
 
     /// Every stream of ended sessions breaks, and no new one begins; all else goes on. See

@@ -69,6 +69,9 @@ impl sessions_server::Sessions for Service {
     ) -> Result<Response<proto::SessionList>, Status> {
         let proto::ListRequest { token, after } = request.into_inner();
         self.0.note("list", &after, token.as_str());
+        if !after.is_empty() {
+            self.0.pages.subscribe().wait_for(|answered| *answered).await.expect("the fake is there");
+        }
         let sessions = self.0.sessions.lock().expect("not poisoned");
         if !sessions.contains_key(&token) {
             return Err(failure("Unauthenticated"));

@@ -5,8 +5,10 @@ use serde_json::json;
 
 use crate::support::{Client, Gateway, code};
 
+const LIST: &str = r#"{"namespace":"rpc","name":"sessions","id":"list","args":{"action":"list"}}"#;
+
 async fn list(client: &mut Client) -> serde_json::Value {
-    client.call(r#"{"namespace":"rpc","name":"sessions","id":"list","args":{"action":"list"}}"#).await
+    client.call(LIST).await
 }
 
 async fn own_name(client: &mut Client) -> String {
@@ -103,6 +105,31 @@ async fn a_list_of_one_page_is_one_question_and_a_longer_one_begins_again_when_t
     gateway.authd.set_copies(150);
     assert_eq!(list(&mut client).await["args"].as_array().map(Vec::len), Some(150));
     assert_eq!(asked(1), [true, true, false, false], "the first page twice");
+}
+
+#[tokio::test]
+async fn four_longer_lists_are_made_at_a_time_and_others_wait_without_holding_anybody_up() {
+    let gateway = Gateway::start().await;
+    gateway.authd.set_copies(150);
+    gateway.authd.answer_pages(false);
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let (mut client, _) = gateway.alice().await;
+        client.send(LIST).await;
+        clients.push(client);
+    }
+    // All have asked for a first page, four of them again and for the second, which does not come.
+    gateway.authd.received_at_least("list", 6 + 2 * 4).await;
+    for client in &mut clients {
+        let other = client.call(end("f81d4fae-7dec-41d0-a765-00a0c91e6bf6")).await;
+        assert_eq!(code(&other), 404, "what else it asks is answered");
+    }
+    let seconds = gateway.authd.received("list").iter().filter(|call| !call.connection.is_empty()).count();
+    assert_eq!(seconds, 4);
+    gateway.authd.answer_pages(true);
+    for client in &mut clients {
+        assert_eq!(client.reply().await["args"].as_array().map(Vec::len), Some(6 * 150));
+    }
 }
 
 #[tokio::test]
