@@ -229,15 +229,41 @@ fn other_directories_reach_units_scripts_and_configuration() {
     let registered = text(&tree.root().join("opt/etc/doorward/subsystems.d/sysinfo.toml"));
     assert!(registered.contains("socket = \"/var/run/doorward/sysinfo/sysinfo.sock\""), "{registered}");
     let script = text(&tree.root().join("opt/dw/etc/rc.d/doorward_authd"));
-    assert!(script.contains("procname=\"/opt/dw/sbin/doorward-authd\""), "{script}");
+    assert!(script.contains("service=\"/opt/dw/sbin/doorward-authd\""), "{script}");
     assert!(script.contains("/opt/etc/doorward/authd.toml"), "{script}");
     let config: toml::Table = text(&tree.root().join("opt/etc/doorward/authd.toml")).parse().expect("TOML");
     assert_eq!(config["pam"]["socket"].as_str(), Some("/var/run/doorward/pam/pam.sock"));
     assert!(config.get("state_dir").is_none(), "what is as the daemon has it stays a comment");
+    assert_eq!(config["subsystems"]["directory"].as_str(), Some("/opt/etc/doorward/subsystems.d"));
+    let config: toml::Table = text(&tree.root().join("opt/etc/doorward/gateway.toml")).parse().expect("TOML");
+    assert_eq!(config["subsystems"]["directory"].as_str(), Some("/opt/etc/doorward/subsystems.d"));
+    assert_eq!(config["channels"]["file"].as_str(), Some("/opt/etc/doorward/channels.toml"));
     for file in tree.files().keys().filter(|name| name.contains("/rc.d/")) {
         let path = tree.root().join(&file[1..]);
         assert!(Command::new("sh").arg("-n").arg(&path).status().expect("sh runs").success(), "{file}");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o755);
+    }
+}
+
+/// What grows is rotated, whatever starts the services; FreeBSD has no logrotate.
+#[test]
+fn logs_and_audit_records_of_every_service_are_rotated() {
+    for (init, there) in [("systemd", true), ("none", true), ("freebsd", false)] {
+        let tree = Tree::new();
+        tree.package("install", &[&format!("INIT={init}"), "LOCALSTATEDIR=/srv/var"]);
+        let path = tree.root().join("etc/logrotate.d/doorward");
+        assert_eq!(path.exists(), there, "{init}");
+        for service in ["authd", "certd", "gateway", "sysinfo"].into_iter().filter(|_| there) {
+            let text = text(&path);
+            for start in [
+                format!("\n/srv/var/log/doorward/{service}/*.log {{\n"),
+                format!("\n/srv/var/lib/doorward/{service}/audit.jsonl {{\n"),
+            ] {
+                let (_, entry) = text.split_once(&start).unwrap_or_else(|| panic!("no {start:?}: {text}"));
+                let (entry, _) = entry.split_once("\n}\n").expect("its end");
+                assert!(entry.contains(&format!("su doorward-{service} doorward-{service}\n")), "{entry}");
+            }
+        }
     }
 }
 
