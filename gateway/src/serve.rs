@@ -89,8 +89,9 @@ pub fn bind(config: &Config, service: &Identity, sockets: &mut Sockets) -> Resul
         of(&listen.token, Listener::Token),
         of(&listen.token_plain, Listener::PlainToken),
     ];
-    let tcp = tcp.into_iter().flatten().map(|(address, kind)| Ok((sockets.tcp(address)?, kind)));
-    let tcp = tcp.collect::<Result<_, StartError>>()?;
+    let tcp = tcp.into_iter().flatten();
+    let tcp = tcp.filter_map(|(address, kind)| Some((sockets.tcp(address).transpose()?, kind)));
+    let tcp = tcp.map(|(bound, kind)| Ok((bound?, kind))).collect::<Result<_, StartError>>()?;
     let unix = match config.listen.unix.as_path() {
         path if path.as_os_str().is_empty() => None,
         path => Some(sockets.stream(path, DOOR_MODE, (*service).into())?),
@@ -207,7 +208,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     }
     let renewal =
         Renewal { state_dir: config.state_dir, hostname, addresses, unix: path, tls, shared, places };
-    renewal.publish(&served)?;
+    renewal.publish(&served);
     let mut reloads = control.reloads();
     control.ready();
 
@@ -275,7 +276,6 @@ impl Renewal {
         let served = certificate::load(&pem)?;
         let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
         let policies = Policies::read(&config.channels.file)?;
-        self.publish(&served)?;
         self.tls.set(tls);
         let shared = self.shared.get().renewed(
             config.rules(),
@@ -295,11 +295,13 @@ impl Renewal {
         shared.handlers.renew();
         shared.hub.tell(Notice::LookAgain);
         self.shared.set(shared);
+        self.publish(&served);
         Ok(())
     }
 
-    /// Writes down where the gateway is and which key it shows.
-    fn publish(&self, served: &certificate::Served) -> Result<(), StartError> {
+    /// Writes down where the gateway is and which key it shows. Where that cannot be written (a full disk) the door is open
+    /// all the same.
+    fn publish(&self, served: &certificate::Served) {
         let listening = serde_json::json!({
             "tls": self.addresses.tls,
             "token": self.addresses.token,
@@ -307,12 +309,15 @@ impl Renewal {
             "unix": self.unix.as_deref().map(Path::to_string_lossy),
             "fingerprint": served.fingerprint,
         });
-        file::create_public(&self.state_dir.join("listening.json"), listening.to_string().as_bytes())?;
+        let path = self.state_dir.join("listening.json");
+        if let Err(error) = file::create_public(&path, listening.to_string().as_bytes()) {
+            let error = StartError::from(error);
+            tracing::warn!(%error, "where the gateway listens and which key it shows is not written down");
+        }
         tracing::info!(fingerprint = served.fingerprint, "the TLS key that clients see");
         if let Some(complaint) = served.complaint(SystemTime::now()) {
             tracing::warn!("{complaint}");
         }
-        Ok(())
     }
 }
 

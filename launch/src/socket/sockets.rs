@@ -1,13 +1,13 @@
 //! All sockets of one daemon: bound by itself, or all of them passed by the service manager.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, statat};
 use rustix::net::SocketType;
 
 use super::inherited::{self, Address, Inherited};
-use super::{Bound, Owner, Place, SocketError, bind_seqpacket, bind_stream, bind_tcp, failed};
+use super::{Bound, Owner, Place, SocketError, bind_seqpacket, bind_stream, bind_tcp, failed, tcp};
 use crate::directory;
 
 /// Where a daemon gets its sockets. A daemon to which the service manager passed some binds none.
@@ -38,12 +38,18 @@ impl Sockets {
         }
     }
 
-    /// A TCP socket; see [`bind_tcp`].
-    pub fn tcp(&mut self, address: SocketAddr) -> Result<Bound, SocketError> {
-        match &mut self.passed {
+    /// A TCP socket; see [`bind_tcp`]. None, and a warning, for all addresses of IPv6 (`[::]`) where the kernel has no IPv6:
+    /// service managers pass no such socket there either.
+    pub fn tcp(&mut self, address: SocketAddr) -> Result<Option<Bound>, SocketError> {
+        if is_dispensable(address, tcp::kernel_has_ipv6) {
+            tracing::warn!(%address, "left out: this kernel has no IPv6");
+            return Ok(None);
+        }
+        let bound = match &mut self.passed {
             None => bind_tcp(address),
             Some(passed) => claim(passed, SocketType::STREAM, Address::Network(address)),
-        }
+        };
+        bound.map(Some)
     }
 
     /// Nothing may be left: it would take connections that nobody ever answers.
@@ -58,12 +64,16 @@ impl Sockets {
     }
 }
 
+fn is_dispensable(address: SocketAddr, has_ipv6: impl FnOnce() -> bool) -> bool {
+    address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !has_ipv6()
+}
+
 fn claim(passed: &mut Vec<Inherited>, kind: SocketType, wanted: Address) -> Result<Bound, SocketError> {
     let word = if kind == SocketType::SEQPACKET { "ListenSequentialPacket" } else { "ListenStream" };
     let Some(at) = passed.iter().position(|socket| socket.address == wanted) else {
         return Err(SocketError::Activation(format!(
-            "the service manager passed sockets, but none at {wanted}: add {word}={wanted} to the socket unit, \
-             or take it out of the configuration"
+            "the service manager passed sockets, but none at {wanted}: add {word}={wanted} to the socket unit \
+             and restart that unit, or take it out of the configuration"
         )));
     };
     let Inherited { fd, kind: found, name, .. } = passed.swap_remove(at);
@@ -104,4 +114,20 @@ fn claim_path(
         )));
     }
     Ok(bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_ipv6_only_all_of_its_addresses_are_left_out() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        assert!(is_dispensable(address("[::]:12150"), || false));
+        assert!(!is_dispensable(address("[::]:12150"), || true));
+        // Who names one address means it, and is told.
+        for named in ["0.0.0.0:12150", "[::1]:12150", "[2001:db8::1]:12150", "[::ffff:0.0.0.0]:12150"] {
+            assert!(!is_dispensable(address(named), || false), "{named}");
+        }
+    }
 }

@@ -23,6 +23,12 @@ pub fn bind_tcp(address: SocketAddr) -> Result<Bound, SocketError> {
     Ok(Bound { fd, place: Place::Address(bound) })
 }
 
+/// Whether there is IPv6 at all: not with `ipv6.disable=1` on the kernel's command line.
+pub(super) fn kernel_has_ipv6() -> bool {
+    let made = rustix::net::socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    !matches!(made, Err(rustix::io::Errno::AFNOSUPPORT))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

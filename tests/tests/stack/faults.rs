@@ -96,6 +96,34 @@ async fn a_full_disk_ends_no_session_and_needs_no_restart() {
     stack.start_again(Program::Authd);
 }
 
+/// Who wants to make room may have no other way in, and whose sessions live wants to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_keeps_the_gateway_neither_from_starting_nor_from_a_reload() {
+    let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    let token = login(&stack, Role::Full).await.expect("a login");
+    let (state, saved) = (stack.path("state/gateway"), stack.path("saved"));
+    stack.stop(Program::Gateway);
+    let copy = |from: &Path, to: &Path| {
+        let status = Command::new("cp").args(["-rpT"]).args([from, to]).status();
+        assert!(status.is_ok_and(|status| status.success()), "cp {}", from.display());
+    };
+    copy(&state, &saved);
+    let Some(disk) = Disk::mount(&state, stack.gateway_uid(), "256k") else {
+        return stack.start_again(Program::Gateway);
+    };
+    copy(&saved, &state);
+    disk.fill();
+    stack.start_again(Program::Gateway);
+    assert!(lives(&stack, &token).await);
+    let line = ["where the gateway listens and which key it shows is not written down", "o space left"];
+    stack.await_log(Program::Gateway, &line);
+    stack.reload(Program::Gateway);
+    assert!(lives(&stack, &token).await);
+    stack.stop(Program::Gateway);
+    drop(disk);
+    stack.start_again(Program::Gateway);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_cannot_be_written_stops_the_start_with_a_sentence() {
     let Some(mut stack) = Stack::start(&Options::new(Pam::Real)) else { return };
