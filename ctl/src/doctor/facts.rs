@@ -1,6 +1,6 @@
 //! What was seen of a host: configurations, files, users, listeners. No judgement, and no I/O.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -154,6 +154,8 @@ pub(super) struct Authd {
     pub(super) token_api: TokenApi,
     #[serde(default)]
     pub(super) subsystems: Subsystems,
+    #[serde(default)]
+    pub(super) local_login: LocalLogin,
 }
 
 /// certd.toml.
@@ -222,6 +224,8 @@ pub(super) struct Log {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Listen {
     pub(super) unix: PathBuf,
+    #[serde(default)]
+    pub(super) tls: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -255,6 +259,15 @@ pub(super) struct AuthdSockets {
 pub(super) struct AuthdPeers {
     pub(super) gateway: String,
     pub(super) gateway_socket: PathBuf,
+    /// The ports at which local users come in by TCP without a password.
+    #[serde(default)]
+    pub(super) gateway_ports: Vec<u16>,
+}
+
+/// How local users come in without a password.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct LocalLogin {
+    pub(super) mode: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -15,7 +15,11 @@ use rustls::{
     sign::CertifiedKey,
 };
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    time::timeout,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -29,6 +33,11 @@ use crate::{
 };
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// In the order in which PAM looks.
+#[cfg(not(target_os = "freebsd"))]
+const PAM_SERVICES: [&str; 1] = ["/etc/pam.d/doorward"];
+#[cfg(target_os = "freebsd")]
+const PAM_SERVICES: [&str; 2] = ["/etc/pam.d/doorward", "/usr/local/etc/pam.d/doorward"];
 /// Larger files are neither certificates nor PAM services.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -36,7 +45,7 @@ const FILE_MAX: u64 = 1 << 20;
 pub(super) async fn gather(options: &Options) -> Result<Facts, Error> {
     let directory = options.config_dir.clone();
     let programs = Programs::find()?;
-    let pam = options.pam_service.clone();
+    let pam = options.pam_service.clone().unwrap_or_else(pam_service);
     let mut facts = Facts {
         root: rustix::process::geteuid().is_root(),
         now: seconds(SystemTime::now()),
@@ -65,6 +74,12 @@ pub(super) async fn gather(options: &Options) -> Result<Facts, Error> {
         facts.identify = identify(&gateway.listen.unix).await;
     }
     Ok(facts)
+}
+
+/// The one that the PAM worker takes: the first that is there.
+fn pam_service() -> PathBuf {
+    let all = PAM_SERVICES.map(PathBuf::from);
+    all.iter().find(|path| path.exists()).unwrap_or(&all[0]).clone()
 }
 
 fn seconds(time: SystemTime) -> i64 {
@@ -227,8 +242,11 @@ fn fits(pem: &[u8], secret: &[u8]) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Who listens on the sockets that we may connect to.
+/// Who listens on the sockets that we may connect to, and answers: where a service manager holds the socket, a connection
+/// alone says nothing about the service.
 async fn listeners(facts: &mut Facts) {
+    // The gateway does not speak HTTP/2; it is asked who it is.
+    let door = facts.gateway.as_ref().ok().map(|gateway| gateway.listen.unix.clone());
     let own = facts.sockets().into_iter().filter(|socket| socket.stream).map(|socket| socket.path);
     let paths: BTreeSet<_> = own.chain(facts.registered().iter().map(|one| one.socket.clone())).collect();
     for path in paths {
@@ -236,7 +254,8 @@ async fn listeners(facts: &mut Facts) {
             continue;
         }
         let answer = match timeout(CONNECT_DEADLINE, UnixStream::connect(&path)).await {
-            Ok(Ok(stream)) => stream.peer_cred().map(|peer| peer.uid()),
+            Ok(Ok(stream)) if Some(&path) == door.as_ref() => peer(&stream),
+            Ok(Ok(stream)) => answers(stream).await,
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -248,6 +267,23 @@ async fn listeners(facts: &mut Facts) {
             }
         }
     }
+}
+
+fn peer(stream: &UnixStream) -> io::Result<u32> {
+    stream.peer_cred().map(|peer| peer.uid())
+}
+
+/// Begins HTTP/2 (RFC 9113, section 3.4). Whoever is there answers, or closes the connection if we are none of its peers.
+async fn answers(mut stream: UnixStream) -> io::Result<u32> {
+    const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let answered = timeout(CONNECT_DEADLINE, async {
+        // Closed already is an answer, too.
+        let _ = stream.write_all(BEGINNING).await;
+        let _ = stream.read(&mut [0; 1]).await;
+    });
+    let late = format!("connected, but not a word within {} s", CONNECT_DEADLINE.as_secs());
+    answered.await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, late))?;
+    peer(&stream)
 }
 
 async fn identify(socket: &Path) -> Result<String, String> {

@@ -18,19 +18,14 @@ use crate::{
 };
 use checks::{Finding, Grade, examine};
 
-#[cfg(not(target_os = "freebsd"))]
-const PAM_SERVICE: &str = "/etc/pam.d/doorward";
-#[cfg(target_os = "freebsd")]
-const PAM_SERVICE: &str = "/usr/local/etc/pam.d/doorward";
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The directory of gateway.toml, authd.toml and certd.toml
     #[arg(long, value_name = "DIR", default_value = CONFIG_DIR)]
     config_dir: PathBuf,
-    /// The PAM service file
-    #[arg(long, value_name = "FILE", default_value = PAM_SERVICE)]
-    pam_service: PathBuf,
+    /// The PAM service file, if it is not the one of this system
+    #[arg(long, value_name = "FILE")]
+    pam_service: Option<PathBuf>,
 }
 
 /// Looks and tells. 0: nothing to mend; 1: warnings; 2: errors.

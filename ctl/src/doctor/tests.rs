@@ -15,7 +15,7 @@ fn file(kind: Kind, uid: u32, mode: u32) -> File {
 fn good() -> Facts {
     let gateway = json!({
         "user": "g", "state_dir": "/var/g", "log": {"file": "/log/g.log"},
-        "listen": {"unix": "/run/d/gateway.sock"}, "tls": {"certificate": "/tls/c", "key": "/tls/k"},
+        "listen": {"unix": "/run/d/gateway.sock", "tls": ["0.0.0.0:12150", "[::]:12150"]}, "tls": {"certificate": "/tls/c", "key": "/tls/k"},
         "authd": {"socket": "/run/d/a/authd.sock", "peer_socket": "/run/d/a/peer.sock", "user": "a"},
         "certd": {"socket": "/run/d/c/certd.sock", "user": "c"},
         "subsystems": {"directory": "/etc/d/subsystems.d"},
@@ -30,7 +30,8 @@ fn good() -> Facts {
         "user": "a", "state_dir": "/var/a", "log": {"file": null},
         "socket": {"path": "/run/d/a/authd.sock", "peer_path": "/run/d/a/peer.sock",
             "assertion_key": "/run/d/a/assertion.pub"},
-        "peers": {"gateway": "g", "gateway_socket": "/run/d/gateway.sock"},
+        "peers": {"gateway": "g", "gateway_socket": "/run/d/gateway.sock", "gateway_ports": [12150]},
+        "local_login": {"mode": "kernel"},
         "certd": {"socket": "/run/d/c/authd.sock", "user": "c"},
         "pam": {"socket": "/run/d/p/pam.sock"},
         "access": {"full_groups": ["wheel", "sudo"], "limited_groups": ["operator"]},
@@ -402,6 +403,12 @@ fn one_thing_broken_is_one_finding_that_says_how_to_mend_it() {
             Grade::Error,
             "/run/x/x.sock",
             "chgrp g /run/x/x.sock",
+        ),
+        (
+            |f| f.authd.as_mut().expect("one").peers.gateway_ports = vec![12151],
+            Grade::Warning,
+            "authd.toml peers.gateway_ports",
+            "add 12150",
         ),
         (
             |f| {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use doorward_tests::keys::{Key, Kind};
 use doorward_tests::{Options, Pam, Program, Stack, doorward};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// The stack's configuration under the names that a host has.
@@ -143,6 +144,10 @@ async fn it_finds_nothing_where_all_is_well_and_each_thing_that_is_not() {
         "{findings:#?}"
     );
     stack.start_again(Program::Certd);
+    // A connection is no answer: where a service manager holds the socket, it succeeds with nobody behind it.
+    stack.signal(Program::Authd, Signal::SIGSTOP);
+    host.assert_found(2, &stack.path("run/authd/authd.sock"), "start the service");
+    stack.signal(Program::Authd, Signal::SIGCONT);
     stack.stop(Program::Gateway);
     host.assert_found(2, &stack.path("run/gateway.sock"), "start");
     stack.start_again(Program::Gateway);

@@ -37,7 +37,10 @@ impl Found {
                 }
             }
             match facts.listeners.get(path) {
-                Some(Err(why)) => self.error(&shown, format!("nobody answers: {why}"), "start the service"),
+                Some(Err(why)) => {
+                    let mend = "start the service; its log says why it does not run";
+                    self.error(&shown, format!("nobody answers: {why}"), mend);
+                }
                 // Under a service manager's socket it is root who listens.
                 Some(Ok(0)) | None => {}
                 Some(Ok(uid)) => {

@@ -97,7 +97,8 @@ impl Found {
         }
         match facts.listeners.get(socket) {
             Some(Err(why)) => {
-                self.error(&shown, format!("nobody answers: {why}"), format!("start what is {name}"))
+                let mend = format!("start what is {name}; its log says why it does not run");
+                self.error(&shown, format!("nobody answers: {why}"), mend);
             }
             // Under a service manager's socket it is root who listens, until the service does.
             Some(Ok(0)) | None => {}
