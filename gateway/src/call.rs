@@ -46,7 +46,7 @@ pub const ANSWERS_MAX: usize = 32;
 pub enum Call {
     /// Who are you?
     Identify,
-    /// Which subsystems are there for me?
+    /// What is there for me?
     Query,
     /// A login by password or, without one, as the local peer.
     Auth(Credentials),

@@ -99,7 +99,7 @@ impl Router {
         }
     }
 
-    /// Answers a call that needs no session.
+    /// Answers what asks nobody else: who this host is. Other calls are not for here.
     pub fn answer(&self, call: &Call) -> Reply {
         match call {
             Call::Identify => Reply::Answer(Answer::Server { hostname: Arc::clone(&self.hostname) }),

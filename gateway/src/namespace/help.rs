@@ -5,11 +5,11 @@ use super::Handler;
 /// Of a row as a whole. Empty for rows that are described to nobody.
 pub(super) fn of_row(handler: Handler) -> &'static str {
     match handler {
-        Handler::Query => "Which subsystems are up and may be used",
+        Handler::Query => "What is up and may be used",
         Handler::Settings => "Registered keys",
         Handler::Sessions => "Sessions that live now",
         Handler::Logs => "Audit records",
-        Handler::Describe => "What there is to call of a subsystem",
+        Handler::Describe => "What there is to call of a row or a subsystem",
         Handler::Cancel => "Ends calls to subsystems that are under way on this connection",
         Handler::Subscribe => "Events, from now on",
         Handler::Unsubscribe => "Events no more",
