@@ -104,6 +104,8 @@ struct State {
     flood: Flood,
     /// How many events could not be recorded, and since when.
     lost: Option<(u64, SystemTime)>,
+    /// Whether the last record that was tried could not be written.
+    failing: bool,
     told: Sparingly,
 }
 
@@ -133,8 +135,8 @@ impl Audit {
         let mut run = [0; 8];
         getrandom::fill(&mut run).map_err(|error| StartError::failed("no random bytes", error))?;
         let run = u64::from_ne_bytes(run);
-        let state = State { out, number: 0, flood: Flood::default(), lost: None, told: Sparingly::default() };
-        let state = Mutex::new(state);
+        let (flood, told) = (Flood::default(), Sparingly::default());
+        let state = Mutex::new(State { out, number: 0, flood, lost: None, failing: false, told });
         let (owing, readers) = (Notify::new(), Arc::new(Semaphore::new(READERS)));
         Ok(Audit(Some(Arc::new(Inner { service, run, required, state, owing, file, readers }))))
     }
@@ -173,7 +175,14 @@ impl Audit {
     pub fn demand_bounded(&self, record: Record) -> Result<(), Unwritten> {
         let Some(inner) = &self.0 else { return Ok(()) };
         let mut state = inner.state();
-        if inner.gets_its_own(&mut state, &record) { inner.demand(&mut state, &record) } else { Ok(()) }
+        inner.settle(&mut state, Some(Instant::now()));
+        // A count that nobody can write later is no record: until there is room again, each is tried by itself.
+        let tried = inner.required && state.failing;
+        if tried || inner.gets_its_own(&mut state, &record) {
+            inner.demand(&mut state, &record)
+        } else {
+            Ok(())
+        }
     }
 
     /// The records of a time, from the file that is written now and the one that was rotated away last. Nothing
@@ -280,7 +289,9 @@ impl Inner {
     fn append(&self, state: &mut State, record: &Record) -> bool {
         let stamp =
             Stamp { time: SystemTime::now(), run: self.run, number: state.number + 1, service: self.service };
-        match state.out.append(record.line(&stamp).as_bytes()) {
+        let appended = state.out.append(record.line(&stamp).as_bytes());
+        state.failing = appended.is_err();
+        match appended {
             Ok(()) => {
                 state.number += 1;
                 true

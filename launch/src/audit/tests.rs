@@ -244,6 +244,24 @@ fn what_must_be_recorded_and_cannot_is_told_and_not_counted() {
     assert_eq!(disk.lines()[0]["count"], 1);
 }
 
+#[test]
+fn what_must_be_recorded_is_refused_however_often_it_is_tried_on_a_full_disk() {
+    let disk = Disk::default();
+    let audit = disk.audit(true);
+    disk.full(true);
+    // More than are recorded one by one of one source and of all.
+    for number in 0..200 {
+        let record =
+            Record { reported_source: Some((number % 7).to_string()), ..Record::of(Event::SessionTakenUp) };
+        assert_eq!(audit.demand_bounded(record), Err(Unwritten), "{number}");
+    }
+    disk.full(false);
+    assert_eq!(audit.demand_bounded(Record::of(Event::SessionTakenUp)), Ok(()));
+    audit.settle();
+    let events: Vec<_> = disk.lines().iter().map(|fields| word(fields, "event")).collect();
+    assert_eq!(events, ["session_taken_up"], "what did not happen is not counted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn counts_that_are_owed_are_written_without_a_further_event() {
     let disk = Disk::default();
