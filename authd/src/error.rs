@@ -1,8 +1,12 @@
 //! What can go wrong in authd, and what of it a caller is told.
 
-use std::io;
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Mutex, PoisonError},
+};
 
-use doorward_launch::audit::Unread;
+use doorward_launch::{audit::Unread, log::Sparingly};
 use doorward_proto::Reason;
 use tonic::Status;
 use tracing::{error, warn};
@@ -182,35 +186,65 @@ impl AuthError {
 }
 
 impl AuthError {
-    /// Whether the login that failed by it has told it, within the bounds of its source: who has not logged in must
-    /// not fill the log while a plug-in is down.
-    fn is_told(&self) -> bool {
-        matches!(self, Self::Authenticator(_) | Self::AuthenticatorTimedOut)
-    }
-}
-
-impl From<AuthError> for Status {
-    fn from(failure: AuthError) -> Self {
-        let reason = failure.reason();
+    /// What the caller is told; the log has been told where it failed.
+    pub fn to_wire(&self) -> Status {
+        let reason = self.reason();
         let sentence = match reason {
-            Reason::BadRequest => return reason.to_wire(failure.to_string()),
+            Reason::BadRequest => return reason.to_wire(self.to_string()),
             Reason::Unauthenticated => "not authenticated",
             Reason::NotFound => "not found",
             Reason::TooMany => "too many; try again later",
             Reason::TimedOut => "no answer in time",
             Reason::Forbidden => "not allowed",
-            Reason::Unavailable => {
-                if !failure.is_told() {
-                    warn!(cause = %chain(&failure), "a call failed");
-                }
-                "not available now"
-            }
-            Reason::Fault => {
-                error!(cause = %chain(&failure), "a call failed");
-                "internal error"
-            }
+            Reason::Unavailable => "not available now",
+            Reason::Fault => "internal error",
         };
         reason.to_wire(sentence)
+    }
+
+    /// How many of its kind the log was not told of since the last line, if it may be told of this one: some of
+    /// them anybody can cause as often as they like, before any login.
+    pub fn may_log(&self) -> Option<u64> {
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).now(self.code())
+    }
+}
+
+/// Lines in a second about one kind of failure.
+const LINES_OF_ONE: u32 = 5;
+
+static LINES: Mutex<Lines> = Mutex::new(Lines(BTreeMap::new()));
+
+/// The lines of late, by kind: what somebody causes must not hide what else goes wrong.
+struct Lines(BTreeMap<&'static str, Sparingly>);
+
+impl Lines {
+    fn now(&mut self, kind: &'static str) -> Option<u64> {
+        self.0.entry(kind).or_insert_with(|| Sparingly::of(LINES_OF_ONE)).now()
+    }
+}
+
+impl From<AuthError> for Status {
+    fn from(failure: AuthError) -> Self {
+        let (unavailable, fault) = match failure.reason() {
+            Reason::Unavailable => (true, false),
+            Reason::Fault => (false, true),
+            Reason::BadRequest
+            | Reason::Unauthenticated
+            | Reason::NotFound
+            | Reason::TooMany
+            | Reason::TimedOut
+            | Reason::Forbidden => (false, false),
+        };
+        if (unavailable || fault)
+            && let Some(unsaid) = failure.may_log()
+        {
+            if fault {
+                error!(cause = %chain(&failure), unsaid, "a call failed");
+            } else {
+                warn!(cause = %chain(&failure), unsaid, "a call failed");
+            }
+        }
+        failure.to_wire()
     }
 }
 
@@ -238,10 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_plug_in_does_is_told_by_its_login_alone() {
-        assert!(AuthError::Authenticator("terminal: refused".into()).is_told());
-        assert!(AuthError::AuthenticatorTimedOut.is_told());
-        assert!(!AuthError::Certd("refused".into()).is_told());
+    fn one_kind_of_failure_hides_no_other_from_the_log() {
+        let mut lines = Lines(BTreeMap::new());
+        let said = (0..1_000).filter(|_| lines.now("no-certd").is_some()).count();
+        // The second may have turned meanwhile.
+        assert!((5..=10).contains(&said), "{said}");
+        assert_eq!(lines.now("directory"), Some(0));
     }
 
     #[test]

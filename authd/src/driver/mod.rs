@@ -153,7 +153,10 @@ pub enum Outcome {
     },
 }
 
-type Reply = oneshot::Sender<Result<Outcome, AuthError>>;
+/// What a login that was begun came to: a failure is in the log already, within the bounds of its source.
+type Came = Result<Outcome, AuthError>;
+
+type Reply = oneshot::Sender<Came>;
 
 /// What logins need.
 #[derive(Debug)]
@@ -243,13 +246,13 @@ impl Logins {
     /// the gateway that holds the client's connection is; nobody else can answer what the login asks.
     ///
     /// # Errors
-    /// At a bound, and when something that is needed fails; a refusal is an outcome.
+    /// When it cannot begin; the inner error is of what it needed. A refusal is an outcome.
     pub async fn begin(
         self: &Arc<Self>,
         asker: Asker,
         claim: Claim,
         gone: CancellationToken,
-    ) -> Result<Outcome, AuthError> {
+    ) -> Result<Came, AuthError> {
         let claim = match &asker.purpose {
             Purpose::Token(wish) => self.parts.token_rules.get().claim(wish, claim),
             Purpose::Sysadm | Purpose::Channel => claim,
@@ -261,7 +264,7 @@ impl Logins {
             let (user, reason) = (Some(claimed), Some(Cause::NoSuchKind.code()));
             let record = Record { user, reason, ..asker.known(Event::LoginRefused) };
             self.parts.audit.record_bounded(record);
-            return Ok(Outcome::NoSuchKind);
+            return Ok(Ok(Outcome::NoSuchKind));
         }
         let begun = || {
             // Kept until the answer is out: a login that may have to wait has its place before it begins,
@@ -285,7 +288,7 @@ impl Logins {
             Ok(Err(left)) => {
                 let reason = Some(Cause::Penalty.code());
                 self.parts.audit.record_bounded(Record { reason, ..record(Event::LoginRefused) });
-                return Ok(Outcome::Penalised { left });
+                return Ok(Ok(Outcome::Penalised { left }));
             }
             Err(failure) => {
                 self.not_begun(record(Event::LoginFailed), &failure);
@@ -318,7 +321,7 @@ impl Logins {
             }
             running.await;
         });
-        outcome.await.unwrap_or(Err(AuthError::Gone("the login")))
+        Ok(outcome.await.unwrap_or(Err(AuthError::Gone("the login"))))
     }
 
     /// A request for a login that cannot be understood: only a gateway that is broken or taken over sends
@@ -367,7 +370,7 @@ impl Logins {
         connection: Connection,
         conversation: Uuid,
         answers: Vec<Result<Answer, Malformed>>,
-    ) -> Result<Outcome, AuthError> {
+    ) -> Result<Came, AuthError> {
         let outcome = {
             let open = self.open();
             let found = open.get(&conversation).filter(|open| open.connection == connection);
@@ -383,7 +386,7 @@ impl Logins {
             // A conversation of a source under a penalty ends with its connection.
             let attempt = match self.attempt(tries, &found.charged)? {
                 Ok(attempt) => attempt,
-                Err(left) => return Ok(Outcome::Penalised { left }),
+                Err(left) => return Ok(Ok(Outcome::Penalised { left })),
             };
             let step = login.answered(answers)?;
             drop(login);
@@ -393,7 +396,7 @@ impl Logins {
             found.turns.try_send(Turn { step, attempt, reply }).map_err(|_| AuthError::NoConversation)?;
             outcome
         };
-        outcome.await.unwrap_or(Err(AuthError::NoConversation))
+        Ok(outcome.await.unwrap_or(Err(AuthError::NoConversation)))
     }
 
     /// Ends every login of a connection, and voids its handles.

@@ -42,9 +42,12 @@ impl Login for LoginService {
         });
         let (asker, claim) = parts.inspect_err(|failure| {
             self.0.logins.not_understood(request.connection.clone(), failure);
-            warn!(connection = request.connection, cause = %failure, "login refused unread");
+            if let Some(unsaid) = failure.may_log() {
+                warn!(connection = request.connection, cause = %failure, unsaid, "login refused unread");
+            }
         })?;
         let outcome = self.0.logins.begin(asker, claim, gone).await?;
+        let outcome = outcome.map_err(|failure| failure.to_wire())?;
         Ok(Response::new(outcome_to_wire(outcome, &self.0.holders.sessions)))
     }
 
@@ -58,6 +61,7 @@ impl Login for LoginService {
         let name = connection(&name)?;
         let conversation = uuid::Uuid::try_parse(&conversation).map_err(|_| AuthError::NoConversation)?;
         let outcome = self.0.logins.respond(name, conversation, answers).await?;
+        let outcome = outcome.map_err(|failure| failure.to_wire())?;
         Ok(Response::new(outcome_to_wire(outcome, &self.0.holders.sessions)))
     }
 

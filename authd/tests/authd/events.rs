@@ -1,8 +1,8 @@
-//! Counts what authd logs about refused logins.
+//! Counts what authd logs.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tracing::{
@@ -14,12 +14,14 @@ use tracing::{
 
 /// Counts; clones count together.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Events(Arc<Counts>);
+pub(crate) struct Events(Arc<Mutex<BTreeMap<String, Lines>>>);
 
-#[derive(Debug, Default)]
-struct Counts {
-    lines: AtomicU64,
-    summed_up: AtomicU64,
+/// Of one message.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lines {
+    written: u64,
+    /// The sum of their field `count`.
+    counted: u64,
 }
 
 /// As long as it lives, what happens on this thread is counted.
@@ -39,19 +41,27 @@ impl Events {
 
     /// Lines that tell of one refused login.
     pub(crate) fn lines(&self) -> u64 {
-        self.0.lines.load(Ordering::SeqCst)
+        self.said("login refused")
     }
 
-    /// Refused logins that others tell of.
+    /// Logins without a session that others tell of.
     pub(crate) fn summed_up(&self) -> u64 {
-        self.0.summed_up.load(Ordering::SeqCst)
+        self.all().get("more logins came to nothing").copied().unwrap_or_default().counted
+    }
+
+    /// Lines with this message.
+    pub(crate) fn said(&self, message: &str) -> u64 {
+        self.all().get(message).copied().unwrap_or_default().written
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Lines>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Default)]
 struct Seen {
-    refused: bool,
-    summed_up: bool,
+    message: String,
     count: u64,
 }
 
@@ -64,9 +74,7 @@ impl Visit for Seen {
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
-            let text = format!("{value:?}");
-            self.refused = text == "login refused";
-            self.summed_up = text == "more logins came to nothing";
+            self.message = format!("{value:?}");
         }
     }
 }
@@ -87,12 +95,10 @@ impl Subscriber for Events {
     fn event(&self, event: &Event<'_>) {
         let mut seen = Seen::default();
         event.record(&mut seen);
-        if seen.refused {
-            self.0.lines.fetch_add(1, Ordering::SeqCst);
-        }
-        if seen.summed_up {
-            self.0.summed_up.fetch_add(seen.count, Ordering::SeqCst);
-        }
+        let mut all = self.all();
+        let lines = all.entry(seen.message).or_default();
+        lines.written += 1;
+        lines.counted += seen.count;
     }
 
     fn enter(&self, _: &Id) {}

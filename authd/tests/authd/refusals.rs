@@ -259,3 +259,31 @@ async fn a_source_that_tries_tokens_writes_few_lines_and_is_counted_all_the_same
     assert!(is_denied(login.begin(wrong).await));
     assert_eq!(events.lines(), before + 1, "another source has its own lines");
 }
+
+#[tokio::test]
+async fn what_anybody_can_cause_before_a_login_writes_few_lines_of_each_kind() {
+    const TRIES: u64 = 100;
+    let events = Events::default();
+    let _listening = events.listen();
+    // There is no certd, and nobody listens where PAM is asked.
+    let bench = Bench::start(|_| ()).await;
+    let mut login = bench.login().await;
+    let began = Instant::now();
+    for _ in 0..TRIES {
+        let challenge = wire::ChallengeRequest { connection: ONE.into(), server_key: Vec::new() };
+        assert_eq!(code(login.challenge(challenge).await), Code::Unavailable);
+        let unread = wire::BeginRequest { method: None, ..password(ONE, "alice", "pw") };
+        assert_eq!(code(login.begin(unread).await), Code::InvalidArgument);
+    }
+    let (failed, unread) = (events.said("a call failed"), events.said("login refused unread"));
+    for _ in 0..TRIES {
+        assert_eq!(code(login.begin(password(ONE, "alice", "pw")).await), Code::Unavailable);
+    }
+    let seconds = began.elapsed().as_secs() + 1;
+    for (what, lines) in [("no challenge", failed), ("not read", unread)] {
+        assert!((1..=5 * seconds).contains(&lines), "{what}: {lines} lines in {seconds} s");
+    }
+    assert_eq!(events.said("a call failed"), failed, "the login has its own line");
+    until(async || events.said("login failed") + events.summed_up() == TRIES).await;
+    assert!(events.said("login failed") <= 20 * seconds, "{} lines", events.said("login failed"));
+}
