@@ -11,7 +11,7 @@ use crate::{
     error::AuthError,
     method::{Cause, Method, Opening, Otherwise, Policy},
     secret::{Answer, Credentials, Jwt, Malformed, Password, Token},
-    session::{Dialect, Fingerprint},
+    session::{Dialect, Fingerprint, Proven},
     vouched::{Limit, Newcomer, Vouched},
 };
 
@@ -59,7 +59,7 @@ pub enum Step {
     /// Take up the session of a token.
     TakeUp(Token),
     /// Open a session, with the key that was proven, if it was one, or within an issuer's word.
-    Grant(Account, Option<Fingerprint>, Option<Limit>),
+    Grant(Account, Option<Proven>, Option<Limit>),
     /// Open a session of somebody who has no account.
     Welcome(Box<Newcomer>),
     /// Refuse, no sooner than all refusals; `after` is what PAM asked for. None: at once.
@@ -308,10 +308,7 @@ impl Login {
             return self.refuse(Cause::UserChanged);
         }
         match self.admits(&account) {
-            Ok(()) => {
-                let key = self.key.as_ref().map(|key| key.fingerprint);
-                Step::Grant(account, key, self.limit.take())
-            }
+            Ok(()) => Step::Grant(account, self.key.as_ref().map(Verified::proven), self.limit.take()),
             Err(cause) => self.refuse(cause),
         }
     }

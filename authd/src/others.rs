@@ -13,7 +13,7 @@ use crate::{
     error::AuthError,
     rights::{Holders, Seen, still_has},
     secret::Token,
-    session::{Dialect, Holder, Identity, Scope, SessionId},
+    session::{Dialect, Identity, Scope, Session, SessionId},
 };
 
 /// Rights count for 60 s at most; users are looked up twice in that time, since one answer that there is no
@@ -147,9 +147,10 @@ impl Holders {
                 warn!(user, "there is no such user, it is said; sessions stay until it is said once more");
                 continue;
             }
-            let stays = |holder: &Holder| account.as_ref().is_some_and(|account| still_has(holder, account));
+            let stay =
+                |session: &Session| account.as_ref().is_some_and(|account| still_has(session, account));
             // A failing store is logged where it fails, and tried again.
-            let _ = self.sessions.end_departed(&user, stays).await;
+            let _ = self.sessions.end_departed(&user, stay).await;
         }
         round.over();
     }
@@ -193,7 +194,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{secret::TokenHash, session::Session};
+    use crate::{secret::TokenHash, session::Holder};
 
     #[test]
     fn no_such_user_is_believed_at_the_second_round_in_a_row() {

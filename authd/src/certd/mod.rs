@@ -29,7 +29,7 @@ use crate::{
     error::AuthError,
     line,
     peer::Connection,
-    session::{Fingerprint, Sessions},
+    session::{Fingerprint, Proven, Sessions},
 };
 
 /// A challenge is there within this.
@@ -103,6 +103,13 @@ pub struct Verified {
     pub fingerprint: Fingerprint,
     /// Whether members of full-access groups may log in this way.
     pub full_access: bool,
+}
+
+impl Verified {
+    /// The key, without its owner.
+    pub fn proven(&self) -> Proven {
+        Proven { fingerprint: self.fingerprint, full_access: self.full_access }
+    }
 }
 
 /// What a client is to sign.

@@ -421,8 +421,9 @@ fn a_key_lets_its_owner_in_after_account_management() {
         let step = login.on(verdict(VerdictKind::Success, "alice"));
         assert!(matches!(step, Step::Resolve(Who::Name(user)) if user == name("alice")));
         let step = login.on(known());
-        assert!(matches!(step, Step::Grant(account, Some(Fingerprint(key)), None)
-            if account.uid.as_u32() == 1000 && key == [7; 32]));
+        let proven = Proven { fingerprint: Fingerprint([7; 32]), full_access: true };
+        assert!(matches!(step, Step::Grant(account, Some(key), None)
+            if account.uid.as_u32() == 1000 && key == proven));
     }
 }
 

@@ -18,8 +18,7 @@ use crate::{
     error::AuthError,
     secret::Token,
     session::{
-        BY_JWT, Dialect, EndReason, Fingerprint, Holder, Identity, KeyLogin, Session, Sessions, Standing,
-        Terms,
+        BY_JWT, Dialect, EndReason, Holder, Identity, KeyLogin, Proven, Session, Sessions, Standing, Terms,
     },
     vouched::{Limit, Newcomer},
 };
@@ -113,7 +112,7 @@ impl Holders {
         &self,
         holder: Holder,
         account: &Account,
-        by_key: Option<(Fingerprint, &KeyLogin)>,
+        by_key: Option<(Proven, &KeyLogin)>,
     ) -> Result<(Token, Seen), AuthError> {
         let (token, session) = match by_key {
             Some((key, login)) => self.sessions.grant_by_key(holder, key, login).await?,
@@ -223,11 +222,11 @@ impl Holders {
         // Directories say of everybody now and then that they are missing. It is the sweep that believes it, when it
         // is said twice; they lose groups as well, so that is asked twice here.
         let recent = self.accounts.recent(name.clone()).await?.ok_or(AuthError::UserMissing)?;
-        if still_has(&session.holder, &recent) {
+        if still_has(session, &recent) {
             return Ok(Some(self.rights(session, &recent)));
         }
         let again = self.accounts.find(Who::Name(name)).await?.ok_or(AuthError::UserMissing)?;
-        Ok(still_has(&session.holder, &again).then(|| self.rights(session, &again)))
+        Ok(still_has(session, &again).then(|| self.rights(session, &again)))
     }
 
     /// What the session of somebody else may do now; None: nobody is of that kind any more.
@@ -341,7 +340,12 @@ fn seen(session: Session, (idle_left, absolute_left): (u64, u64), (access, acl):
     Seen { session, idle_left, absolute_left, access, acl, turn: 0 }
 }
 
-/// Whether the account is the one that a session was opened for, and may still hold such a session.
-pub fn still_has(holder: &Holder, account: &Account) -> bool {
-    holder.who.uid() == Some(account.uid.as_u32()) && account.may_use(holder.dialect)
+/// Whether the account is the one that a session was opened for, and may still hold such a session: what opens
+/// nothing for full access is no way to it by a group that comes later.
+pub fn still_has(session: &Session, account: &Account) -> bool {
+    let holder = &session.holder;
+    let limited = session.key.as_ref().is_some_and(|key| !key.full_access);
+    holder.who.uid() == Some(account.uid.as_u32())
+        && account.may_use(holder.dialect)
+        && !(limited && account.access == Some(Access::Full))
 }

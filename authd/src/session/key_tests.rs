@@ -29,9 +29,13 @@ fn open(directory: &Path) -> Arc<Sessions> {
     Arc::new(Sessions::open(directory, &boot, Clock::from_fn(|| 1_000_000), bounds).expect("opened"))
 }
 
+fn proven(fingerprint: Fingerprint) -> Proven {
+    Proven { fingerprint, full_access: true }
+}
+
 async fn by_key(sessions: &Arc<Sessions>, user: &str, key: Fingerprint) -> (Token, Session) {
     let login = sessions.key_login();
-    sessions.grant_by_key(holder(user), key, &login).await.expect("granted")
+    sessions.grant_by_key(holder(user), proven(key), &login).await.expect("granted")
 }
 
 fn revoked(user: &str, key: Fingerprint, utc: u64) -> Revoked {
@@ -73,9 +77,15 @@ async fn the_key_of_a_session_is_known_after_a_restart() {
     let before = utc();
     let (token, session) = by_key(&sessions, "alice", KEY).await;
     assert_eq!(session.key.as_ref().expect("a key").fingerprint, KEY);
+    let login = sessions.key_login();
+    let limited = Proven { full_access: false, ..proven(OTHER) };
+    let (other, by_other) = sessions.grant_by_key(holder("alice"), limited, &login).await.expect("granted");
+    assert!(!by_other.key.as_ref().expect("a key").full_access);
+    drop(login);
     sessions.close().await;
     let sessions = open(directory.path());
     assert_eq!(sessions.check(&token, None).expect("alive").0.key, session.key);
+    assert_eq!(sessions.check(&other, None).expect("alive").0.key, by_other.key);
     assert!(sessions.revocable_since() <= before, "it is asked for what was revoked meanwhile");
     assert_eq!(sessions.end_by_key(&revoked("alice", KEY, utc())).await.expect("on disk"), 1);
     assert!(sessions.check(&token, None).is_none());
@@ -104,10 +114,10 @@ async fn a_key_that_is_revoked_during_the_login_opens_nothing() {
     assert_eq!(sessions.end_by_key(&revoked("alice", KEY, utc())).await.expect("fine"), 0);
     for _ in 0..20 {
         // More often than there are places: each is given back.
-        let granted = sessions.grant_by_key(holder("alice"), KEY, &login).await;
+        let granted = sessions.grant_by_key(holder("alice"), proven(KEY), &login).await;
         assert!(matches!(granted, Err(AuthError::KeyRevoked)));
     }
-    sessions.grant_by_key(holder("bob"), KEY, &login).await.expect("another user's");
+    sessions.grant_by_key(holder("bob"), proven(KEY), &login).await.expect("another user's");
     drop(login);
     assert_eq!(
         sessions.end_by_key(&revoked("alice", KEY, u64::MAX)).await.expect("fine"),
@@ -168,15 +178,25 @@ const VERSION_4: &str = "
     ) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 4;";
 
+/// The tables of version 5: those of version 4 with a further column.
+const VERSION_5: &str = "
+    ALTER TABLE session ADD COLUMN turn INTEGER;
+    PRAGMA user_version = 5;";
+
 #[tokio::test]
 async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    for (tables, more, key, acl) in [
-        (VERSION_1, "", None, None),
-        (VERSION_2, ", ?3, 1", Some(KEY), None),
-        (VERSION_3, ", ?3, 1, 'a.#'", Some(KEY), Some(Arc::from(["a.#".to_owned()]))),
-        (VERSION_4, ", ?3, 1, 'a.#', NULL, NULL, NULL", Some(KEY), Some(Arc::from(["a.#".to_owned()]))),
+    let given = || Some(Arc::from(["a.#".to_owned()]));
+    let version_5 = format!("{VERSION_4} {VERSION_5}");
+    // Of a certificate no older version says whether it was taken from those with full access, too.
+    for (tables, method, more, key, acl) in [
+        (VERSION_1, "password", "", None, None),
+        (VERSION_2, "certificate_challenge", ", ?3, 1", Some(true), None),
+        (VERSION_3, "tls_certificate", ", ?3, 1, 'a.#'", Some(false), given()),
+        (VERSION_4, "tls_certificate", ", ?3, 1, 'a.#', NULL, NULL, NULL", Some(false), given()),
+        (&version_5, "certificate_challenge", ", ?3, 1, 'a.#', NULL, NULL, NULL, NULL", Some(true), given()),
+        (&version_5, "tls_certificate", ", ?3, 1, 'a.#', NULL, NULL, NULL, NULL", Some(false), given()),
     ] {
         let directory = tempfile::tempdir().expect("temp dir");
         let path = directory.path().join("sessions.sqlite");
@@ -188,7 +208,7 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
             let boot = "INSERT INTO boot VALUES ('11111111-2222-3333-4444-555555555555')";
             database.execute(boot, []).expect("ok");
             let row = format!(
-                "INSERT INTO session VALUES (?1, ?2, 'alice', 1000, 'password', 'sysadm', '', 1, 999000,
+                "INSERT INTO session VALUES (?1, ?2, 'alice', 1000, '{method}', 'sysadm', '', 1, 999000,
                                              999000, 300000, 44000000{more})"
             );
             let mut insert = database.prepare(&row).expect("good");
@@ -201,9 +221,9 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         }
         let sessions = open(directory.path());
         let (found, _) = sessions.check(&token, None).expect("alive");
-        let by = found.key.map(|key| key.fingerprint);
+        let by = found.key.map(|key| (key.fingerprint, key.full_access));
         let alice = Identity::User { name: "alice".into(), uid: 1000 };
-        assert_eq!((found.holder.who.clone(), by, found.acl), (alice, key, acl));
+        assert_eq!((found.holder.who.clone(), by, found.acl), (alice, key.map(|full| (KEY, full)), acl));
         assert_eq!(sessions.turn(found.id), 0, "any number of connections, as before");
         let (by_key, _) = by_key(&sessions, "bob", KEY).await;
         let acl = Some(Arc::from(["a.#".to_owned()]));
@@ -220,6 +240,6 @@ async fn a_store_of_an_older_version_is_brought_up_with_its_sessions() {
         sessions.close().await;
         let database = rusqlite::Connection::open(&path).expect("opened");
         let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("told");
-        assert_eq!(version, 5);
+        assert_eq!(version, 6);
     }
 }

@@ -34,11 +34,22 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// A key that was proven at a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proven {
+    /// Which.
+    pub fingerprint: Fingerprint,
+    /// Whether who has full access may log in this way.
+    pub full_access: bool,
+}
+
 /// The key that opened a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     /// Which.
     pub fingerprint: Fingerprint,
+    /// Whether the login that opened it was one for those with full access, too.
+    pub full_access: bool,
     /// When certd was asked about it, in seconds of UTC: the session began later.
     pub proven_utc: u64,
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use clock::{Boot, Clock, utc};
 pub use identity::{Identity, Owner, USER};
-pub use keys::{Fingerprint, Key, Moment, Revoked};
+pub use keys::{Fingerprint, Key, Moment, Proven, Revoked};
 pub use store::StoreError;
 pub use table::{AtLimit, Bounds, KeyLogin, Listed, News, Scope, Sessions, Terms, Used, Watch};
 
@@ -132,7 +132,8 @@ pub enum EndReason {
     Revoked,
     /// The key that opened it was revoked.
     KeyRevoked,
-    /// Its user is gone, is another by now, or lost all access; its kind of identity is configured no more.
+    /// Its user is gone, is another by now, lost all access, or has full access by now, which its login was not
+    /// for; its kind of identity is configured no more.
     UserGone,
     /// Its holder logged in once more and had as many sessions as may be.
     Replaced,

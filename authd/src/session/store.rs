@@ -255,16 +255,18 @@ fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Stored>, Vec<Stor
 fn read(database: &Connection) -> Result<Vec<Stored>, rusqlite::Error> {
     let mut rows = database.prepare(
         "SELECT id, token, user, uid, method, dialect, source, started_utc, started, last_used, idle_ms, ends,
-                key, proven_utc, acl, kind, auth_id, pk, turn
+                key, proven_utc, acl, kind, auth_id, pk, turn, full_access
          FROM session",
     )?;
     // At once, not when all are there: a million of them would be in memory with what they have alike.
     let (mut holders, mut acls) = (Shared::default(), Shared::default());
     let sessions = rows.query_map([], |row| {
         let key = match row.get::<_, Option<[u8; 32]>>(12)? {
-            Some(fingerprint) => {
-                Some(Box::new(Key { fingerprint: Fingerprint(fingerprint), proven_utc: row.get(13)? }))
-            }
+            Some(fingerprint) => Some(Box::new(Key {
+                fingerprint: Fingerprint(fingerprint),
+                full_access: row.get(19)?,
+                proven_utc: row.get(13)?,
+            })),
             None => None,
         };
         let session = Session {
@@ -373,7 +375,7 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
             database
                 .prepare_cached(
                     "INSERT INTO session VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,
-                                                ?17,?18,?19)",
+                                                ?17,?18,?19,?20)",
                 )?
                 .execute(params![
                     session.id.0,
@@ -394,7 +396,8 @@ fn perform(database: &Connection, job: &Job) -> rusqlite::Result<()> {
                     other.map(|(kind, _, _)| kind),
                     other.map(|(_, id, _)| id),
                     other.map(|(_, _, pk)| pk),
-                    turn
+                    turn,
+                    session.key.as_ref().map(|key| key.full_access)
                 ])?;
         }
         Job::End(sessions) => {

@@ -30,8 +30,9 @@ use turns::Turn;
 use undo::{Grave, Place};
 
 use super::{
-    Boot, Clock, EndReason, Ended, Fingerprint, Holder, Key, Session, SessionId, Standing, StoreError, clock,
-    keys::Moment, store::Store,
+    Boot, Clock, EndReason, Ended, Holder, Key, Session, SessionId, Standing, StoreError, clock,
+    keys::{Moment, Proven},
+    store::Store,
 };
 use crate::{
     error::AuthError,
@@ -175,13 +176,14 @@ impl Sessions {
     async fn open_session(
         &self,
         holder: Holder,
-        by: Option<(Fingerprint, u64)>,
+        by: Option<(Proven, u64)>,
         terms: Option<Terms>,
     ) -> Result<(Token, Session), AuthError> {
         let key = match by {
-            Some((fingerprint, login)) => {
+            Some((Proven { fingerprint, full_access }, login)) => {
                 let began = self.table().openings.began_utc(login);
-                Some(Box::new(Key { fingerprint, proven_utc: began.ok_or(AuthError::Gone("the login"))? }))
+                let proven_utc = began.ok_or(AuthError::Gone("the login"))?;
+                Some(Box::new(Key { fingerprint, full_access, proven_utc }))
             }
             None => None,
         };
@@ -224,9 +226,8 @@ impl Sessions {
             // the only one the later stays.
             let mut table = self.table();
             let user = session.holder.who.shown();
-            let revoked =
-                by.is_some_and(|(key, login)| table.openings.is_revoked(login, &user, key, self.moment()));
-            if revoked {
+            let now = self.moment();
+            if by.is_some_and(|(key, login)| table.openings.is_revoked(login, &user, key.fingerprint, now)) {
                 return Err(AuthError::KeyRevoked);
             }
             let replaced = if only_one { table.take_all(&one.owner) } else { Vec::new() };

@@ -227,10 +227,10 @@ async fn a_damaged_or_newer_store_is_refused_with_what_to_do() {
     let path = directory.path().join("sessions.sqlite");
     let mut header = std::fs::read(&path).expect("read");
     // The format's header: the user version is a big-endian number at offset 60.
-    header[60..64].copy_from_slice(&6_u32.to_be_bytes());
+    header[60..64].copy_from_slice(&7_u32.to_be_bytes());
     std::fs::write(&path, header).expect("written");
     let refused = Sessions::open(directory.path(), &boot(), hand.clock(), bounds()).expect_err("refused");
-    assert!(refused.to_string().contains("version 6"), "{refused}");
+    assert!(refused.to_string().contains("version 7"), "{refused}");
 }
 
 /// Not a test of its own: the process that `no_acknowledged_grant_or_end_is_lost_by_kill_9` kills.

@@ -176,6 +176,40 @@ async fn a_loaded_certificate_opens_a_session_of_limited_access_or_as_certd_says
 }
 
 #[tokio::test]
+async fn a_session_of_limited_access_ends_when_its_user_gets_full_access() {
+    let mut keys = Keys::start().await;
+    account_management(&keys.bench);
+    let mut login = keys.bench.login().await;
+    let loaded = granted(login.begin(tls("bob", BOBS)).await);
+    let unused = granted(login.begin(tls("bob", BOBS)).await);
+    let signed = keys.session_by(BOBS).await;
+    keys.certd.set_full_access(true);
+    let of_all = granted(login.begin(tls("bob", BOBS)).await);
+    drop(login);
+    keys.bench.restart().await;
+    keys.watched().await;
+    for token in [&loaded.token, &unused.token, &signed.token, &of_all.token] {
+        assert_eq!(keys.bench.check(token).await.expect("alive").access(), wire::Access::Limited);
+    }
+    keys.bench.users.set_groups("bob", &[27]);
+    // What was looked up lately counts for a moment.
+    until(async || keys.bench.check(&loaded.token).await == Err(Code::NotFound)).await;
+    for token in [&signed.token, &of_all.token] {
+        assert_eq!(keys.bench.check(token).await.expect("alive").access(), wire::Access::Full);
+    }
+    // Nobody asks about the other: it ends all the same.
+    keys.bench.forward(26_000);
+    let ended = |session: &wire::Granted| {
+        let id = session.session.as_ref().expect("a session").session.clone();
+        keys.bench.records().iter().any(|record| {
+            record["event"] == "session_ended" && record["session"] == id && record["reason"] == "user-gone"
+        })
+    };
+    until(async || ended(&unused)).await;
+    assert!(ended(&loaded) && !ended(&signed) && !ended(&of_all));
+}
+
+#[tokio::test]
 async fn every_refusal_is_the_same_answer_no_sooner_than_its_delay() {
     let keys = Keys::start_with(|config| config.pam.refusal_delay_ms = 400).await;
     keys.bench.pam(|worker| {

@@ -15,7 +15,7 @@ use crate::{
     method::Cause,
     rights::Seen,
     secret::Token,
-    session::{EndReason, Fingerprint, Holder, Identity},
+    session::{EndReason, Fingerprint, Holder, Identity, Proven},
     vouched::{Limit, Newcomer},
 };
 
@@ -23,7 +23,7 @@ impl Run {
     pub(super) async fn grant(
         &mut self,
         account: Account,
-        (key, limit): (Option<Fingerprint>, Option<Limit>),
+        (key, limit): (Option<Proven>, Option<Limit>),
         mut reply: Reply,
         end: &CancellationToken,
     ) {
@@ -58,7 +58,7 @@ impl Run {
             Err(AuthError::KeyRevoked) => {
                 self.refuse(Cause::KeyRevoked, Some(Duration::ZERO), reply, end).await;
             }
-            opened => self.opened(opened, key, reply).await,
+            opened => self.opened(opened, key.map(|key| key.fingerprint), reply).await,
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{super::Revoked, EndReason, Fingerprint, Holder, Session, Sessions, Token, TokenHash};
+use super::{
+    super::{Proven, Revoked},
+    EndReason, Holder, Session, Sessions, Token, TokenHash,
+};
 use crate::error::AuthError;
 
 /// A login by key that is under way: what is revoked meanwhile is remembered for it.
@@ -26,7 +29,7 @@ impl Sessions {
     pub async fn grant_by_key(
         &self,
         holder: Holder,
-        key: Fingerprint,
+        key: Proven,
         login: &KeyLogin,
     ) -> Result<(Token, Session), AuthError> {
         self.open_session(holder, Some((key, login.number)), None).await

@@ -124,7 +124,7 @@ impl Sessions {
         self.revoke(&self.of_user(user), ends, EndReason::Revoked).await
     }
 
-    /// Ends the sessions of a user's name, except those whose holder `stays`; how many there were. On disk
+    /// Ends the sessions of a user's name, except those that `stay`; how many there were. On disk
     /// when this returns.
     ///
     /// # Errors
@@ -132,10 +132,9 @@ impl Sessions {
     pub async fn end_departed(
         &self,
         user: &str,
-        stays: impl Fn(&Holder) -> bool,
+        stay: impl Fn(&Session) -> bool,
     ) -> Result<usize, AuthError> {
-        let gone = |session: &Session| !stays(&session.holder);
-        self.revoke(&self.of_user(user), gone, EndReason::UserGone).await
+        self.revoke(&self.of_user(user), |session| !stay(session), EndReason::UserGone).await
     }
 
     /// Ends every session whose holder does not `stay`, whoever it is; how many there were. On disk when this
