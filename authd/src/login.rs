@@ -296,7 +296,7 @@ impl Login {
         let (Some(user), Some(Otherwise { method, proof })) = (claimed, otherwise) else {
             return self.refuse(cause);
         };
-        self.method = method;
+        (self.method, self.uid) = (method, None);
         self.state = State::Proving { claimed: Some(user.clone()) };
         Step::Prove(proof, Some(user))
     }

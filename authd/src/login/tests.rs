@@ -321,6 +321,7 @@ fn a_certificate_is_taken_where_the_kernels_word_does_not_do() {
         assert!(matches!(step, Step::Prove(_, Some(user)) if user == name("alice")), "{uid:?}");
         assert_eq!(login.method(), "tls_certificate");
         // From here on it is a login by certificate and nothing else.
+        assert_eq!(login.uid(), None, "{uid:?}: another's, for the record");
         let step = login.on(Event::Proof(None));
         assert_eq!(refused(&step), Some(Cause::NotProven), "{uid:?}");
     }
