@@ -111,16 +111,57 @@ pub(crate) fn make_missing(path: &Path, mode: Mode) -> Result<bool, DirectoryErr
             Err(error) => return Err(failed(base, "cannot open the directory")(error)),
         }
     };
-    let new = !missing.is_empty();
+    let mut new = false;
     while let Some((whole, name)) = missing.pop() {
         // Closed to others until it is known to be ours, whatever the umask says.
-        match mkdirat(&at, name, Mode::RWXU) {
-            Ok(()) => (),
+        new = match mkdirat(&at, name, Mode::RWXU) {
+            Ok(()) => true,
+            // Another service that starts at this moment has made it: as one that was there.
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(failed(whole, "cannot make the directory")(error)),
-        }
+        };
         at = openat(&at, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
             .map_err(failed(whole, "cannot open the directory"))?;
-        fchmod(&at, mode).map_err(failed(whole, "cannot set the mode of the directory"))?;
+        if new {
+            fchmod(&at, mode).map_err(failed(whole, "cannot set the mode of the directory"))?;
+        }
     }
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn many_that_make_the_same_directories_at_once_all_have_them_and_one_made_them() {
+        const MANY: usize = 8;
+        for round in 0..50 {
+            let base = tempfile::tempdir().expect("a directory");
+            let path = base.path().join("run/doorward/authd");
+            let start = Barrier::new(MANY);
+            let make = || {
+                start.wait();
+                make_missing(&path, Mode::RWXU)
+            };
+            let made = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..MANY).map(|_| scope.spawn(make)).collect();
+                all.into_iter().map(|one| one.join().expect("no panic")).collect::<Vec<_>>()
+            });
+            let new = made.into_iter().map(|made| made.unwrap_or_else(|error| panic!("{round}: {error:?}")));
+            assert_eq!(new.filter(|new| *new).count(), 1, "{round}");
+            assert_eq!(std::fs::metadata(&path).expect("there").mode() & 0o7777, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_link_to_nowhere_is_not_followed_and_nothing_is_made_behind_it() {
+        let base = tempfile::tempdir().expect("a directory");
+        symlink(base.path().join("elsewhere"), base.path().join("run")).expect("linked");
+        make_missing(&base.path().join("run/doorward"), Mode::RWXU).expect_err("a link");
+        assert!(!base.path().join("elsewhere").exists());
+    }
 }
