@@ -11,13 +11,13 @@ use std::{
 use doorward_launch::audit;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::warn;
 use uuid::Uuid;
 
 pub use self::telling::Abandoned;
 use super::{Asker, Logins, Outcome, Reply, Turn, lock};
 use crate::{
-    conversation::{Conversation, Share, SourceKey, Start},
+    conversation::{Conversation, Share, SourceKey, Start, Word},
     error::AuthError,
     login::{Event, Login, Step, refusal_delay},
     method::{Cause, Tries},
@@ -319,10 +319,15 @@ impl Run {
         let why = tokio::select! {
             turn = turns.recv() => return turn,
             () = end.cancelled() => Abandoned::ConnectionEnded,
-            word = conversation.gone() => {
-                debug!(?word, "a worker did not wait for answers");
-                Abandoned::WorkerEnded
-            }
+            word = conversation.gone() => match word {
+                Word::Overdue => Abandoned::NoAnswer,
+                Word::Malformed(what) => {
+                    warn!(what, "a PAM worker broke the protocol");
+                    Abandoned::Protocol
+                }
+                // It says nothing else while it is not to speak.
+                Word::Gone { .. } | Word::Silent | Word::Round(_) | Word::Verdict(_) => Abandoned::WorkerEnded,
+            },
             () = tokio::time::sleep(self.logins.parts.conversations.answer_within()) => Abandoned::NoAnswer,
         };
         self.left(why);

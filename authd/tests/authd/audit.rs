@@ -14,7 +14,10 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tonic::{Code, transport::Channel};
 
-use crate::bench::{Bench, ONE, TWO, begin, code, granted, is_denied, kind, password, prompts, until};
+use crate::{
+    bench::{Bench, ONE, TWO, begin, code, granted, is_denied, kind, password, prompts, until},
+    events::Events,
+};
 
 fn token(token: &str) -> wire::BeginRequest {
     begin(ONE, "192.0.2.1", Method::Token(wire::Token { token: token.into() }))
@@ -121,6 +124,32 @@ async fn a_login_that_comes_to_nothing_is_recorded_with_what_ended_it() {
     until(async || bench.records().len() == 2).await;
     let expected = [("login_abandoned", "connection-ended"), ("login_abandoned", "no-answer")];
     assert_eq!(reasons(&bench.records()), expected);
+}
+
+#[tokio::test]
+async fn a_question_that_is_open_for_too_long_or_that_the_worker_breaks_off_is_recorded_as_what_it_was() {
+    let events = Events::default();
+    let _listening = events.listen();
+    let bench = Bench::start(|config| config.pam.total_seconds = 1).await;
+    bench.pam(|worker| {
+        worker.round(&[(Style::Visible, "Code: ")]);
+        match worker.start.user.as_str() {
+            "alice" => worker.await_end(),
+            "bob" => {
+                worker.raw(b"more");
+                worker.await_end();
+            }
+            _ => (),
+        }
+    });
+    let mut login = bench.login().await;
+    for (number, user) in ["alice", "bob", "eve"].into_iter().enumerate() {
+        prompts(login.begin(password(ONE, user, "pw")).await);
+        until(async || bench.records().len() == number + 1).await;
+    }
+    let expected = ["no-answer", "protocol", "worker-ended"].map(|reason| ("login_abandoned", reason));
+    assert_eq!(reasons(&bench.records()), expected);
+    assert_eq!(events.said("a PAM worker broke the protocol"), 1);
 }
 
 #[tokio::test]

@@ -27,7 +27,9 @@ pub enum Abandoned {
     NobodyWaits,
     /// The worker ended while the client was to answer.
     WorkerEnded,
-    /// The client did not answer in time.
+    /// The worker spoke while the client was to answer.
+    Protocol,
+    /// The client did not answer in time, or within the longest time of a conversation.
     NoAnswer,
     /// authd is stopping.
     Stopping,
@@ -37,10 +39,11 @@ pub enum Abandoned {
 
 impl Abandoned {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ConnectionEnded,
         Self::NobodyWaits,
         Self::WorkerEnded,
+        Self::Protocol,
         Self::NoAnswer,
         Self::Stopping,
         Self::BrokenOff,
@@ -52,6 +55,7 @@ impl Abandoned {
             Self::ConnectionEnded => "connection-ended",
             Self::NobodyWaits => "nobody-waits",
             Self::WorkerEnded => "worker-ended",
+            Self::Protocol => "protocol",
             Self::NoAnswer => "no-answer",
             Self::Stopping => "stopping",
             Self::BrokenOff => "broken-off",
