@@ -20,7 +20,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use crate::{
-    bench::{Bench, ONE, begin, code, granted, is_denied, kind, password, until},
+    bench::{Bench, ONE, TWO, begin, code, granted, is_denied, kind, password, until},
     fakes::authenticator::{Does, serve, serve_bytes},
 };
 
@@ -300,6 +300,31 @@ async fn the_only_one_ends_the_older_one() {
     assert!(bench.check_for(&second, CHANNEL).await.is_ok());
     let replaced = bench.records().iter().filter(|record| record["reason"] == "replaced").count();
     assert_eq!(replaced, 1);
+}
+
+#[tokio::test]
+async fn a_taking_up_that_fails_after_its_record_has_no_second_one() {
+    let bench = started(|_| ()).await;
+    serve(&socket(&bench), |_| Does::Knows(plugin::Identity { only_one: true, ..terminal() }));
+    let mut logins = bench.login().await;
+    let token = granted(logins.begin(login()).await).token;
+    let database = rusqlite::Connection::open(bench.path("state/sessions.sqlite")).expect("opened");
+    database
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE UPDATE OF turn ON session BEGIN SELECT RAISE(ABORT, 'full'); END",
+        )
+        .expect("made");
+    let again = begin(TWO, "192.0.2.1", Method::Token(wire::Token { token: token.clone() }));
+    let again = wire::BeginRequest { dialect: CHANNEL.into(), ..again };
+    assert_eq!(code(logins.begin(again.clone()).await), Code::Internal);
+    let events = |bench: &Bench| -> Vec<String> {
+        let word = |record: &serde_json::Value| record["event"].as_str().expect("an event").to_owned();
+        bench.records().iter().map(word).collect()
+    };
+    assert_eq!(events(&bench), ["login", "session_taken_up"]);
+    database.execute_batch("DROP TRIGGER full").expect("dropped");
+    granted(logins.begin(again).await);
+    assert_eq!(events(&bench), ["login", "session_taken_up", "session_taken_up"]);
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ impl Run {
     pub(super) async fn take_up(&mut self, token: Token, reply: Reply) {
         let seen = self.logins.parts.holders.take_up(&token, self.asker.purpose.dialect()).await;
         let seen = seen.and_then(|seen| self.taken_up(&seen).map(|()| seen));
-        // Who is recorded has it, and takes it from another connection.
+        // Who is recorded has it, and takes it from another connection. Should that fail, the record stays the one.
         let seen = match seen {
             Ok(seen) => self.logins.parts.holders.take_turn(seen, self.asker.connection.name()).await,
             Err(failure) => Err(failure),

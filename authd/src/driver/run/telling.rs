@@ -159,7 +159,12 @@ impl Run {
         }
     }
 
+    /// Unless it has its record: one that takes a session up is recorded before it takes the turn of another
+    /// connection, and what goes wrong then is in the log alone.
     fn record(&mut self, event: Event, reason: &'static str) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
         let record = {
             let login = lock(&self.login);
             Record {
@@ -176,7 +181,6 @@ impl Run {
         } else {
             self.logins.parts.audit.record_bounded(record);
         }
-        self.told = true;
     }
 
     fn known(&self, event: Event) -> Record {
