@@ -249,10 +249,11 @@ pub async fn serve(
     publish(public_key, signer.public_pem())
         .map_err(|e| StartError::failed("cannot publish the public key", e))?;
     let clock = service.clock.clone();
-    let sessions = Sessions::open(&config.state_dir, &service.boot, service.clock, config.bounds())
-        .map_err(|e| StartError::failed("cannot open the session store", e))?;
     let audit = control.audit.clone();
-    let sessions = Arc::new(sessions.recorded(audit.clone()));
+    let (directory, bounds) = (&config.state_dir, config.bounds());
+    let sessions = Sessions::open_recorded(directory, &service.boot, service.clock, bounds, audit.clone())
+        .map_err(|e| StartError::failed("cannot open the session store", e))?;
+    let sessions = Arc::new(sessions);
     // The lock of the sessions keeps a second authd out.
     let (rules, account) = config.penalty.rules();
     let penalties = Penalties::open(&config.state_dir, &service.boot, clock, rules, account)

@@ -78,17 +78,18 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens `sessions.sqlite` in `directory`, or makes it, with the sessions of this boot; and those of
-    /// another, which are not in it any more.
+    /// Opens `sessions.sqlite` in `directory`, or makes it, with the sessions of this boot. Those of another are
+    /// `ended`, and then taken out.
     pub(super) fn open(
         directory: &Path,
         boot: &Boot,
-    ) -> Result<(Self, Vec<Stored>, Vec<Stored>), StoreError> {
+        ended: &dyn Fn(&Session),
+    ) -> Result<(Self, Vec<Stored>), StoreError> {
         let lock = lock(directory)?;
         let path = directory.join("sessions.sqlite");
         prepare_file(&path)?;
         let mut database = open_database(&path)?;
-        let (sessions, ended) = load(&mut database, boot)?;
+        let sessions = load(&mut database, boot, ended)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = thread::Builder::new()
             .name("sessions".into())
@@ -97,7 +98,7 @@ impl Store {
                 drop(lock);
             })
             .map_err(|source| StoreError::File { path: path.display().to_string(), source })?;
-        Ok((Self { jobs, writer }, sessions, ended))
+        Ok((Self { jobs, writer }, sessions))
     }
 
     /// Writes a session.
@@ -231,25 +232,25 @@ fn open_database(path: &Path) -> Result<Connection, StoreError> {
     Ok(database)
 }
 
-/// The sessions of this boot, and those of another, which are deleted: a reboot ends every session.
-fn load(database: &mut Connection, boot: &Boot) -> Result<(Vec<Stored>, Vec<Stored>), StoreError> {
+/// The sessions of this boot. Those of another are deleted, as a reboot ends every session; `ended` comes first, so
+/// that a kill in between lets it be told twice, never not at all.
+fn load(database: &mut Connection, boot: &Boot, ended: &dyn Fn(&Session)) -> Result<Vec<Stored>, StoreError> {
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let same: bool =
         transaction
             .query_row("SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?1)", [&boot.0], |row| row.get(0))?;
-    let mut ended = Vec::new();
     if !same {
         // Only to record their end: what cannot be read of them keeps nobody from starting.
-        ended = read(&transaction).unwrap_or_else(|failure| {
-            error!(cause = %failure, "the sessions of another boot cannot be read");
-            Vec::new()
-        });
+        match read(&transaction) {
+            Ok(sessions) => sessions.iter().for_each(|(session, _)| ended(session)),
+            Err(failure) => error!(cause = %failure, "the sessions of another boot cannot be read"),
+        }
         transaction.execute("DELETE FROM session", [])?;
         transaction.execute("DELETE FROM boot", [])?;
         transaction.execute("INSERT INTO boot VALUES (?1)", [&boot.0])?;
     }
     transaction.commit()?;
-    Ok((read(database)?, ended))
+    Ok(read(database)?)
 }
 
 fn read(database: &Connection) -> Result<Vec<Stored>, rusqlite::Error> {

@@ -70,8 +70,6 @@ pub struct Sessions {
     /// Sent whenever there may be something to keep.
     stirred: watch::Sender<()>,
     audit: Audit,
-    /// Those that the store had from before this boot, until they are recorded.
-    of_another_boot: Vec<Session>,
 }
 
 /// What gateways are told of sessions.
@@ -103,12 +101,27 @@ impl Watch {
 }
 
 impl Sessions {
-    /// Opens the store in `directory` and takes up the sessions of this boot.
+    /// Opens the store in `directory` and takes up the sessions of this boot. Nothing is recorded.
     ///
     /// # Errors
     /// When the store must not be used; says how to mend it.
     pub fn open(directory: &Path, boot: &Boot, clock: Clock, bounds: Bounds) -> Result<Self, StoreError> {
-        let (store, sessions, of_another_boot) = Store::open(directory, boot)?;
+        Self::open_recorded(directory, boot, clock, bounds, Audit::default())
+    }
+
+    /// [`Sessions::open`], where ends are recorded: first of those that the start of the host ended.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn open_recorded(
+        directory: &Path,
+        boot: &Boot,
+        clock: Clock,
+        bounds: Bounds,
+        audit: Audit,
+    ) -> Result<Self, StoreError> {
+        let ended = |session: &Session| record_end(&audit, session, EndReason::Reboot, None);
+        let (store, sessions) = Store::open(directory, boot, &ended)?;
         let mut table = Table::default();
         let now = clock.now();
         let mut turns = 1;
@@ -132,19 +145,8 @@ impl Sessions {
             turns: AtomicU64::new(turns),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             stirred: watch::Sender::new(()),
-            audit: Audit::default(),
-            of_another_boot: of_another_boot.into_iter().map(|(session, _)| session).collect(),
+            audit,
         })
-    }
-
-    /// The same sessions, whose ends are recorded: those first that the start of the host ended.
-    #[must_use]
-    pub fn recorded(mut self, audit: Audit) -> Self {
-        self.audit = audit;
-        for session in std::mem::take(&mut self.of_another_boot) {
-            self.record_end(&session, EndReason::Reboot, None);
-        }
-        self
     }
 
     /// The bounds that hold.
@@ -369,29 +371,11 @@ impl Sessions {
     }
 
     fn tell(&self, session: &Session, reason: EndReason) {
-        self.record_end(session, reason, Some(self.clock.now().saturating_sub(session.started) / 1_000));
+        let seconds = self.clock.now().saturating_sub(session.started) / 1_000;
+        record_end(&self.audit, session, reason, Some(seconds));
         info!(session = %session.id, user = session.holder.who.shown(), reason = ?reason, "session ended");
         // Nobody watching is fine.
         let _ = self.news.send(News::Ended(Ended { session: session.id, reason }));
-    }
-
-    /// Before the end is on disk: a crash in between lets it be recorded twice, never not at all.
-    fn record_end(&self, session: &Session, reason: EndReason, seconds: Option<u64>) {
-        let Some(code) = reason.code() else { return };
-        let Holder { who, method, dialect, source } = Holder::clone(&session.holder);
-        let source = if source.is_empty() { "unix".to_owned() } else { source };
-        self.audit.record(Record {
-            reason: Some(code),
-            user: Some(who.shown()),
-            uid: who.uid(),
-            method: Some(method),
-            reported_source: Some(source),
-            session: Some(session.id.to_string()),
-            dialect: Some(dialect.name().to_owned()),
-            key: session.key.as_ref().map(|key| key.fingerprint.to_string()),
-            seconds,
-            ..Record::of(audit::Event::SessionEnded)
-        });
     }
 
     async fn forget(&self, sessions: Vec<SessionId>) -> Result<(), AuthError> {
@@ -441,4 +425,23 @@ impl Sessions {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Before the end is on disk: a crash in between lets it be recorded twice, never not at all.
+fn record_end(audit: &Audit, session: &Session, reason: EndReason, seconds: Option<u64>) {
+    let Some(code) = reason.code() else { return };
+    let Holder { who, method, dialect, source } = Holder::clone(&session.holder);
+    let source = if source.is_empty() { "unix".to_owned() } else { source };
+    audit.record(Record {
+        reason: Some(code),
+        user: Some(who.shown()),
+        uid: who.uid(),
+        method: Some(method),
+        reported_source: Some(source),
+        session: Some(session.id.to_string()),
+        dialect: Some(dialect.name().to_owned()),
+        key: session.key.as_ref().map(|key| key.fingerprint.to_string()),
+        seconds,
+        ..Record::of(audit::Event::SessionEnded)
+    });
 }

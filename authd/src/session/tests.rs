@@ -115,6 +115,29 @@ async fn a_reboot_ends_every_session() {
 }
 
 #[tokio::test]
+async fn the_end_by_a_reboot_is_told_again_if_authd_is_killed_while_it_is_told() {
+    let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
+    let sessions = open(directory.path(), &hand);
+    for user in ["alice", "bob"] {
+        sessions.grant(holder(user)).await.expect("granted");
+    }
+    sessions.close().await;
+    let other = Boot("99999999-2222-3333-4444-555555555555".into());
+    let told = AtomicU64::new(0);
+    let ended = |_: &Session| {
+        assert_ne!(told.fetch_add(1, Ordering::SeqCst), 1, "killed");
+    };
+    let start = || store::Store::open(directory.path(), &other, &ended);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(start)).expect_err("killed");
+    assert_eq!(told.load(Ordering::SeqCst), 2);
+    for all in [4, 4] {
+        let (store, sessions) = start().expect("opened");
+        assert_eq!((told.load(Ordering::SeqCst), sessions.len()), (all, 0));
+        store.close();
+    }
+}
+
+#[tokio::test]
 async fn a_use_told_late_keeps_a_session_that_nobody_may_use_meanwhile() {
     let (directory, hand) = (tempfile::tempdir().expect("temp dir"), hand());
     let sessions = open(directory.path(), &hand);
