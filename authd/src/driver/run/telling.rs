@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use doorward_launch::audit::{Event, Record};
-use tracing::{info, warn};
+use doorward_proto::Reason;
+use tracing::{error, info, warn};
 
 use super::{super::lines::Say, Run};
 use crate::{
@@ -124,11 +125,15 @@ impl Run {
 
     pub(super) fn failed(&mut self, failure: &AuthError) {
         self.record(Event::LoginFailed, failure.code());
-        if self.may_log() {
-            warn!(
-                user = self.user(), method = self.method, source = self.asker.source(),
-                connection = %self.asker.connection, cause = %chain(failure), "login failed"
-            );
+        if !self.may_log() {
+            return;
+        }
+        let (user, source, cause) = (self.user(), self.asker.source(), chain(failure));
+        let (method, connection) = (self.method, &self.asker.connection);
+        if failure.reason() == Reason::Fault {
+            error!(user, method, source, %connection, cause, "login failed");
+        } else {
+            warn!(user, method, source, %connection, cause, "login failed");
         }
     }
 
