@@ -13,8 +13,20 @@ use crate::accounts::PREFIX;
 /// How long the last orphans may take to be gone after everything has stopped.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Processes with one of the marks in their command line or environment.
-pub(crate) fn processes(marks: &[&str]) -> Vec<String> {
+/// Processes with one of these names in their command line or environment. A longer name that begins with it is another
+/// one's: `dwt1n3` is not `dwt1n31`.
+pub(crate) fn processes(names: &[&str]) -> Vec<String> {
+    processes_where(|text| names.iter().any(|name| has_whole(text, name)))
+}
+
+fn has_whole(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let after = text[at + name.len()..].chars().next();
+        !after.is_some_and(char::is_alphanumeric)
+    })
+}
+
+fn processes_where(is_one: impl Fn(&str) -> bool) -> Vec<String> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut found = Vec::new();
     for entry in entries.filter_map(Result::ok) {
@@ -27,7 +39,7 @@ pub(crate) fn processes(marks: &[&str]) -> Vec<String> {
             String::from_utf8_lossy(&bytes).replace('\0', " ")
         };
         let command = read("cmdline");
-        if marks.iter().any(|mark| command.contains(mark) || read("environ").contains(mark)) {
+        if is_one(&command) || is_one(&read("environ")) {
             found.push(format!("{name} {command}"));
         }
     }
@@ -46,7 +58,8 @@ pub(crate) fn sockets(dir: &Path) -> Vec<String> {
 pub(crate) fn purge() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        for line in processes(&[&format!("/{PREFIX}"), &format!(" {PREFIX}")]) {
+        let marks = [format!("/{PREFIX}"), format!(" {PREFIX}")];
+        for line in processes_where(|text| marks.iter().any(|mark| text.contains(mark))) {
             let (pid, command) = line.split_once(' ').unwrap_or((&line, ""));
             if command.split([' ', '/']).any(of_a_dead_test) && command.contains("doorward-") {
                 let pid = pid.parse().map(Pid::from_raw);
@@ -94,6 +107,24 @@ pub(crate) fn wait_for(
             Ok(()) => return Ok(()),
             Err(e) if Instant::now() >= deadline => return Err(format!("{what}: not within {most:?}: {e}")),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_whole() {
+        for (text, found) in [
+            ("guard --service dwt1n3 --worker w", true),
+            ("guard --service dwt1n3", true),
+            ("guard --service dwt1n31 --worker w", false),
+            ("guard --service dwt1n31 --worker dwt1n3 ", true),
+            ("/tmp/dwt1n3/run/x", true),
+        ] {
+            assert_eq!(has_whole(text, "dwt1n3"), found, "{text}");
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod python;
 pub mod secrets;
 pub mod skip;
 mod stack;
+pub mod strace;
 mod tls;
 pub mod transcript;
 pub mod wal;

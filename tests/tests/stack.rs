@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
+#[path = "stack/bed.rs"]
+mod bed;
 #[path = "stack/support.rs"]
 mod support;
 
@@ -19,6 +21,8 @@ mod clock;
 mod confinement;
 #[path = "stack/doctor.rs"]
 mod doctor;
+#[path = "stack/every_call.rs"]
+mod every_call;
 #[path = "stack/evil_gateway.rs"]
 mod evil_gateway;
 #[path = "stack/evil_keys.rs"]

@@ -23,6 +23,15 @@ pub struct User {
     pub shell: PathBuf,
 }
 
+/// A group of the user database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its id.
+    pub gid: u32,
+    /// Those whom its entry lists: not all in directories that list nobody, nor those whose primary group it is.
+    pub members: Vec<String>,
+}
+
 /// Answers about users and groups. Every call may block.
 pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// How old an answer may be that a live session is judged by, [`GOOD_FOR_MS`] at most; of a login never.
@@ -42,13 +51,14 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// When the database fails; absence is `None`.
     fn user_by_uid(&self, uid: u32) -> io::Result<Option<User>>;
 
-    /// The id of a group.
+    /// The group of a name.
     ///
     /// # Errors
     /// When the database fails; absence is `None`.
-    fn group_by_name(&self, name: &str) -> io::Result<Option<u32>>;
+    fn group_by_name(&self, name: &str) -> io::Result<Option<Group>>;
 
-    /// Every group that the user is in, the primary one included.
+    /// Every group that the user is in, the primary one included. Groups can be missing where the database fails:
+    /// getgrouplist(3) has no way to say so.
     ///
     /// # Errors
     /// When the database fails.
@@ -84,8 +94,9 @@ impl Directory for System {
         Ok(found(unistd::User::from_uid(unistd::Uid::from_raw(uid)))?.map(User::from_entry))
     }
 
-    fn group_by_name(&self, name: &str) -> io::Result<Option<u32>> {
-        Ok(found(unistd::Group::from_name(name))?.map(|group| group.gid.as_raw()))
+    fn group_by_name(&self, name: &str) -> io::Result<Option<Group>> {
+        let group = found(unistd::Group::from_name(name))?;
+        Ok(group.map(|group| Group { gid: group.gid.as_raw(), members: group.mem }))
     }
 
     fn groups_of(&self, user: &User) -> io::Result<Vec<u32>> {

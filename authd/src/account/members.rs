@@ -1,6 +1,6 @@
 //! Which of the configured groups a user is in, and what access class that makes.
 
-use std::io;
+use std::{cell::Cell, io};
 
 use super::{Access, Directory, Groups, Memberships, User};
 
@@ -14,8 +14,7 @@ pub(super) fn access(
         let tokens = tokens_of_root(directory, groups, user).unwrap_or_default();
         return Ok((Some(Access::Full), Memberships { tokens, ..Memberships::default() }));
     }
-    let member_of = directory.groups_of(user)?;
-    let members = Members { directory, member_of };
+    let members = Members::of(directory, user)?;
     let tokens = members.all(&groups.tokens)?;
     if let Some(class) = members.first(&groups.full)? {
         // Full access is everything: further entries add nothing.
@@ -26,6 +25,11 @@ pub(super) fn access(
     }
     let (class, further) = (members.first(&groups.limited)?, members.all(&groups.further)?);
     let access = (class.is_some() || !further.is_empty()).then_some(Access::Limited);
+    if access.is_none() && members.contradicted.get() {
+        // It would end the sessions of somebody whose groups a full table of descriptors or a broken disk has hidden.
+        let what = "the user database lists the user in a group that is not among the user's groups";
+        return Err(io::Error::other(what));
+    }
     Ok((access, Memberships { class, further, tokens }))
 }
 
@@ -33,19 +37,32 @@ fn tokens_of_root(directory: &dyn Directory, groups: &Groups, user: &User) -> io
     if groups.tokens.is_empty() {
         return Ok(Vec::new());
     }
-    Members { directory, member_of: directory.groups_of(user)? }.all(&groups.tokens)
+    Members::of(directory, user)?.all(&groups.tokens)
 }
 
 /// Which of some groups a user is in.
 struct Members<'a> {
     directory: &'a dyn Directory,
+    user: &'a User,
     member_of: Vec<u32>,
+    /// A group lists the user that is not one of theirs: one of the two answers is wrong.
+    contradicted: Cell<bool>,
 }
 
-impl Members<'_> {
+impl<'a> Members<'a> {
+    fn of(directory: &'a dyn Directory, user: &'a User) -> io::Result<Self> {
+        let member_of = directory.groups_of(user)?;
+        Ok(Self { directory, user, member_of, contradicted: Cell::new(false) })
+    }
+
     /// Groups that do not exist are fine: nobody is in them.
     fn has(&self, name: &str) -> io::Result<bool> {
-        Ok(self.directory.group_by_name(name)?.is_some_and(|gid| self.member_of.contains(&gid)))
+        let Some(group) = self.directory.group_by_name(name)? else { return Ok(false) };
+        let has = self.member_of.contains(&group.gid);
+        if !has && group.members.contains(&self.user.name) {
+            self.contradicted.set(true);
+        }
+        Ok(has)
     }
 
     fn first(&self, names: &[String]) -> io::Result<Option<String>> {
@@ -65,5 +82,37 @@ impl Members<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fake::Fake, *};
+
+    fn look(directory: &Fake, name: &str) -> io::Result<Option<Access>> {
+        let user = directory.user_by_name(name).expect("answered").expect("known");
+        let groups =
+            Groups { limited: vec!["operator".into()], further: vec!["staff".into()], ..Groups::default() };
+        access(directory, &groups, &user).map(|(access, _)| access)
+    }
+
+    #[test]
+    fn a_user_whom_a_group_lists_has_lost_no_access_by_a_list_of_groups_without_it() {
+        let directory = Fake::new()
+            .group("operator", 37)
+            .group("staff", 42)
+            .user("ann", 1001, 1001, "/bin/sh", &[37])
+            .user("bob", 1002, 42, "/bin/sh", &[37]);
+        directory.list_members();
+        directory.lose_groups(2);
+        for _ in 0..2 {
+            assert!(look(&directory, "ann").is_err(), "both answers cannot be right");
+        }
+        assert_eq!(look(&directory, "ann").expect("answered"), Some(Access::Limited));
+        // Less than he has, and not nothing.
+        directory.lose_groups(1);
+        assert_eq!(look(&directory, "bob").expect("answered"), Some(Access::Limited));
+        directory.set_groups("ann", &[]);
+        assert_eq!(look(&directory, "ann").expect("answered"), None);
     }
 }

@@ -11,7 +11,7 @@ mod recent;
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-pub use directory::{Directory, GOOD_FOR_MS, System, User};
+pub use directory::{Directory, GOOD_FOR_MS, Group, System, User};
 use doorward_launch::Current;
 use recent::Recent;
 use tokio::{sync::Semaphore, time::Instant};

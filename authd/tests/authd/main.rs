@@ -9,7 +9,7 @@ mod examples;
 mod fakes {
     //! What stands in for the world around authd.
 
-    use doorward_authd::account::{Directory, User};
+    use doorward_authd::account::{Directory, Group, User};
 
     pub(crate) mod authenticator;
     pub(crate) mod certd;

@@ -5,8 +5,6 @@
 
 #[path = "kill_points/authd.rs"]
 mod authd;
-#[path = "kill_points/bed.rs"]
-mod bed;
 #[path = "kill_points/certd.rs"]
 mod certd;
 #[path = "kill_points/gateway.rs"]
@@ -18,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use bed::Bed;
+use crate::bed::Bed;
 use doorward_tests::skip;
 
 type Reached<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;

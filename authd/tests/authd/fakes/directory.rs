@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Directory, User};
+use super::{Directory, Group, User};
 
 #[derive(Debug, Default)]
 struct Content {
@@ -23,6 +23,7 @@ struct Content {
     hangs: bool,
     good_for: Duration,
     loses_groups: usize,
+    lists_members: bool,
 }
 
 /// Users and groups that the test names; clones are the same database. The shells are /bin/sh alone.
@@ -93,6 +94,11 @@ impl Fake {
         self.content().loses_groups = answers;
     }
 
+    /// Lets entries of groups list their members, as those of files do.
+    pub(crate) fn list_members(&self) {
+        self.content().lists_members = true;
+    }
+
     /// Removes a user.
     pub(crate) fn remove_user(&self, name: &str) {
         self.content().users.retain(|(user, _)| user.name != name);
@@ -123,8 +129,13 @@ impl Directory for Fake {
         Ok(self.find(|user| user.uid == uid)?.map(|(user, _)| user))
     }
 
-    fn group_by_name(&self, name: &str) -> io::Result<Option<u32>> {
-        Ok(self.content().groups.iter().find(|(group, _)| group == name).map(|(_, gid)| *gid))
+    fn group_by_name(&self, name: &str) -> io::Result<Option<Group>> {
+        let content = self.content();
+        let Some(gid) = content.groups.iter().find(|(group, _)| group == name).map(|(_, gid)| *gid) else {
+            return Ok(None);
+        };
+        let listed = content.users.iter().filter(|(_, of)| content.lists_members && of.contains(&gid));
+        Ok(Some(Group { gid, members: listed.map(|(user, _)| user.name.clone()).collect() }))
     }
 
     fn groups_of(&self, user: &User) -> io::Result<Vec<u32>> {

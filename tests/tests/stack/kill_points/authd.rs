@@ -10,7 +10,7 @@ use doorward_tests::{CODE, Client, Program, Received, Role};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::bed::{ANSWERED, Bed, answers, settled, tail, taken_up};
+use crate::bed::{ANSWERED, Bed, answers, settled, tail, taken_up};
 use crate::support::listed;
 
 /// Frozen before the reply, nothing of it comes within this.

@@ -11,7 +11,7 @@ use doorward_tests::wal::Wal;
 use doorward_tests::{Program, Received, Role};
 use serde_json::json;
 
-use super::bed::{ANSWERED, Bed, taken_up};
+use crate::bed::{ANSWERED, Bed, taken_up};
 use crate::support::{Purpose, answer, challenge, listed, log_in_with, revoke};
 
 const SILENCE: Duration = Duration::from_millis(20);

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::authd::hang;
-use super::bed::{ANSWERED, Bed, answers};
+use crate::bed::{ANSWERED, Bed, answers};
 use crate::support::bytes_until_closed;
 
 pub(super) async fn starting(bed: &mut Bed) {

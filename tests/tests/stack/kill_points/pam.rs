@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::authd::{hang, one_error};
-use super::bed::{ANSWERED, Bed};
+use crate::bed::{ANSWERED, Bed};
 
 /// What a login is told whose worker died: it was refused, and has made its source wait by that.
 fn is_refusal(code: u64) -> bool {
