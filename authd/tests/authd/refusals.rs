@@ -262,7 +262,7 @@ async fn a_source_that_tries_tokens_writes_few_lines_and_is_counted_all_the_same
 
 #[tokio::test]
 async fn what_anybody_can_cause_before_a_login_writes_few_lines_of_each_kind() {
-    const TRIES: u64 = 100;
+    const TRIES: u64 = 200;
     let events = Events::default();
     let _listening = events.listen();
     // There is no certd, and nobody listens where PAM is asked.
@@ -281,7 +281,7 @@ async fn what_anybody_can_cause_before_a_login_writes_few_lines_of_each_kind() {
     }
     let seconds = began.elapsed().as_secs() + 1;
     for (what, lines) in [("no challenge", failed), ("not read", unread)] {
-        assert!((1..=5 * seconds).contains(&lines), "{what}: {lines} lines in {seconds} s");
+        assert!((1..=20 * seconds).contains(&lines), "{what}: {lines} lines in {seconds} s");
     }
     assert_eq!(events.said("a call failed"), failed, "the login has its own line");
     until(async || events.said("login failed") + events.summed_up() == TRIES).await;

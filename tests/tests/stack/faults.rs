@@ -194,7 +194,7 @@ async fn an_authd_without_descriptors_refuses_logins_and_goes_on_when_it_has_som
     for _ in 0..3 {
         assert_eq!(login(&stack, Role::Limited).await, Err(503));
     }
-    stack.await_log(Program::Authd, &["a call failed", "oo many open files"]);
+    stack.await_log(Program::Authd, &["login failed", "oo many open files"]);
     // Whether the account still has its groups cannot be asked without a descriptor: a refusal, no end.
     let refused = client.ask("rpc/query", json!({})).await;
     assert!(matches!(refused, Ok(_) | Err(503)), "{refused:?}");

@@ -131,9 +131,9 @@ impl Run {
         let (user, source, cause) = (self.user(), self.asker.source(), chain(failure));
         let (method, connection) = (self.method, &self.asker.connection);
         if failure.reason() == Reason::Fault {
-            error!(user, method, source, %connection, cause, "login failed");
+            error!(user, method, source, %connection, %cause, "login failed");
         } else {
-            warn!(user, method, source, %connection, cause, "login failed");
+            warn!(user, method, source, %connection, %cause, "login failed");
         }
     }
 
