@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use doorward_launch::{audit::Unread, log::Sparingly};
+use doorward_launch::{audit::Unread, chain, log::Sparingly};
 use doorward_proto::Reason;
 use tonic::Status;
 use tracing::{error, warn};
@@ -246,18 +246,6 @@ impl From<AuthError> for Status {
         }
         failure.to_wire()
     }
-}
-
-/// An error and its sources on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Holders {
             let account = match found {
                 Ok(account) => account,
                 Err(failure) => {
-                    warn!(cause = %crate::error::chain(&failure), "users cannot be looked up; their sessions stay");
+                    warn!(cause = %doorward_launch::chain(&failure), "users cannot be looked up; their sessions stay");
                     return;
                 }
             };

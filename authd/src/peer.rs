@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorward_launch::Current;
+use doorward_launch::{Current, chain};
 use doorward_peercred::{Listeners, PassedSocket, recv_one_descriptor, uid_of_peer};
 use doorward_proto::{PEER_PACKET_MAX, authd::v1 as wire};
 use prost::Message as _;
@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
-use crate::{account::Uid, error::chain, secret};
+use crate::{account::Uid, secret};
 
 /// Examinations at a time, blocked ones included.
 const AT_ONCE: usize = 8;

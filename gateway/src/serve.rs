@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use doorward_launch::{
-    Control, Current, Identity, StartError, file,
+    Control, Current, Identity, StartError, chain, file,
     socket::{Bound, Sockets},
 };
 use tokio::{
@@ -311,8 +311,8 @@ impl Renewal {
         });
         let path = self.state_dir.join("listening.json");
         if let Err(error) = file::create_public(&path, listening.to_string().as_bytes()) {
-            let error = StartError::from(error);
-            tracing::warn!(%error, "where the gateway listens and which key it shows is not written down");
+            let error = chain(&error);
+            tracing::warn!(error, "where the gateway listens and which key it shows is not written down");
         }
         tracing::info!(fingerprint = served.fingerprint, "the TLS key that clients see");
         if let Some(complaint) = served.complaint(SystemTime::now()) {

@@ -71,7 +71,7 @@ impl StartError {
 }
 
 /// An error and everything that caused it, in one sentence.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

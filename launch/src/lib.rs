@@ -49,7 +49,7 @@ pub use control::{Control, Reload, Reloads};
 pub use current::Current;
 pub use daemon::{Daemon, Question, run};
 pub use descriptors::descriptors;
-pub use error::{Misconfigured, StartError};
+pub use error::{Misconfigured, StartError, chain};
 pub use keys::{Keys, Takes, unlisted};
 pub use peers::Peers;
 pub use sandbox::Confinement;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use doorward_launch::chain;
 use doorward_proto::certd::v1::{RevokedEvent, WatchRevokedRequest, proofs_client::ProofsClient};
 use tokio::time::{sleep, timeout};
 use tonic::{Streaming, transport::Channel};
@@ -15,7 +16,7 @@ use tracing::{info, warn};
 
 use super::failure;
 use crate::{
-    error::{AuthError, chain},
+    error::AuthError,
     session::{Fingerprint, Revoked, Sessions},
 };
 

@@ -2,12 +2,12 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
+use doorward_launch::chain;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Issuer, Issuers, KeyFile, keys};
-use crate::error::chain;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);

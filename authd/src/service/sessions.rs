@@ -128,7 +128,7 @@ impl Sessions for SessionsService {
             .0
             .signer
             .sign(&subject, &audience, crate::session::utc(), seen.absolute_left)
-            .map_err(|failure| AuthError::Signing(crate::error::chain(&failure)))?;
+            .map_err(|failure| AuthError::Signing(doorward_launch::chain(&failure)))?;
         Ok(Response::new(wire::Assertion { jwt: signed.jwt.to_string(), valid_ms: signed.valid_ms }))
     }
 }

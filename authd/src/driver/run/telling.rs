@@ -3,18 +3,15 @@
 
 use std::time::Instant;
 
-use doorward_launch::audit::{Event, Record};
+use doorward_launch::{
+    audit::{Event, Record},
+    chain,
+};
 use doorward_proto::Reason;
 use tracing::{error, info, warn};
 
 use super::{super::lines::Say, Run};
-use crate::{
-    driver::lock,
-    error::{AuthError, chain},
-    method::Cause,
-    rights::Seen,
-    session::Fingerprint,
-};
+use crate::{driver::lock, error::AuthError, method::Cause, rights::Seen, session::Fingerprint};
 
 /// How long a refused login waits for the uid of its user, which is for the record alone.
 const UID_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
