@@ -168,20 +168,29 @@ fn purpose_from_wire(dialect: i32, wish: Option<wire::TokenWish>) -> Result<Purp
 /// The token API takes passwords and nothing else: what opens a session by the kernel's word, by a key or by
 /// another session's token is for that connection and not to be handed on. Channels know no login by the
 /// kernel's word or by a key: who has one logs in with the SysAdm dialect.
+/// A new method is for no dialect until it has its line here.
 fn fits(purpose: &Purpose, claim: &Claim) -> Result<(), AuthError> {
-    match (purpose, claim) {
-        (Purpose::Sysadm, Claim::Jwt(_) | Claim::Model { .. }) => {
-            Err(AuthError::BadRequest("method: for channels alone"))
-        }
-        (Purpose::Sysadm, _)
-        | (Purpose::Token(_) | Purpose::Channel, Claim::Password { .. })
-        | (Purpose::Channel, Claim::Token(_) | Claim::Jwt(_) | Claim::Model { .. }) => Ok(()),
-        (Purpose::Token(_), _) => Err(AuthError::BadRequest("method: the token API takes passwords alone")),
+    use Claim::{CertificateChallenge, Jwt, LocalPeer, Model, Password, TlsCertificate, Token};
+    let refused = match (purpose, claim) {
+        (Purpose::Sysadm | Purpose::Channel, Password { .. } | Token(_))
+        | (Purpose::Token(_), Password { .. })
+        | (Purpose::Sysadm, LocalPeer { .. } | CertificateChallenge { .. } | TlsCertificate { .. })
+        | (Purpose::Channel, Jwt(_) | Model { .. }) => return Ok(()),
+        (Purpose::Sysadm, Jwt(_) | Model { .. }) => "method: for channels alone",
         (
-            Purpose::Channel,
-            Claim::LocalPeer { .. } | Claim::CertificateChallenge { .. } | Claim::TlsCertificate { .. },
-        ) => Err(AuthError::BadRequest("method: for the SysAdm dialect alone")),
-    }
+            Purpose::Token(_),
+            LocalPeer { .. }
+            | CertificateChallenge { .. }
+            | TlsCertificate { .. }
+            | Token(_)
+            | Jwt(_)
+            | Model { .. },
+        ) => "method: the token API takes passwords alone",
+        (Purpose::Channel, LocalPeer { .. } | CertificateChallenge { .. } | TlsCertificate { .. }) => {
+            "method: for the SysAdm dialect alone"
+        }
+    };
+    Err(AuthError::BadRequest(refused))
 }
 
 fn claim_from_wire(method: Option<wire::begin_request::Method>) -> Option<Claim> {
