@@ -391,8 +391,11 @@ async fn every_order(pam: Pam) {
 
     let everything: Vec<Call> = [QUICK, SLOW].concat();
     let all = match (skip::long(), pam) {
-        (true, _) => [sequences(&everything, 2), sequences(&everything, 3)].concat(),
-        (false, Pam::Wrapper) => [sequences(&everything, 2), sequences(QUICK, 3)].concat(),
+        (true, Pam::Wrapper) => [sequences(&everything, 2), sequences(&everything, 3)].concat(),
+        // What hashes a password for real takes hours in each of 175,616 orders.
+        (true, Pam::Real) | (false, Pam::Wrapper) => {
+            [sequences(&everything, 2), sequences(QUICK, 3)].concat()
+        }
         (false, Pam::Real) => [sequences(&everything, 1), sequences(QUICK, 2)].concat(),
     };
     // In parts, because nobody may wait for ever with a code.
