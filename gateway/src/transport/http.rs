@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     backend::Caller,
-    call::Origin,
+    call::{Error, Origin},
     dialect::token as tokens,
     gate::{Permit, Source},
 };
@@ -83,7 +83,7 @@ pub(super) async fn serve(
     permit: Permit,
     shared: &Arc<Shared>,
 ) -> Next {
-    let phase = Phase::new(shared.timers.handshake, shared.timers.keep_alive);
+    let phase = Phase::new(shared.timers.handshake, shared.timers.keep_alive, shared.timers.write);
     // Requests are answered while hyper has the stream, so what proves a local user is taken before.
     let descriptor = match path {
         origin::Path::Unix => stream.descriptor().ok(),
@@ -98,9 +98,10 @@ pub(super) async fn serve(
         descriptor,
         requests: AtomicU32::new(0),
         logging_in: AtomicBool::new(false),
+        unread: AtomicBool::new(false),
         place: Mutex::new(Place { permit: Some(permit), plain: false, upgraded: None, forwarded: None }),
     });
-    let io = TokioIo::new(Watched { stream, phase: Arc::clone(&phase) });
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase)));
     // The phase has the deadlines: hyper's own would be the same inside a head and between requests.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -155,6 +156,8 @@ struct Front {
     requests: AtomicU32,
     /// authd may hold a login of this connection.
     logging_in: AtomicBool,
+    /// The body of the request is awaited with `Expect`, and was not read.
+    unread: AtomicBool,
     place: Mutex<Place>,
 }
 
@@ -197,13 +200,16 @@ impl Service<Request<Incoming>> for Requests {
         front.phase.begun();
         // RFC 9112, 6.1: what may have been framed in two ways ends the connection.
         let ambiguous = request.headers().contains_key(hyper::header::TRANSFER_ENCODING);
+        // RFC 9110, 10.1.1: whoever waited to be asked for a body and was not may send it or not.
+        let unread = request.headers().contains_key(hyper::header::EXPECT) && !request.body().is_end_stream();
+        front.unread.store(unread, Ordering::Relaxed);
         let finish = move |front: &Front, answer: Answer| {
             let answer = answer::finished(answer, front.client.id, number);
             tracing::debug!(
                 connection = %front.client.id, request = number, status = answer.status().as_u16(), "HTTP answer"
             );
             front.phase.answered();
-            if ambiguous { last(answer) } else { answer }
+            if ambiguous || front.unread.load(Ordering::Relaxed) { last(answer) } else { answer }
         };
         match Front::receive(front, request, number) {
             Answering::Now(answer) => Answering::Now(answer.map(|answer| finish(front, answer))),
@@ -331,6 +337,14 @@ impl Front {
         let outcome = login.await;
         self.logging_in.store(false, Ordering::Release);
         outcome
+    }
+
+    /// Reads the body of the request.
+    async fn read(&self, request: Request<Incoming>, most: usize) -> Result<Bytes, Error> {
+        let until = tokio::time::Instant::now() + self.shared.timers.body;
+        let whole = answer::read(request.into_body(), most, until).await?;
+        self.unread.store(false, Ordering::Relaxed);
+        Ok(whole)
     }
 
     fn lock(&self) -> MutexGuard<'_, Place> {

@@ -225,3 +225,49 @@ async fn plain_connections_have_a_limit_of_their_own() {
     drop(newcomer);
     assert_eq!(status(&exchange(&mut first, &get("/", "")).await), "404");
 }
+
+#[tokio::test]
+async fn whoever_asks_without_end_and_does_not_read_is_answered_a_little_and_no_more() {
+    let gateway = Gateway::start().await;
+    let plain = tokio::net::TcpStream::connect(gateway.token_plain).await.expect("connect");
+    for (mut stream, what) in [
+        (gateway.unix_stream().await, "OPTIONS /a/b"),
+        (gateway.tls_stream().await, "OPTIONS /a/b"),
+        (Box::new(plain) as Io, "HEAD /0.1/status"),
+    ] {
+        let one =
+            format!("{what} HTTP/1.1\r\nHost: localhost\r\nExpect:100-continue\r\nContent-Length:1\r\n\r\nx");
+        let many = one.repeat(1_000);
+        let mut sent = 0;
+        while sent < 16 << 20 {
+            match timeout(std::time::Duration::from_secs(1), stream.write_all(many.as_bytes())).await {
+                Ok(Ok(())) => sent += many.len(),
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        assert!(sent < 16 << 20, "{what}: all was taken");
+        // It may be cut off, because not all that was sent was read.
+        let mut answers = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answers)).await.expect("an end");
+        let answers = String::from_utf8(answers).expect("text").to_ascii_lowercase();
+        let whole = answers.is_empty() || answers.ends_with("\r\n\r\n");
+        assert!(whole && answers.matches("http/1.1 200").count() <= 1, "{answers}");
+        assert_eq!(answers.contains("connection: close\r\n"), !answers.is_empty(), "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_was_asked_for_and_read_leaves_the_connection() {
+    let gateway = Gateway::start().await;
+    let mut stream = gateway.unix_stream().await;
+    let body = r#"{"args":{}}"#;
+    let headers = format!("Expect: 100-continue\r\nContent-Length: {}\r\n", body.len());
+    let head = get("/rpc/identify", &headers).replacen("GET", "POST", 1);
+    for _ in 0..2 {
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut proceed = [0; 25];
+        timeout(PATIENCE, stream.read_exact(&mut proceed)).await.expect("an answer").expect("read");
+        assert_eq!(&proceed, b"HTTP/1.1 100 Continue\r\n\r\n");
+        assert_eq!(status(&exchange(&mut stream, body).await), "200");
+    }
+}

@@ -9,12 +9,11 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderMap, HeaderValue},
 };
-use tokio::time::Instant;
 
 use self::exchange::Exchange;
 use super::{
     Admitted, Front,
-    answer::{self, Answer, empty, failure, json, last},
+    answer::{Answer, empty, failure, json, last},
 };
 use crate::{
     call::{Call, Error, Reply},
@@ -69,7 +68,7 @@ pub(super) async fn answer(
         true => front.shared.limits.after_login,
         false => front.shared.limits.before_login,
     };
-    let body = answer::read(request.into_body(), most, Instant::now() + front.shared.timers.body).await;
+    let body = front.read(request, most).await;
     let reply = match body.and_then(|body| rest::decode(target, &body, front.shared.limits.depth)) {
         Ok(request) if verb == Verb::Read && request.subject.is_some_and(|s| s.action.right.writes()) => {
             exchange.close().await;

@@ -11,11 +11,10 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderValue},
 };
-use tokio::time::Instant;
 
 use super::{
     Answer, Answering, Front,
-    answer::{self, empty, json, last},
+    answer::{empty, json, last},
     now,
 };
 use crate::{
@@ -275,8 +274,7 @@ impl Ask {
     }
 
     async fn read(&self, request: Request<Incoming>) -> Result<bytes::Bytes, Refusal> {
-        let until = Instant::now() + self.front.shared.timers.body;
-        let read = answer::read(request.into_body(), self.front.shared.limits.token_body, until).await;
+        let read = self.front.read(request, self.front.shared.limits.token_body).await;
         read.map_err(|error| match error {
             // It is the client that is late, no back end; what is left of the body is not waited for.
             Error::TimedOut => Refusal { last: true, ..Refusal::of(408, "The body did not come in time") },
