@@ -11,6 +11,7 @@ pub(crate) mod failure;
 mod held;
 pub(crate) mod kept;
 mod known;
+pub(crate) mod lane;
 pub(crate) mod line;
 pub(crate) mod link;
 mod logs;

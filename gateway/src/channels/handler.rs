@@ -6,7 +6,6 @@
 
 mod answers;
 mod comings;
-mod lane;
 mod word;
 
 use std::{
@@ -20,11 +19,11 @@ use doorward_proto::channel::v1::{self as proto, channel_handler_client::Channel
 use tokio::time::{Instant, timeout_at};
 use tonic::{Response, Status, transport::Channel};
 
+use self::word::Word;
 pub use self::{answers::Handled, comings::Presence, word::Asker};
-use self::{lane::Lane, word::Word};
 use super::{HandlerPlace, Policies, Voices};
 use crate::{
-    backend::{Backend, Failure, failure::Faults, kept::Keeper, line::Line, link::Link},
+    backend::{Backend, Failure, failure::Faults, kept::Keeper, lane::Lane, line::Line, link::Link},
     call::{Address, ChannelName, Custom, Error, Payload, Secret},
     subsystem::{Place, Places},
 };

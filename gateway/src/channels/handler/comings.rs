@@ -6,8 +6,12 @@ use doorward_proto::channel::v1 as proto;
 use tokio::time::{sleep, timeout, timeout_at};
 use tonic::{Code, Response};
 
-use super::{Asker, Client, Handler, Handlers, No, Word, answers, lane::Lane, no_place};
-use crate::{backend::Failure, call::Address, channels::HandlerPlace};
+use super::{Asker, Client, Handler, Handlers, No, Word, answers, no_place};
+use crate::{
+    backend::{Failure, lane::Lane},
+    call::Address,
+    channels::HandlerPlace,
+};
 
 /// Beside what clients ask, who has come and gone, and the most of that of one identity. It waits for its turn, too: a
 /// handler is told of everybody, however many come at once.

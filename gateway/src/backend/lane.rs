@@ -1,4 +1,4 @@
-//! Questions that wait for their turn: so many at a time, and so few of them of one identity, which has the rest of its
+//! Calls and questions that wait for their turn: so many at a time, and so few of them of one identity, which has the rest of its
 //! own wait behind each other, so that no identity with many of them keeps others waiting.
 
 use std::{
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Who has its turn, and who waits for it.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(crate) struct Lane {
     all: Arc<Semaphore>,
     of_one: usize,
     /// Of those who have something here, and how many they are.
@@ -22,7 +22,7 @@ type Known = (Arc<Semaphore>, usize);
 
 /// It is over when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     _all: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
     _entry: Entry,
@@ -38,12 +38,12 @@ struct Entry {
 
 impl Lane {
     /// So many at a time, and so many of one identity.
-    pub(super) fn new(all: usize, of_one: usize) -> Self {
+    pub(crate) fn new(all: usize, of_one: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(all)), of_one, each: Mutex::default() }
     }
 
     /// Waits for a turn, as long as it takes. None: there will be none.
-    pub(super) async fn turn(self: &Arc<Self>, who: &str) -> Option<Turn> {
+    pub(crate) async fn turn(self: &Arc<Self>, who: &str) -> Option<Turn> {
         let entry = self.enter(who);
         let own = Arc::clone(&entry.own).acquire_owned().await.ok()?;
         let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
