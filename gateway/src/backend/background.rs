@@ -18,7 +18,7 @@ impl Backend {
         self.tasks.spawn(async move {
             let request = proto::EndRequest { token: token.expose().to_owned() };
             let mut client = backend.sessions.clone();
-            let result = backend.session_call("end", async move { client.end(request).await }).await;
+            let result = backend.session_call("end", None, async move { client.end(request).await }).await;
             if let Ok(reply) = &result {
                 // Before the stream of ended sessions tells it: the next request must not find it known.
                 backend.forget(&token, reply.ended);
@@ -43,7 +43,7 @@ impl Backend {
             // On the connection of the logins, so that it cannot arrive before what it is to end.
             let mut client = backend.login.clone();
             let call = async move { client.abandon(request).await };
-            if let Err(failure) = backend.session_call("abandon", call).await {
+            if let Err(failure) = backend.session_call("abandon", None, call).await {
                 tracing::debug!(%connection, error = %failure.detail, "authd was not told that a client is gone");
             }
         });

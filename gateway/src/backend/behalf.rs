@@ -25,9 +25,12 @@ impl Backend {
     ) -> Result<Answer, Failure> {
         let pass = pass.ok_or_else(Failure::unheld)?;
         let certd = self.certd.as_ref().ok_or_else(|| Failure::new(Error::NotFound, "there is no certd"))?;
-        let (connection, request) = (&connection, &request);
-        self.as_holder(&pass, |assertion| async move { certd.answer(connection, &assertion, request).await })
-            .await
+        let (connection, request, who) = (&connection, &request, pass.who());
+        self.as_holder(
+            &pass,
+            |assertion| async move { certd.answer(connection, who, &assertion, request).await },
+        )
+        .await
     }
 
     /// Asks certd with the assertion that is kept, and with a new one if certd refuses that.
@@ -68,7 +71,8 @@ impl Backend {
         let request =
             proto::AssertRequest { token: pass.0.token.expose().to_owned(), audience: audience.to_owned() };
         let mut client = self.sessions.clone();
-        let answer = self.session_call("assert", async move { client.assert(request).await }).await;
+        let answer =
+            self.session_call("assert", Some(&pass.0.who), async move { client.assert(request).await }).await;
         let answer = answer.map_err(|failure| match failure.error {
             // There is no such session any more.
             Error::NotFound => Failure::new(Error::Unauthorized, failure.detail),

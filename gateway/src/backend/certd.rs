@@ -3,15 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use doorward_proto::certd::v1::{self as proto, registry_client::RegistryClient};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Response, Status, transport::Channel};
 
 use super::{
     Failure, GIVE_UP, Up,
     kept::Keeper,
+    lane::Lane,
     line::Line,
     link::Link,
     logs::{Part, Span},
@@ -23,10 +21,13 @@ use crate::call::{Answer, ConnectionId, Error, Key, KeyRequest, Secret, ServerKe
 const ANSWER_MAX: usize = 64 << 10;
 /// The largest request, as certd has it: key, certificate and proof have their own limits, each below.
 const REQUEST_MAX: usize = 64 << 10;
-/// The most calls at once.
+/// The most calls at once, and the most of them of one identity.
 const CALLS: usize = 64;
-/// The most listings at once: each can be as large as [`LISTING_MAX`].
+const CALLS_OF_ONE: usize = 16;
+/// The most listings at once, and the most that one identity has asked for and not been sent: each can be as large as
+/// [`LISTING_MAX`].
 const LISTINGS: usize = 4;
+const LISTINGS_OF_ONE: usize = 2;
 /// What a listing may weigh. A registry that is larger is listed by its administrator, not by clients.
 pub(crate) const LISTING_MAX: usize = 16 << 20;
 /// For a whole listing.
@@ -43,11 +44,13 @@ pub struct Connection {
     pub loaded_key: Option<Vec<u8>>,
 }
 
+type Client = RegistryClient<Channel>;
+
 #[derive(Debug)]
 pub(super) struct Certd {
     line: Arc<Line>,
-    calls: Arc<Semaphore>,
-    listings: Arc<Semaphore>,
+    calls: Arc<Lane>,
+    listings: Arc<Lane>,
     deadline: Duration,
     keeper: Keeper,
 }
@@ -56,8 +59,8 @@ impl Certd {
     pub(super) fn new(link: Link, deadline: Duration, keeper: Keeper) -> Self {
         Self {
             line: Arc::new(Line::new("certd", link)),
-            calls: Arc::new(Semaphore::new(CALLS)),
-            listings: Arc::new(Semaphore::new(LISTINGS)),
+            calls: Arc::new(Lane::new(CALLS, CALLS_OF_ONE)),
+            listings: Arc::new(Lane::new(LISTINGS, LISTINGS_OF_ONE)),
             deadline,
             keeper,
         }
@@ -76,38 +79,15 @@ impl Certd {
     pub(super) async fn answer(
         &self,
         connection: &Connection,
+        who: &str,
         assertion: &Secret,
         request: &KeyRequest,
     ) -> Result<Answer, Failure> {
         match request {
-            KeyRequest::List => Ok(Answer::Keys(self.list(assertion).await?)),
-            KeyRequest::Checksums => Ok(Answer::Checksums(self.list(assertion).await?)),
-            KeyRequest::Challenge | KeyRequest::Register(_) | KeyRequest::Revoke { .. } => {
-                let bounded = async {
-                    let place = Arc::clone(&self.calls).acquire_owned();
-                    let place = place.await.map_err(|_| Failure::late("certd"))?;
-                    self.change(connection, assertion, request, place).await
-                };
-                timeout(self.deadline, bounded).await.map_err(|_| Failure::late("certd"))?
-            }
+            KeyRequest::List => return Ok(Answer::Keys(self.list(who, assertion).await?)),
+            KeyRequest::Checksums => return Ok(Answer::Checksums(self.list(who, assertion).await?)),
+            KeyRequest::Challenge | KeyRequest::Register(_) | KeyRequest::Revoke { .. } => {}
         }
-    }
-
-    async fn client(&self) -> Result<RegistryClient<Channel>, Failure> {
-        let channel = self.line.channel().await?;
-        Ok(RegistryClient::new(channel)
-            .max_decoding_message_size(ANSWER_MAX)
-            .max_encoding_message_size(REQUEST_MAX))
-    }
-
-    async fn change(
-        &self,
-        connection: &Connection,
-        assertion: &Secret,
-        request: &KeyRequest,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Answer, Failure> {
-        let mut client = self.client().await?;
         let assertion = assertion.expose().to_owned();
         match request {
             KeyRequest::Register(registration) => {
@@ -121,13 +101,13 @@ impl Certd {
                     proof: registration.proof.clone(),
                     loaded_key: connection.loaded_key.clone().unwrap_or_default(),
                 };
-                self.call(place, async move { client.register(request).await }).await?;
+                self.call(who, |mut client| async move { client.register(request).await }).await?;
                 Ok(Answer::Done)
             }
             KeyRequest::Revoke { public_key, user } => {
                 let request =
                     proto::RevokeRequest { assertion, public_key: public_key.clone(), user: user.clone() };
-                self.call(place, async move { client.revoke(request).await }).await?;
+                self.call(who, |mut client| async move { client.revoke(request).await }).await?;
                 Ok(Answer::Done)
             }
             KeyRequest::Challenge => {
@@ -136,7 +116,8 @@ impl Certd {
                     connection: connection.id.to_string(),
                     server_key: connection.server_key.map(Vec::from).unwrap_or_default(),
                 };
-                let reply = self.call(place, async move { client.register_challenge(request).await }).await?;
+                let call = |mut client: Client| async move { client.register_challenge(request).await };
+                let reply = self.call(who, call).await?;
                 Ok(Answer::Challenge(challenge_of_certd(reply)?))
             }
             KeyRequest::List | KeyRequest::Checksums => Err(Failure::fault("a listing is no change")),
@@ -144,16 +125,25 @@ impl Certd {
     }
 
     /// A call, which keeps its place until it is over.
-    async fn call<T: Send + 'static>(
+    async fn call<T, C>(
         &self,
-        place: OwnedSemaphorePermit,
-        call: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let call = async move {
-            let _place = place;
-            call.await
+        who: &str,
+        call: impl FnOnce(Client) -> C + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        C: Future<Output = Result<Response<T>, Status>> + Send + 'static,
+    {
+        let (line, turn) = (Arc::clone(&self.line), self.calls.turn(who));
+        let place = async move {
+            let turn = turn.await.ok_or_else(|| Failure::late("certd"))?;
+            Ok((turn, client(&line).await?))
         };
-        Ok(self.keeper.keep(GIVE_UP, call, drop).await?.into_inner())
+        let running = self.keeper.run(GIVE_UP, place, |(turn, client)| async move {
+            let _turn = turn;
+            Ok(call(client).await?.into_inner())
+        });
+        timeout(self.deadline, running).await.map_err(|_| Failure::late("certd"))?
     }
 
     /// Records of certd's own.
@@ -164,7 +154,7 @@ impl Certd {
         let request = proto::LogsRequest { assertion, from, until, skip, most };
         let late = |_| Failure::late("logs");
         let reading = async {
-            let mut client = self.client().await?;
+            let mut client = client(&self.line).await?;
             let mut stream = client.logs(request).await?.into_inner();
             let (mut part, mut bytes) = (Part::default(), 0);
             while let Some(proto::LogsPart { lines, end }) = stream.message().await? {
@@ -179,25 +169,31 @@ impl Certd {
         timeout(self.deadline, reading).await.map_err(late)?
     }
 
-    /// The keys that are registered now; those that were revoked are history.
-    async fn list(&self, assertion: &Secret) -> Result<Vec<Key>, Failure> {
+    /// The keys that are registered now; those that were revoked are history. Until they are taken they are counted as
+    /// their identity's own.
+    async fn list(&self, who: &str, assertion: &Secret) -> Result<Vec<Key>, Failure> {
         let whole = Instant::now() + LISTING;
-        let late = |_| Failure::late("list");
-        let place = timeout_at(whole, Arc::clone(&self.listings).acquire_owned()).await.map_err(late)?;
-        let place = place.map_err(|_| Failure::late("list"))?;
-        let client = self.client().await?;
-        let request = proto::ListRequest { assertion: assertion.expose().to_owned() };
-        let listing = read_list(client, request, whole, self.deadline);
-        let call = async move {
-            let _place = place;
-            listing.await
+        let (line, turn, deadline) = (Arc::clone(&self.line), self.listings.turn(who), self.deadline);
+        let place = async move {
+            let turn = timeout_at(whole, turn).await.ok().flatten().ok_or_else(|| Failure::late("list"))?;
+            Ok((turn, client(&line).await?))
         };
-        self.keeper.keep(LISTING, call, drop).await
+        let request = proto::ListRequest { assertion: assertion.expose().to_owned() };
+        let running = self.keeper.run(LISTING, place, move |(turn, client)| async move {
+            Ok((read_list(client, request, whole, deadline).await?, turn.over()))
+        });
+        let (keys, _own) = running.await?;
+        Ok(keys)
     }
 }
 
+async fn client(line: &Line) -> Result<Client, Failure> {
+    let channel = line.channel().await?;
+    Ok(Client::new(channel).max_decoding_message_size(ANSWER_MAX).max_encoding_message_size(REQUEST_MAX))
+}
+
 async fn read_list(
-    mut client: RegistryClient<Channel>,
+    mut client: Client,
     request: proto::ListRequest,
     whole: Instant,
     deadline: Duration,

@@ -4,13 +4,16 @@
 //! which all clients share: whoever hangs up often enough would end the calls of everybody else.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, select, sync::oneshot, time::timeout};
 use tokio_util::task::TaskTracker;
+
+use super::Failure;
+use crate::call::Error;
 
 /// Takes over the calls that nobody waits for any more.
 #[derive(Debug, Clone)]
@@ -35,6 +38,52 @@ impl Keeper {
     ) -> Kept<T> {
         let parts = Parts { call: Box::pin(call), unheard: Box::new(unheard) };
         Kept { parts: Some(parts), begun: false, limit, keeper: self.clone() }
+    }
+}
+
+impl Keeper {
+    /// A call that runs by itself from the beginning, in a `place` that all share: whoever waits for it may be held up, by a
+    /// client that does not read, and holds up nobody else. If nobody waits any more it is not begun, or goes on for
+    /// `limit` at most.
+    pub(crate) fn run<P, T, Place, Call, Calling>(
+        &self,
+        limit: Duration,
+        place: Place,
+        call: Call,
+    ) -> impl Future<Output = Result<T, Failure>> + Send + use<P, T, Place, Call, Calling>
+    where
+        P: Send + 'static,
+        T: Send + 'static,
+        Place: Future<Output = Result<P, Failure>> + Send + 'static,
+        Call: FnOnce(P) -> Calling + Send + 'static,
+        Calling: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let (mut answer, answered) = oneshot::channel();
+        let running = async move {
+            let place = select! {
+                biased;
+                () = answer.closed() => return,
+                place = place => place,
+            };
+            let result = match place {
+                Err(failure) => Err(failure),
+                Ok(place) => {
+                    let mut call = pin!(call(place));
+                    select! {
+                        biased;
+                        result = &mut call => result,
+                        () = answer.closed() => match timeout(limit, call).await {
+                            Ok(result) => result,
+                            Err(_) => return,
+                        },
+                    }
+                }
+            };
+            // Whoever waited may have gone by now.
+            let _ = answer.send(result);
+        };
+        self.tasks.spawn_on(running, &self.runtime);
+        async move { answered.await.unwrap_or_else(|_| Err(Failure::new(Error::Fault, "the call was lost"))) }
     }
 }
 
@@ -81,7 +130,9 @@ impl<T: Send + 'static> Drop for Kept<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -113,6 +164,37 @@ mod tests {
         go.closed().await;
         keeper.tasks.close();
         keeper.tasks.wait().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_runs_by_itself_is_held_up_by_nobody_who_waits_for_it() {
+        let keeper = Keeper::new(TaskTracker::new());
+        let places = Arc::new(Semaphore::new(1));
+        let place = || {
+            let places = Arc::clone(&places);
+            async move { places.acquire_owned().await.map_err(Failure::fault) }
+        };
+        // Nobody polls the first.
+        let first = keeper.run(LONG, place(), async |_place| Ok(1));
+        let second = keeper.run(LONG, place(), async |_place| Ok(2));
+        assert_eq!(second.await.expect("it has had its place"), 2);
+        assert_eq!(first.await.expect("it is there"), 1);
+        // What has no place yet when its client leaves is not begun; what has goes on, for a while.
+        let (go, gone) = oneshot::channel::<()>();
+        let begun = keeper.run(LONG, place(), async |_place| gone.await.map_err(Failure::fault));
+        let (begins, beginning) = oneshot::channel::<()>();
+        let not_begun = keeper.run(LONG, place(), async move |_place| Ok(begins.send(())));
+        let left = keeper.run(Duration::ZERO, async { Ok(()) }, async |()| {
+            std::future::pending::<Result<(), Failure>>().await
+        });
+        tokio::task::yield_now().await;
+        drop((begun, not_begun, left));
+        assert!(beginning.await.is_err(), "it was not begun");
+        assert_eq!((places.available_permits(), keeper.tasks.len()), (0, 1));
+        go.send(()).expect("it goes on");
+        keeper.tasks.close();
+        keeper.tasks.wait().await;
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]

@@ -24,7 +24,13 @@ type Known = (Arc<Semaphore>, usize);
 #[derive(Debug)]
 pub(crate) struct Turn {
     _all: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
+    own: Option<Own>,
+}
+
+/// What of a turn is the identity's own: kept with what has come of it, it has the next wait until that was taken.
+#[derive(Debug)]
+pub(crate) struct Own {
+    _permit: OwnedSemaphorePermit,
     _entry: Entry,
 }
 
@@ -43,11 +49,21 @@ impl Lane {
     }
 
     /// Waits for a turn, as long as it takes. None: there will be none.
-    pub(crate) async fn turn(self: &Arc<Self>, who: &str) -> Option<Turn> {
-        let entry = self.enter(who);
-        let own = Arc::clone(&entry.own).acquire_owned().await.ok()?;
-        let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Turn { _all: all, _own: own, _entry: entry })
+    pub(crate) fn turn(
+        self: &Arc<Self>,
+        who: &str,
+    ) -> impl Future<Output = Option<Turn>> + Send + 'static + use<> {
+        let (entry, all) = (self.enter(who), Arc::clone(&self.all));
+        async move {
+            let own = Own { _permit: Arc::clone(&entry.own).acquire_owned().await.ok()?, _entry: entry };
+            Some(Turn { _all: all.acquire_owned().await.ok()?, own: Some(own) })
+        }
+    }
+
+    /// The same for what is nobody's, and seldom more than one of a connection.
+    pub(crate) fn turn_of_nobody(&self) -> impl Future<Output = Option<Turn>> + Send + 'static + use<> {
+        let all = Arc::clone(&self.all);
+        async move { Some(Turn { _all: all.acquire_owned().await.ok()?, own: None }) }
     }
 
     fn enter(self: &Arc<Self>, who: &str) -> Entry {
@@ -56,6 +72,13 @@ impl Lane {
             each.entry(who.into()).or_insert_with(|| (Arc::new(Semaphore::new(self.of_one)), 0));
         *count += 1;
         Entry { lane: Arc::clone(self), who: who.into(), own: Arc::clone(own) }
+    }
+}
+
+impl Turn {
+    /// It is over for all others.
+    pub(crate) fn over(self) -> Option<Own> {
+        self.own
     }
 }
 
@@ -83,10 +106,16 @@ mod tests {
         assert_eq!(first.len(), 2);
         let bob = lane.turn("bob").now_or_never().flatten().expect("there is one left");
         let mut carol = Box::pin(lane.turn("carol"));
+        let mut nobody = Box::pin(lane.turn_of_nobody());
         assert!((&mut carol).now_or_never().is_none(), "all are taken");
         drop(bob);
-        assert!((&mut carol).now_or_never().is_some());
-        drop((first, alice, carol));
+        assert!((&mut nobody).now_or_never().is_none(), "carol is before it");
+        drop((&mut carol).now_or_never().flatten().expect("it is hers"));
+        assert!(nobody.now_or_never().is_some());
+        let own: Vec<_> = first.into_iter().flatten().map(Turn::over).collect();
+        assert_eq!(lane.all.available_permits(), 3, "nobody else waits for what alice has not taken");
+        assert!(alice.last_mut().expect("fifty").now_or_never().is_none(), "she does");
+        drop((own, alice, carol));
         assert!(lane.each.lock().expect("not poisoned").is_empty(), "nobody is known any more");
         assert_eq!(lane.all.available_permits(), 3);
     }

@@ -19,7 +19,7 @@ use tokio::{
     net::UnixStream,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
@@ -54,7 +54,10 @@ impl Up {
 
 /// One connection at a time.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct Line(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     name: Arc<str>,
     link: Link,
     endpoint: Endpoint,
@@ -92,7 +95,7 @@ impl Line {
 
     fn over(name: &str, link: Link, endpoint: Endpoint) -> Self {
         let (up, tries) = (Up::default(), AtomicU64::new(0));
-        Self {
+        Self(Arc::new(Inner {
             name: name.into(),
             link,
             endpoint,
@@ -100,11 +103,11 @@ impl Line {
             current: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             tries,
-        }
+        }))
     }
 
     pub(super) fn up(&self) -> Up {
-        self.up.clone()
+        self.0.up.clone()
     }
 
     /// Keeps the connection; never ends.
@@ -113,14 +116,14 @@ impl Line {
         loop {
             match self.standing().await {
                 Ok(standing) => {
-                    tracing::info!(service = &*self.name, "connected");
+                    tracing::info!(service = &*self.0.name, "connected");
                     (pause, told) = (PAUSE, false);
                     standing.gone.cancelled().await;
                 }
                 Err(failure) => {
                     if !told {
                         let error = failure.detail;
-                        tracing::warn!(service = &*self.name, error, "a service cannot be reached");
+                        tracing::warn!(service = &*self.0.name, error, "a service cannot be reached");
                         told = true;
                     }
                     sleep(pause).await;
@@ -137,17 +140,25 @@ impl Line {
 
     /// Gives the connection up. Calls that are under way keep it until they are over.
     pub(crate) fn hang_up(&self) {
-        *self.lock() = None;
+        *self.0.lock() = None;
     }
 
     /// The same as [`Line::channel`], with the end of the connection.
     pub(crate) async fn standing(&self) -> Result<Standing, Failure> {
-        match self.current() {
-            Some(standing) => Ok(standing),
-            None => timeout(CONNECT, self.connected()).await.map_err(|_| Failure::late("connect"))?,
+        if let Some(standing) = self.0.current() {
+            return Ok(standing);
         }
+        // By itself: whoever waits for it may be held up, by a client that does not read, and all others wait for
+        // whoever connects.
+        let inner = Arc::clone(&self.0);
+        let connected = tokio::spawn(async move {
+            timeout(CONNECT, inner.connected()).await.map_err(|_| Failure::late("connect"))?
+        });
+        AbortOnDropHandle::new(connected).await.map_err(Failure::fault)?
     }
+}
 
+impl Inner {
     fn current(&self) -> Option<Standing> {
         self.lock().clone().filter(|standing| !standing.gone.is_cancelled())
     }
@@ -254,5 +265,18 @@ mod tests {
         assert!(standing.iter().all(Result::is_ok));
         let connections: Vec<_> = std::iter::from_fn(|| listener.accept().ok()).collect();
         assert_eq!(connections.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_connection_and_is_held_up_holds_up_nobody_else() {
+        let place = tempfile::TempDir::new().expect("a directory");
+        let path = place.path().join("a.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+        let line = Line::new("a", Link { path, uid: Identity::current().uid });
+        let mut held_up = [(); 2].map(|()| Box::pin(line.standing()));
+        for waiting in &mut held_up {
+            assert!(futures_util::poll!(waiting).is_pending());
+        }
+        assert!(line.standing().await.is_ok());
     }
 }

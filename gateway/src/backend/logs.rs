@@ -73,16 +73,17 @@ impl Backend {
         let turn = Turn::of(&self.reading, &pass.0.auth_id);
         let turn = turn.ok_or_else(|| Failure::new(Error::TooMany, "the same user reads records already"))?;
         let whole = Instant::now() + WHOLE;
-        let late = |_| Failure::late("logs");
-        let place = timeout_at(whole, Arc::clone(&self.log_readers).acquire_owned()).await.map_err(late)?;
-        let place = place.map_err(|_| Failure::late("logs"))?;
+        let place = timeout_at(whole, Arc::clone(&self.log_readers).acquire_owned());
+        let place = async move { place.await.ok().and_then(Result::ok).ok_or_else(|| Failure::late("logs")) };
         let backend = Arc::clone(self);
-        // Whoever hangs up has nobody read less, and takes no stream away that others share.
-        let reading = async move {
-            let _held = (turn, place);
-            backend.read_logs(audit, pass, request, whole).await
-        };
-        self.keeper.keep(WHOLE, reading, drop).await
+        // Whoever hangs up has nobody read less, and takes no stream away that others share. Whoever does not read keeps
+        // nothing but its own turn.
+        let running = self.keeper.run(WHOLE, place, move |place| async move {
+            let _place = place;
+            Ok((backend.read_logs(audit, pass, request, whole).await?, turn))
+        });
+        let (answer, _turn) = running.await?;
+        Ok(answer)
     }
 
     async fn read_logs(

@@ -25,11 +25,12 @@ mod wire;
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use doorward_proto::authd::v1::{self as proto, login_client::LoginClient, sessions_client::SessionsClient};
+use futures_util::future::Either;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
-use self::{certd::Certd, held::Table, kept::Keeper, link::Link};
+use self::{certd::Certd, held::Table, kept::Keeper, lane::Lane, link::Link};
 pub use self::{
     certd::Connection,
     failure::Failure,
@@ -52,15 +53,17 @@ const REQUEST_MAX: usize = 64 << 10;
 const LOGINS: usize = 256;
 /// The most of them for one source: one user with many connections cannot keep others from logging in.
 const LOGINS_OF_ONE: usize = 8;
-/// The most session calls at once.
+/// The most session calls at once, and the most of them that ask for one identity.
 const SESSION_CALLS: usize = 64;
+const SESSION_CALLS_OF_ONE: usize = 16;
 /// The most questions at once about whose a connection is, and how long a connection waits for the answer.
 const WHOSE_AT_ONCE: usize = 2;
 const WHOSE: Duration = Duration::from_secs(1);
 /// The most connections that wait for it. Until it is known whose they are they take places that are everybody's.
 const WHOSE_WAITING: usize = 64;
-/// The most lists of sessions at once.
+/// The most lists of sessions at once, and the most of them that one identity has asked for and not been sent.
 const LISTINGS: usize = 4;
+const LISTINGS_OF_ONE: usize = 2;
 /// A call that nobody waits for is given up after this: authd then is broken anyway.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
@@ -90,8 +93,8 @@ pub struct Backend {
     login: LoginClient<Channel>,
     sessions: SessionsClient<Channel>,
     logins: Gate,
-    session_calls: Arc<Semaphore>,
-    listings: Arc<Semaphore>,
+    session_calls: Arc<Lane>,
+    listings: Arc<Lane>,
     log_readers: Arc<Semaphore>,
     /// Who reads records now.
     reading: Arc<logs::Reading>,
@@ -181,8 +184,8 @@ impl Backend {
                 .max_decoding_message_size(ANSWER_MAX)
                 .max_encoding_message_size(REQUEST_MAX),
             logins: Gate::new(LOGINS, LOGINS_OF_ONE),
-            session_calls: Arc::new(Semaphore::new(SESSION_CALLS)),
-            listings: Arc::new(Semaphore::new(LISTINGS)),
+            session_calls: Arc::new(Lane::new(SESSION_CALLS, SESSION_CALLS_OF_ONE)),
+            listings: Arc::new(Lane::new(LISTINGS, LISTINGS_OF_ONE)),
             log_readers: Arc::new(Semaphore::new(logs::AT_ONCE)),
             reading: Arc::default(),
             whose: Semaphore::new(WHOSE_AT_ONCE),
@@ -371,30 +374,32 @@ impl Backend {
             dialect: wire::dialect(purpose).into(),
         };
         let mut client = self.sessions.clone();
-        let answer = self.session_call("check", async move { client.check(request).await }).await?;
+        let answer = self.session_call("check", None, async move { client.check(request).await }).await?;
         let identity = wire::identity(token.clone(), answer)?;
         self.table.passed_to(identity.session, identity.turn);
         Ok(identity)
     }
 
-    /// Bounds and deadline of every session call.
+    /// Bounds and deadline of every session call; `who` is the identity that it asks for, where that is known and can
+    /// have many.
     fn session_call<T: Send + 'static>(
         &self,
         name: &'static str,
+        who: Option<&str>,
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Failure>> + Send {
         // At once: a future of some KiB would be copied into each that waits for it, and each would be as large.
         let call = Box::pin(call);
-        let bounded = async move {
-            let place = Arc::clone(&self.session_calls).acquire_owned();
-            let place = place.await.map_err(|_| Failure::late(name))?;
-            let call = async move {
-                let _place = place;
-                call.await
-            };
-            Ok::<_, Failure>(self.keeper.keep(GIVE_UP, call, drop).await?.into_inner())
+        let turn = match who {
+            Some(who) => Either::Left(self.session_calls.turn(who)),
+            None => Either::Right(self.session_calls.turn_of_nobody()),
         };
-        let bounded = timeout(self.settings.call, bounded);
+        let place = async move { turn.await.ok_or_else(|| Failure::late(name)) };
+        let running = self.keeper.run(GIVE_UP, place, |turn| async move {
+            let _turn = turn;
+            Ok(call.await?.into_inner())
+        });
+        let bounded = timeout(self.settings.call, running);
         async move { bounded.await.map_err(|_| Failure::late(name))? }
     }
 

@@ -1,74 +1,89 @@
 //! Sessions of others, asked of authd with the token of who asks: it believes no user name of ours.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use doorward_proto::authd::v1 as proto;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Backend, Failure, Pass, certd::LISTING_MAX, wire};
-use crate::call::{Answer, Error, ListedSession, SessionsRequest, Token};
+use crate::call::{Answer, Error, ListedSession, SessionsRequest};
 
 /// For a whole listing.
 const LISTING: Duration = Duration::from_secs(60);
 
 impl Backend {
     /// Has authd answer, for the session of `pass`.
-    pub async fn sessions(&self, pass: Option<Pass>, request: SessionsRequest) -> Result<Answer, Failure> {
-        let token = pass.ok_or_else(Failure::unheld)?.0.token.clone();
+    pub async fn sessions(
+        self: &Arc<Self>,
+        pass: Option<Pass>,
+        request: SessionsRequest,
+    ) -> Result<Answer, Failure> {
+        let pass = pass.ok_or_else(Failure::unheld)?;
         match request {
-            SessionsRequest::List => Ok(Answer::Sessions(self.list_sessions(&token).await?)),
+            SessionsRequest::List => Ok(Answer::Sessions(self.list_sessions(&pass).await?)),
             SessionsRequest::End(None) => Err(Failure::new(Error::NotFound, "no session's name")),
             SessionsRequest::End(Some(session)) => {
                 let name = session.0.hyphenated().to_string();
-                let ended = self.end_other(&token, proto::end_other_request::Which::Session(name)).await?;
+                let ended = self.end_other(&pass, proto::end_other_request::Which::Session(name)).await?;
                 // Before the stream of ended sessions tells it.
                 self.table.with_memory(|memory| memory.give_back_named(session));
                 Ok(ended)
             }
             SessionsRequest::EndOthers => {
-                self.end_other(&token, proto::end_other_request::Which::Others(proto::Others {})).await
+                self.end_other(&pass, proto::end_other_request::Which::Others(proto::Others {})).await
             }
         }
     }
 
     async fn end_other(
         &self,
-        token: &Token,
+        pass: &Pass,
         which: proto::end_other_request::Which,
     ) -> Result<Answer, Failure> {
-        let request = proto::EndOtherRequest { token: token.expose().to_owned(), which: Some(which) };
+        let request = proto::EndOtherRequest { token: pass.0.token.expose().to_owned(), which: Some(which) };
         let mut client = self.sessions.clone();
-        let reply = self.session_call("end_other", async move { client.end_other(request).await }).await?;
+        let call = async move { client.end_other(request).await };
+        let reply = self.session_call("end_other", Some(pass.who()), call).await?;
         Ok(Answer::Ended(reply.ended))
     }
 
     /// Those that began first first. A list of one page is one question like others. A longer one is a lot of memory:
-    /// it waits for one of a few places with nothing in hand, and begins again when it has one.
-    async fn list_sessions(&self, token: &Token) -> Result<Vec<ListedSession>, Failure> {
+    /// it waits for one of a few places with nothing in hand, and begins again when it has one. Until it is taken it is
+    /// counted as its identity's own: who does not read has no more of them made.
+    async fn list_sessions(self: &Arc<Self>, pass: &Pass) -> Result<Vec<ListedSession>, Failure> {
         let mut list = List::default();
-        if list.take(self.page(token, String::new()).await?)?.is_some() {
-            list = List::default();
-            let late = |_| Failure::late("list");
+        let mut own = None;
+        if list.take(self.page(pass, String::new()).await?)?.is_some() {
+            drop(list);
             let whole = Instant::now() + LISTING;
-            let _place = timeout_at(whole, self.listings.acquire())
-                .await
-                .map_err(late)?
-                .map_err(|_| Failure::late("list"))?;
-            let mut after = Some(String::new());
-            while let Some(last) = after {
-                let page = timeout_at(whole, self.page(token, last)).await.map_err(late)??;
-                after = list.take(page)?;
-            }
+            let turn = timeout_at(whole, self.listings.turn(pass.who()));
+            let turn = async move { turn.await.ok().flatten().ok_or_else(|| Failure::late("list")) };
+            let (backend, pass) = (Arc::clone(self), pass.clone());
+            let running = self.keeper.run(Duration::ZERO, turn, move |turn| async move {
+                let list = timeout_at(whole, backend.all_pages(&pass)).await;
+                Ok((list.map_err(|_| Failure::late("list"))??, turn.over()))
+            });
+            (list, own) = running.await?;
         }
         let mut sessions = list.sessions;
         sessions.sort_by_key(|session| (session.started, session.session.0));
+        drop(own);
         Ok(sessions)
     }
 
-    async fn page(&self, token: &Token, after: String) -> Result<proto::SessionList, Failure> {
-        let request = proto::ListRequest { token: token.expose().to_owned(), after };
+    async fn all_pages(&self, pass: &Pass) -> Result<List, Failure> {
+        let mut list = List::default();
+        let mut after = Some(String::new());
+        while let Some(last) = after {
+            after = list.take(self.page(pass, last).await?)?;
+        }
+        Ok(list)
+    }
+
+    async fn page(&self, pass: &Pass, after: String) -> Result<proto::SessionList, Failure> {
+        let request = proto::ListRequest { token: pass.0.token.expose().to_owned(), after };
         let mut client = self.sessions.clone();
-        self.session_call("list", async move { client.list(request).await }).await
+        self.session_call("list", Some(pass.who()), async move { client.list(request).await }).await
     }
 }
 

@@ -34,6 +34,6 @@ impl Backend {
     pub async fn backends(&self) -> Result<Vec<String>, Failure> {
         let mut client = self.login.clone();
         let call = async move { client.backends(proto::BackendsRequest {}).await };
-        Ok(self.session_call("backends", call).await?.names)
+        Ok(self.session_call("backends", None, call).await?.names)
     }
 }

@@ -10,6 +10,7 @@ mod word;
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -180,7 +181,13 @@ impl Handlers {
         at: &Address,
         until: Instant,
     ) -> Result<(), No> {
-        self.still(place, asker, at, until).await
+        // By itself: its turns are shared with all, and whoever waits may be held up by a client that does not read.
+        let (handlers, place) = (self.clone(), Arc::clone(place));
+        let (asker, at) = (asker.clone(), at.clone());
+        let still = self.0.keeper.run(Duration::ZERO, ready(Ok(())), move |()| async move {
+            Ok(handlers.still(&place, &asker, &at, until).await)
+        });
+        still.await.unwrap_or(Err(No::Unsaid(Error::Fault)))
     }
 
     async fn still(

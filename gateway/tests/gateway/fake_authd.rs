@@ -91,6 +91,7 @@ pub(crate) struct State {
     pub(crate) pages: watch::Sender<bool>,
     pub(crate) life: Mutex<Duration>,
     pub(crate) hush: watch::Sender<u64>,
+    pub(crate) lists_wait: watch::Sender<bool>,
 }
 
 /// A running fake.
@@ -122,6 +123,7 @@ impl FakeAuthd {
             pages: watch::Sender::new(true),
             life: Mutex::new(Duration::from_secs(43_200)),
             hush: watch::Sender::new(0),
+            lists_wait: watch::Sender::new(false),
         };
         let mut fake = Self { directory: directory.to_owned(), runtime: None, state: Arc::new(state) };
         fake.resume();
@@ -230,6 +232,11 @@ impl FakeAuthd {
     /// [`FakeAuthd::speak`].
     pub(crate) fn fall_silent(&self) {
         self.state.hush.send_modify(|hush| *hush |= 1);
+    }
+
+    /// Lists wait, or do not any more.
+    pub(crate) fn hold_lists(&self, wait: bool) {
+        self.state.lists_wait.send_replace(wait);
     }
 
     /// Streams of ended sessions are given again.

@@ -72,6 +72,7 @@ impl sessions_server::Sessions for Service {
         if !after.is_empty() {
             self.0.pages.subscribe().wait_for(|answered| *answered).await.expect("the fake is there");
         }
+        self.0.lists_wait.subscribe().wait_for(|wait| !wait).await.expect("the fake lives");
         let sessions = self.0.sessions.lock().expect("not poisoned");
         if !sessions.contains_key(&token) {
             return Err(failure("Unauthenticated"));

@@ -1,5 +1,13 @@
 //! Order, overtaking, and one connection not waiting for another.
 
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
 use crate::support::{Client, Gateway, PATIENCE, auth, code};
 
 fn request(name: &str, id: usize) -> String {
@@ -140,4 +148,60 @@ async fn who_hangs_up_ends_nobody_elses_login() {
     gateway.authd.received_at_least("end", 7).await;
     assert_eq!(gateway.authd.received("answered").len(), 8);
     assert_eq!(slow.query().await, 0);
+}
+
+/// A text frame with a mask of zeros.
+fn frame(text: &str) -> Vec<u8> {
+    let length = u64::try_from(text.len()).expect("short").to_be_bytes();
+    [&[0x81, 0x80 | 127][..], &length, &[0; 4], text.as_bytes()].concat()
+}
+
+/// Whether a token is good, by the token API.
+async fn status_of(gateway: &Gateway, token: &str) -> String {
+    let mut stream = gateway.unix_stream().await;
+    let head = format!("HEAD /0.1/token/{token} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("an answer").expect("read");
+    String::from_utf8_lossy(&answer[9..]).into_owned()
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_has_nobody_else_wait_for_back_ends() {
+    let gateway = Gateway::start().await;
+    let mut other = gateway.unix().await;
+    let token = other.log_in("dora", "explorer").await;
+    gateway.authd.set_acl(&token, &["sysadm.rpc.sessions.#"]);
+    gateway.authd.hold_lists(true);
+    let list = r#"{"namespace":"rpc","name":"sessions","id":1,"args":{"action":"list"}}"#;
+    // Each is answered at once, and its reply repeats the id.
+    let long = format!(r#"{{"namespace":"rpc","name":"identify","id":"{}"}}"#, "i".repeat(100_000));
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let (mut client, _) = gateway.alice().await;
+        let stream = client.0.get_mut();
+        stream.write_all(&frame(list).repeat(31)).await.expect("sent");
+        gateway.authd.received_at_least("list", 16).await;
+        // Until the gateway waits for the client.
+        let filled = timeout(Duration::from_millis(500), async {
+            loop {
+                stream.write_all(&frame(&long)).await.expect("it is connected");
+            }
+        });
+        let Err(_) = filled.await;
+        slow.push(client);
+    }
+    // While authd works on his lists, which are more than a user's share.
+    assert_eq!(status_of(&gateway, &token).await, "204");
+    // And when it has answered them, but he has not read that.
+    gateway.authd.hold_lists(false);
+    let mut again = gateway.unix().await;
+    let take = json!({"namespace": "rpc", "name": "auth_token", "args": {"token": token}}).to_string();
+    assert_eq!(code(&again.call(take).await), 0);
+    for _ in 0..3 {
+        assert_eq!(code(&again.call(list).await), 0);
+    }
+    let unknown = again.log_in("dora", "explorer").await;
+    assert_eq!(status_of(&gateway, &unknown).await, "204");
+    drop(slow);
 }
