@@ -252,6 +252,12 @@ impl Session {
         matches!(self.busy, Busy::Clear(..))
     }
 
+    /// Whether somebody has to log in here in some time: not after a session that went idle, elsewhere than on the path of
+    /// channels.
+    pub fn awaits_login(&self) -> bool {
+        self.clock.awaits_login()
+    }
+
     fn waits_for_authd(&self) -> bool {
         !matches!(self.busy, Busy::No)
     }

@@ -97,6 +97,11 @@ impl Countdown {
         self.at = now;
     }
 
+    /// Whether there has to be a login in some time.
+    pub(super) fn awaits_login(&self) -> bool {
+        self.left.is_some()
+    }
+
     pub(super) fn stand_still(&mut self, still: bool, now: Instant) {
         // While it works for the client, the client need not speak.
         if self.still && !still {

@@ -77,7 +77,7 @@ enum Wake {
 struct Connection {
     shared: Arc<Shared>,
     client: Client,
-    /// Held while nobody is logged in.
+    /// Held while somebody has to log in.
     permit: Option<Permit>,
     frames: Frames,
     session: Session,

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{
     },
 };
 
-use crate::support::{Client, Gateway, auth, code, until};
+use crate::support::{Client, Gateway, auth, code, until, until_async};
 
 /// A request of exactly this many bytes.
 fn padded(name: &str, length: usize) -> String {
@@ -76,10 +76,13 @@ async fn who_logs_out_takes_a_place_of_those_who_are_not_logged_in_again() {
     }
     let full = (1008, "too many are not logged in".to_owned());
     assert_eq!(clients[2].0.closed().await, full);
-    // A session that ends by itself is no other thing.
-    let (mut idle, token) = clients.remove(3);
-    gateway.authd.end(&token, EndReason::Idle);
-    assert_eq!(idle.closed().await, full);
+    // A session that goes idle first is no other thing, once its holder says so.
+    let (last, token) = &mut clients[3];
+    gateway.authd.end(token, EndReason::Idle);
+    until_async(async || last.query().await == 401).await;
+    last.log_in("alice", "wonderland").await;
+    assert_eq!(last.code("rpc", "auth_clear", r#"{"reply":true}"#).await, 0);
+    assert_eq!(last.closed().await, full);
     // Those who found room go on, and give it back with their next login.
     clients.truncate(2);
     for (client, _) in &mut clients {
@@ -87,6 +90,30 @@ async fn who_logs_out_takes_a_place_of_those_who_are_not_logged_in_again() {
         client.log_in("alice", "wonderland").await;
     }
     let _newcomers = [gateway.unix().await, gateway.unix().await];
+}
+
+#[tokio::test]
+async fn whose_sessions_went_idle_keep_nobody_of_their_source_out() {
+    let gateway = Gateway::start_with(|config| {
+        config.limits.per_source = 2;
+        config.limits.connections_before_login = 8;
+    })
+    .await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        let (mut client, token) = gateway.alice().await;
+        gateway.authd.end(&token, EndReason::Idle);
+        until_async(async || client.query().await == 401).await;
+        idle.push(client);
+    }
+    // All of the source's places are free still, and whoever is back takes none with the login.
+    let newcomers = [gateway.unix().await, gateway.unix().await];
+    assert!(websocket(&gateway).await.is_none());
+    for client in &mut idle {
+        assert_eq!(client.code("rpc", "identify", "{}").await, 0);
+        client.log_in("alice", "wonderland").await;
+    }
+    drop(newcomers);
 }
 
 #[tokio::test]
