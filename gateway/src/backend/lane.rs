@@ -1,5 +1,5 @@
-//! Calls and questions that wait for their turn: so many at a time, and so few of them of one identity, which has the rest of its
-//! own wait behind each other, so that no identity with many of them keeps others waiting.
+//! Calls and questions that wait for their turn: so many at a time, and so few of them of one identity, which has the rest
+//! of its own wait behind each other, so that no identity with many of them keeps others waiting.
 
 use std::{
     collections::HashMap,
