@@ -201,6 +201,10 @@ async fn whoever_does_not_read_has_nobody_else_wait_for_back_ends() {
     for _ in 0..3 {
         assert_eq!(code(&again.call(list).await), 0);
     }
+    // Not even his own other connections wait, but for long lists.
+    let (mut own, _) = gateway.alice().await;
+    let end = r#"{"action":"end","session":"00000000-0000-4000-8000-000000000000"}"#;
+    assert_eq!(own.code("rpc", "sessions", end).await, 404);
     let unknown = again.log_in("dora", "explorer").await;
     assert_eq!(status_of(&gateway, &unknown).await, "204");
     drop(slow);
