@@ -38,6 +38,13 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("lseek", &["EIO"]),
     ("unlink", &["EROFS"]),
     ("mmap", &["ENOMEM"]),
+    ("mremap", &["ENOMEM"]),
+    ("fchmod", &["EROFS"]),
+    ("fchown", &["EROFS"]),
+    ("faccessat", &["EIO"]),
+    ("faccessat2", &["EIO"]),
+    ("readlinkat", &["EIO"]),
+    ("unlinkat", &["EROFS"]),
 ];
 
 /// Calls that cannot fail on a descriptor or an address that is good, and on a local file system (locks).
