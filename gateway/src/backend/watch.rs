@@ -27,7 +27,7 @@ const LOOKS: usize = 8;
 /// What keeps the stream.
 pub(super) struct Watching {
     pub(super) stream: SessionsClient<Channel>,
-    /// For looking again at what is held, on a connection of its own.
+    /// For looking again at what is held, on the connection of session calls.
     pub(super) checks: SessionsClient<Channel>,
     /// For one look.
     pub(super) deadline: Duration,
