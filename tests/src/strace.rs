@@ -6,10 +6,12 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::daemon::wait;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -92,11 +94,7 @@ impl Strace {
         if matches!(self.child.try_wait(), Ok(None)) {
             kill(pid, Signal::SIGINT).expect("a child of ours");
         }
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.child.try_wait(), Ok(None)) {
-            assert!(Instant::now() < deadline, "strace does not end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        assert!(wait(&mut self.child, PATIENCE).is_some(), "strace does not end");
     }
 }
 
