@@ -240,16 +240,14 @@ impl Registry {
         self.store.register(entry, decide, self.teller()).await
     }
 
-    /// Takes an entry as it was exported. On disk when this returns.
+    /// Takes entries as they were exported, in their order: of two that are at odds the first is taken. On
+    /// disk when this returns.
     ///
     /// # Errors
-    /// As [`Registry::register`].
-    pub async fn import(&self, entry: Entry) -> Result<Result<Imported, Refusal>, Failed> {
-        if entry.revoked.is_some() {
-            return Ok(Ok(self.store.import_revoked(entry).await?));
-        }
+    /// The store's failure: then none of them has been taken.
+    pub async fn import(&self, entries: Vec<Entry>) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
         let limits = *self.limits.get();
-        self.store.import(entry, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
+        self.store.import(entries, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
     }
 
     /// Revokes `user`'s key; false when he has no such key. On disk when this returns.

@@ -312,7 +312,7 @@ async fn a_listing_shows_live_keys_of_one_or_of_all() {
 #[tokio::test]
 async fn an_import_leaves_known_entries_as_they_are() {
     let fixture = fixture();
-    let import = async |entry: Entry| fixture.registry.import(entry).await.expect("works");
+    let import = async |entry: Entry| fixture.registry.import(vec![entry]).await.expect("works").remove(0);
     assert_eq!(import(unproven(1, "alice")).await, Ok(Imported::Added));
     assert_eq!(import(entry(1, "alice")).await, Ok(Imported::Known));
     assert!(!fixture.all().await[0].proven);
@@ -322,6 +322,17 @@ async fn an_import_leaves_known_entries_as_they_are() {
     assert_eq!(import(old).await, Ok(Imported::Known));
     assert_eq!(fixture.all().await.len(), 2);
     assert_eq!(fixture.users(unhinted("")).await, ["alice"]);
+}
+
+#[tokio::test]
+async fn an_import_takes_entries_in_their_order() {
+    let fixture = fixture();
+    let old = Entry { revoked: Some(5), revoked_by: "root".into(), ..entry(3, "carol") };
+    let entries = vec![old.clone(), entry(2, "bob"), entry(2, "alice"), entry(1, "alice")];
+    let imported = fixture.registry.import(entries).await.expect("works");
+    let (added, refused) = (Ok(Imported::Added), Err(Refusal::OfAnother));
+    assert_eq!(imported, [added.clone(), added.clone(), refused, added]);
+    assert_eq!(fixture.all().await, [old, entry(2, "bob"), entry(1, "alice")]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::CertError,
-    registry::{self, Imported},
+    registry::{self, Imported, Refusal},
 };
 
 /// Entries that are written together.
@@ -50,24 +50,19 @@ impl store_server::Store for StoreService {
                     () = self.0.stop.cancelled() => return Err(self.0.refused("import", &CertError::Stopping)),
                 };
                 match next.map_err(|_| self.0.refused("import", &CertError::Late))?? {
-                    Some(entry) => {
-                        number += 1;
-                        batch.push((number, entry));
-                    }
+                    Some(entry) => batch.push(entry),
                     None => {
                         more = false;
                         break;
                     }
                 }
             }
-            let entries =
-                batch.into_iter().map(|(number, entry)| async move { (number, self.take(entry).await) });
-            for (number, result) in join_all(entries).await {
+            let results = self.take(batch).await.map_err(|error| self.0.refused("import", &error))?;
+            for result in results {
+                number += 1;
                 match result {
                     Ok(Imported::Added) => reply.added += 1,
                     Ok(Imported::Known) => reply.known += 1,
-                    // The disk's failure is everybody's: the rest would fail too.
-                    Err(error @ CertError::Store(_)) => return Err(self.0.refused("import", &error)),
                     Err(error) if reply.refused.len() < TOLD => {
                         reply.refused.push(format!("entry {number}: {error}"));
                     }
@@ -81,22 +76,43 @@ impl store_server::Store for StoreService {
 }
 
 impl StoreService {
-    async fn take(&self, entry: Entry) -> Result<Imported, CertError> {
-        let entry = self.checked(entry).await?;
+    /// Checks all, writes those that pass in their order, and says what became of each.
+    async fn take(&self, batch: Vec<Entry>) -> Result<Vec<Result<Imported, CertError>>, CertError> {
+        let mut results = Vec::new();
+        let mut passed = Vec::new();
+        for checked in join_all(batch.into_iter().map(|entry| self.checked(entry))).await {
+            results.push(match checked {
+                Ok(entry) => {
+                    passed.push(entry);
+                    None
+                }
+                // Not the entry's fault: the rest would fail too.
+                Err(error @ (CertError::Busy | CertError::Stopping | CertError::Fault)) => return Err(error),
+                Err(error) => Some(error),
+            });
+        }
+        let mut written = self.write(passed).await?.into_iter();
+        let result = |refused| match refused {
+            Some(error) => Err(error),
+            None => written.next().ok_or(CertError::Fault)?.map_err(CertError::from),
+        };
+        Ok(results.into_iter().map(result).collect())
+    }
+
+    async fn write(
+        &self,
+        entries: Vec<registry::Entry>,
+    ) -> Result<Vec<Result<Imported, Refusal>>, CertError> {
         let core = self.0.clone();
         let change = async move {
-            let record = Record {
-                reason: Some(if entry.revoked.is_some() { "revoked" } else { "live" }),
-                user: Some(entry.user.clone()),
-                key: Some(entry.fingerprint.to_string()),
-                by: Some("root".to_owned()),
-                ..Record::of(Event::KeyImported)
-            };
-            let imported = core.registry.import(entry).await??;
-            if imported == Imported::Added {
-                core.audit.record(record);
+            let records: Vec<Record> = entries.iter().map(record).collect();
+            let imported = core.registry.import(entries).await?;
+            for (result, record) in imported.iter().zip(records) {
+                if *result == Ok(Imported::Added) {
+                    core.audit.record(record);
+                }
             }
-            Ok::<_, CertError>(imported)
+            Ok(imported)
         };
         self.0.to_its_end(change).await
     }
@@ -143,5 +159,15 @@ impl StoreService {
             revoked_by: entry.revoked_by,
             ..registry::Entry::new(&key, entry.user, entry.registered)
         })
+    }
+}
+
+fn record(entry: &registry::Entry) -> Record {
+    Record {
+        reason: Some(if entry.revoked.is_some() { "revoked" } else { "live" }),
+        user: Some(entry.user.clone()),
+        key: Some(entry.fingerprint.to_string()),
+        by: Some("root".to_owned()),
+        ..Record::of(Event::KeyImported)
     }
 }

@@ -142,3 +142,20 @@ async fn refusals_are_told_up_to_a_hundred() {
     let reply = import(&certd, vec![Entry::default(); 300]).await;
     assert_eq!((reply.added, reply.refused.len()), (0, 100));
 }
+
+#[tokio::test]
+async fn an_import_is_taken_in_its_order() {
+    if not_root("an_import_is_taken_in_its_order") {
+        return;
+    }
+    let certd = start("").await;
+    let of = |user: &str, key: &Key| Entry { key: key.der(), user: user.into(), ..Entry::default() };
+    let keys: Vec<_> = (0..30).map(|_| Key::ed25519()).collect();
+    let reply =
+        import(&certd, keys.iter().flat_map(|key| [of("alice", key), of("bob", key)]).collect()).await;
+    assert_eq!((reply.added, reply.known, reply.refused.len()), (30, 0, 30));
+    let exported = export(&mut certd.store().await).await.expect("exported");
+    let expected: Vec<_> = keys.iter().map(|key| ("alice", key.der())).collect();
+    let found: Vec<_> = exported.iter().map(|entry| (entry.user.as_str(), entry.key.clone())).collect();
+    assert_eq!(found, expected);
+}

@@ -14,6 +14,7 @@ use std::{
 };
 
 pub use open::OpenError;
+use rusqlite::Connection;
 pub use thread::{Failed, Point, Watch};
 
 use super::{Candidate, Decision, Entry, Facts, Imported, Page, Refusal, Registered, Revocation, Search};
@@ -78,36 +79,32 @@ impl Store {
 
     pub(super) async fn import(
         &self,
-        entry: Entry,
-        decide: impl FnOnce(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
-    ) -> Result<Result<Imported, Refusal>, Failed> {
-        self.writer
-            .call(move |database| {
-                let facts = rows::facts(database, &entry)?;
-                Ok(match decide(&facts, &entry) {
-                    Err(refusal) => Err(refusal),
-                    // Known ones are left as they are, and nobody loses a key by an import.
-                    Ok(Decision::Keep | Decision::Prove) => Ok(Imported::Known),
-                    Ok(Decision::Displace) => Err(Refusal::OfAnother),
-                    Ok(Decision::Add) => {
-                        rows::insert(database, &entry)?;
-                        Ok(Imported::Added)
-                    }
-                })
-            })
-            .await
-    }
-
-    pub(super) async fn import_revoked(&self, entry: Entry) -> Result<Imported, Failed> {
-        self.writer
-            .call(move |database| {
+        entries: Vec<Entry>,
+        decide: impl Fn(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
+    ) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
+        let one = move |database: &Connection, entry: Entry| {
+            if entry.revoked.is_some() {
                 if rows::is_history(database, &entry)? {
-                    return Ok(Imported::Known);
+                    return Ok(Ok(Imported::Known));
                 }
                 rows::insert(database, &entry)?;
                 rows::forget_old(database, &entry.user)?;
-                Ok(Imported::Added)
+                return Ok(Ok(Imported::Added));
+            }
+            let facts = rows::facts(database, &entry)?;
+            Ok(match decide(&facts, &entry) {
+                Err(refusal) => Err(refusal),
+                // Known ones are left as they are, and nobody loses a key by an import.
+                Ok(Decision::Keep | Decision::Prove) => Ok(Imported::Known),
+                Ok(Decision::Displace) => Err(Refusal::OfAnother),
+                Ok(Decision::Add) => {
+                    rows::insert(database, &entry)?;
+                    Ok(Imported::Added)
+                }
             })
+        };
+        self.writer
+            .call(move |database| entries.into_iter().map(|entry| one(database, entry)).collect())
             .await
     }
 
