@@ -43,7 +43,8 @@ test:
 		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper -- -D warnings
 	# All targets: with programs alone, other features, and every crate compiled twice.
 	$(CARGO) build --locked --workspace --all-targets
-	$(CARGO) test --locked --workspace
+	# All that fail are named, not only those of the first crate.
+	$(CARGO) test --locked --workspace --no-fail-fast
 	$(CARGO) test --locked -p doorward-pam-guard -p doorward-pam-worker \
 		--features doorward-pam-guard/pam-wrapper,doorward-pam-worker/pam-wrapper \
 		--target-dir target/pam-wrapper
