@@ -331,7 +331,7 @@ async fn an_import_takes_entries_in_their_order() {
     let entries = vec![old.clone(), entry(2, "bob"), entry(2, "alice"), entry(1, "alice")];
     let imported = fixture.registry.import(entries).await.expect("works");
     let (added, refused) = (Ok(Imported::Added), Err(Refusal::OfAnother));
-    assert_eq!(imported, [added.clone(), added.clone(), refused, added]);
+    assert_eq!(imported, [added, added, refused, added]);
     assert_eq!(fixture.all().await, [old, entry(2, "bob"), entry(1, "alice")]);
 }
 
