@@ -59,11 +59,8 @@ impl Backend {
         call: impl Future<Output = Result<Response<proto::Outcome>, Status>> + Send + 'static,
     ) -> Result<proto::Outcome, Failure> {
         let backend = Arc::clone(self);
-        let unheard = move |answer: Result<Response<proto::Outcome>, Status>| {
-            if new
-                && let Ok(answer) = answer
-                && let Ok(wire::Outcome::Granted(identity)) = wire::outcome(answer.into_inner())
-            {
+        let unheard = move |answer: Response<proto::Outcome>| {
+            if new && let Ok(wire::Outcome::Granted(identity)) = wire::outcome(answer.into_inner()) {
                 drop(backend.end(identity.token));
             }
         };

@@ -1,21 +1,24 @@
-//! Calls that are never dropped half-way.
+//! Calls that are never dropped half-way, and that wait for nobody.
 //!
 //! Dropping a call resets its stream, and a server that was sent enough resets closes the connection,
 //! which all clients share: whoever hangs up often enough would end the calls of everybody else.
+//! And a call that only its client's connection drives stands still while that client does not read, in a place
+//! that others wait for.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{runtime::Handle, select, sync::oneshot, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Failure;
 use crate::call::Error;
 
-/// Takes over the calls that nobody waits for any more.
+/// Runs the calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
     tasks: TaskTracker,
@@ -28,23 +31,30 @@ impl Keeper {
         Self { tasks, runtime: Handle::current() }
     }
 
-    /// A call that runs where it is waited for, and by itself if it is dropped after it has begun: for
-    /// `limit` at most. What it brings then goes to `unheard`.
-    pub(crate) fn keep<T: Send + 'static>(
+    /// A call that begins where it is waited for, so that what is sent after it does not overtake it, and runs by
+    /// itself from then on: if nobody waits any more, for `limit` at most. What it brings to nobody goes to `unheard`.
+    pub(crate) fn keep<T, E>(
         &self,
         limit: Duration,
-        call: impl Future<Output = T> + Send + 'static,
+        call: impl Future<Output = Result<T, E>> + Send + 'static,
         unheard: impl FnOnce(T) + Send + 'static,
-    ) -> Kept<T> {
-        let parts = Parts { call: Box::pin(call), unheard: Box::new(unheard) };
-        Kept { parts: Some(parts), begun: false, limit, keeper: self.clone() }
+    ) -> Kept<T>
+    where
+        T: Send + 'static,
+        Failure: From<E>,
+    {
+        // What is not heard may be found anywhere.
+        let runtime = self.runtime.clone();
+        let unheard = move |value| {
+            let _on = runtime.enter();
+            unheard(value);
+        };
+        let parts = Parts { call: Box::pin(call.map(|result| Ok(result?))), unheard: Box::new(unheard) };
+        Kept { here: Some(parts), away: None, limit, keeper: self.clone() }
     }
-}
 
-impl Keeper {
-    /// A call that runs by itself from the beginning, in a `place` that all share: whoever waits for it may be held up, by a
-    /// client that does not read, and holds up nobody else. If nobody waits any more it is not begun, or goes on for
-    /// `limit` at most.
+    /// A call that runs by itself from the beginning, in a `place` that all share. If nobody waits any more it is not
+    /// begun, or goes on for `limit` at most.
     pub(crate) fn run<P, T, Place, Call, Calling>(
         &self,
         limit: Duration,
@@ -66,65 +76,102 @@ impl Keeper {
                 place = place => place,
             };
             let result = match place {
-                Err(failure) => Err(failure),
-                Ok(place) => {
-                    let mut call = pin!(call(place));
-                    select! {
-                        biased;
-                        result = &mut call => result,
-                        () = answer.closed() => match timeout(limit, call).await {
-                            Ok(result) => result,
-                            Err(_) => return,
-                        },
-                    }
-                }
+                Err(failure) => Some(Err(failure)),
+                Ok(place) => whole(limit, call(place), &mut answer).await,
             };
-            // Whoever waited may have gone by now.
-            let _ = answer.send(result);
+            if let Some(result) = result {
+                // Whoever waited may have gone by now.
+                let _ = answer.send(result);
+            }
         };
         self.tasks.spawn_on(running, &self.runtime);
-        async move { answered.await.unwrap_or_else(|_| Err(Failure::new(Error::Fault, "the call was lost"))) }
+        async move { answered.await.unwrap_or_else(|_| Err(lost())) }
     }
+
+    fn send_away<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        parts: Parts<T>,
+    ) -> oneshot::Receiver<Brought<T>> {
+        let Parts { call, unheard } = parts;
+        let (mut answer, answered) = oneshot::channel();
+        let rest = async move {
+            if let Some(result) = whole(limit, call, &mut answer).await {
+                // If it is not received it is dropped, here or where it is, and so unheard.
+                let _ = answer.send(Brought(Some((result, unheard))));
+            }
+        };
+        self.tasks.spawn_on(rest, &self.runtime);
+        answered
+    }
+}
+
+/// What it brings; after nobody waits any more, only within `limit`.
+async fn whole<T, A>(
+    limit: Duration,
+    call: impl Future<Output = T>,
+    answer: &mut oneshot::Sender<A>,
+) -> Option<T> {
+    let mut call = std::pin::pin!(call);
+    select! {
+        biased;
+        result = &mut call => Some(result),
+        () = answer.closed() => timeout(limit, call).await.ok(),
+    }
+}
+
+fn lost() -> Failure {
+    Failure::new(Error::Fault, "the call was lost")
 }
 
 /// See [`Keeper::keep`].
 pub(crate) struct Kept<T: Send + 'static> {
-    /// `None` once the call is over.
-    parts: Option<Parts<T>>,
-    begun: bool,
+    /// Until it is waited for.
+    here: Option<Parts<T>>,
+    /// From then on, until it is over.
+    away: Option<oneshot::Receiver<Brought<T>>>,
     limit: Duration,
     keeper: Keeper,
 }
 
 struct Parts<T> {
-    call: Pin<Box<dyn Future<Output = T> + Send>>,
-    unheard: Box<dyn FnOnce(T) + Send>,
+    call: Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>,
+    unheard: Unheard<T>,
 }
 
-impl<T: Send + 'static> Future for Kept<T> {
-    type Output = T;
+type Unheard<T> = Box<dyn FnOnce(T) + Send>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        self.begun = true;
-        let Some(parts) = &mut self.parts else { return Poll::Pending };
-        let poll = parts.call.as_mut().poll(context);
-        if poll.is_ready() {
-            self.parts = None;
-        }
-        poll
+/// For whoever takes it, or else for [`Unheard`].
+struct Brought<T>(Option<(Result<T, Failure>, Unheard<T>)>);
+
+impl<T> Brought<T> {
+    fn take(mut self) -> Result<T, Failure> {
+        self.0.take().map_or_else(|| Err(lost()), |(result, _)| result)
     }
 }
 
-impl<T: Send + 'static> Drop for Kept<T> {
+impl<T> Drop for Brought<T> {
     fn drop(&mut self) {
-        let Some(Parts { call, unheard }) = self.parts.take().filter(|_| self.begun) else { return };
-        let limit = self.limit;
-        let rest = async move {
-            if let Ok(brought) = timeout(limit, call).await {
-                unheard(brought);
+        if let Some((Ok(value), unheard)) = self.0.take() {
+            unheard(value);
+        }
+    }
+}
+
+impl<T: Send + 'static> Future for Kept<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(mut parts) = self.here.take() {
+            if let Poll::Ready(result) = parts.call.as_mut().poll(context) {
+                return Poll::Ready(result);
             }
-        };
-        self.keeper.tasks.spawn_on(rest, &self.keeper.runtime);
+            self.away = Some(self.keeper.send_away(self.limit, parts));
+        }
+        let Some(away) = &mut self.away else { return Poll::Pending };
+        let Poll::Ready(brought) = away.poll_unpin(context) else { return Poll::Pending };
+        self.away = None;
+        Poll::Ready(brought.map_or_else(|_| Err(lost()), Brought::take))
     }
 }
 
@@ -132,6 +179,7 @@ impl<T: Send + 'static> Drop for Kept<T> {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::TryFutureExt;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -144,7 +192,9 @@ mod tests {
             let keeper = Keeper::new(TaskTracker::new());
             let (go, gone) = oneshot::channel::<u8>();
             let (tell, told) = oneshot::channel();
-            let mut kept = keeper.keep(LONG, gone, move |brought| drop(tell.send(brought)));
+            let gone = gone.map_err(Failure::fault);
+            let mut kept =
+                keeper.keep(LONG, gone, move |brought| tell.send(brought).expect("it is waited for"));
             if begun {
                 assert!(futures_util::poll!(&mut kept).is_pending());
             }
@@ -158,12 +208,34 @@ mod tests {
     async fn what_goes_on_has_an_end() {
         let keeper = Keeper::new(TaskTracker::new());
         let (mut go, gone) = oneshot::channel::<u8>();
-        let mut kept = keeper.keep(LONG, gone, drop);
+        let mut kept = keeper.keep(LONG, gone.map_err(Failure::fault), drop);
         assert!(futures_util::poll!(&mut kept).is_pending());
         drop(kept);
         go.closed().await;
         keeper.tasks.close();
         keeper.tasks.wait().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_begun_ends_although_nobody_looks() {
+        for taken in [false, true] {
+            let keeper = Keeper::new(TaskTracker::new());
+            let (go, gone) = oneshot::channel::<u8>();
+            let (tell, told) = oneshot::channel();
+            let gone = gone.map_err(Failure::fault);
+            let mut kept =
+                keeper.keep(LONG, gone, move |brought| tell.send(brought).expect("it is waited for"));
+            assert!(futures_util::poll!(&mut kept).is_pending());
+            go.send(7).expect("it is waited for");
+            // Nobody polls it.
+            keeper.tasks.close();
+            keeper.tasks.wait().await;
+            match taken {
+                true => assert_eq!(kept.await.expect("it is there"), 7),
+                false => drop(kept),
+            }
+            assert_eq!(told.await.is_ok(), !taken, "whoever takes it is all who hear it");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -200,8 +272,8 @@ mod tests {
     #[tokio::test]
     async fn who_waits_gets_it() {
         let keeper = Keeper::new(TaskTracker::new());
-        let kept = keeper.keep(LONG, async { 7 }, |_| panic!("it was heard"));
-        assert_eq!(kept.await, 7);
+        let kept = keeper.keep(LONG, async { Ok::<_, Failure>(7) }, |_| panic!("it was heard"));
+        assert_eq!(kept.await.expect("it is there"), 7);
         assert!(keeper.tasks.is_empty());
     }
 }

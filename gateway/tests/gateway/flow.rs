@@ -209,3 +209,33 @@ async fn whoever_does_not_read_has_nobody_else_wait_for_back_ends() {
     assert_eq!(status_of(&gateway, &unknown).await, "204");
     drop(slow);
 }
+
+#[tokio::test]
+async fn whoever_does_not_read_holds_no_place_for_logins() {
+    let gateway = Gateway::start().await;
+    // Each is answered at once, with as much.
+    let pings = [&[0x89, 0x80 | 125][..], &[0; 4 + 125]].concat().repeat(1_000);
+    // As many as one source may have under way.
+    let slow = futures_util::future::join_all((0..8).map(|_| async {
+        let mut client = gateway.unix().await;
+        client.send(auth("slow", "x")).await;
+        let stream = client.0.get_mut();
+        // Until the gateway waits for the client.
+        let filled = timeout(Duration::from_millis(500), async {
+            loop {
+                stream.write_all(&pings).await.expect("it is connected");
+            }
+        });
+        let Err(_) = filled.await;
+        client
+    }))
+    .await;
+    gateway.authd.received_at_least("begin", 8).await;
+    assert_eq!(code(&gateway.unix().await.call(auth("alice", "secret")).await), 429);
+    gateway.authd.let_go();
+    gateway.authd.received_at_least("answered", 8).await;
+    gateway.unix().await.log_in("dora", "explorer").await;
+    // Whose session he has not heard of when he leaves, it ends.
+    drop(slow);
+    gateway.authd.received_at_least("end", 8).await;
+}
