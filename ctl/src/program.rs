@@ -16,15 +16,32 @@ pub(crate) const CONFIG_DIR: &str = "/etc/doorward";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Where the programs may be.
-pub(crate) struct Programs([PathBuf; 2]);
+pub(crate) struct Programs([PathBuf; 3]);
 
 impl Programs {
-    /// Beside ours, and where packages put them.
+    /// For the program that runs now.
     pub(crate) fn find() -> Result<Self, Error> {
         let own = std::env::current_exe()
             .map_err(|error| Error::Failed(format!("cannot find the programs: {error}")))?;
+        Ok(Self::of(&own))
+    }
+
+    /// Beside `own`, and where packages put them.
+    pub(crate) fn of(own: &Path) -> Self {
         let beside = own.parent().unwrap_or(Path::new("/"));
-        Ok(Self([beside.to_owned(), beside.join("../libexec/doorward")]))
+        Self([beside.to_owned(), beside.join("../sbin"), beside.join("../libexec/doorward")])
+    }
+
+    /// The first of this name.
+    ///
+    /// # Errors
+    /// Where there is none, as a sentence.
+    pub(crate) fn path(&self, name: &str) -> Result<PathBuf, String> {
+        let mut all = self.0.iter().map(|place| place.join(name));
+        all.find(|path| path.is_file()).ok_or_else(|| {
+            let places = self.0.each_ref().map(|place| place.display().to_string()).join(", ");
+            format!("{name} is in none of {places}")
+        })
     }
 
     /// What the program says to this option and `input`, with its file in the directory; else why it says nothing.
@@ -35,9 +52,7 @@ impl Programs {
         option: &str,
         input: &[u8],
     ) -> Result<Vec<u8>, String> {
-        let program = self.0.iter().map(|place| place.join(name)).find(|path| path.is_file());
-        let program = program.ok_or_else(|| format!("{name} is not installed beside doorward"))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.path(name)?);
         command.arg(option).kill_on_drop(true);
         let path = directory.join(file);
         // Only the standard file may be missing: then every key has its default.

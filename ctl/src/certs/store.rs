@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, ErrorKind, Read, Write},
+    io::{BufWriter, Read, Write},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -122,9 +122,8 @@ pub(super) async fn export(socket: &Path) -> Result<(), Error> {
         let written = serde_json::to_string(&Line::from_wire(entry))
             .map_err(std::io::Error::from)
             .and_then(|line| writeln!(out, "{line}"));
-        if let Err(error) = written {
-            return if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(unwritten(&error)) };
-        }
+        // Also where the reader is gone: what it has is half a registry.
+        written.map_err(|error| unwritten(&error))?;
     }
     out.flush().map_err(|error| unwritten(&error))
 }

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     dev::accounts::{Account, Accounts},
     error::Error,
+    program,
 };
 
 /// The address of a Unix socket has 108 bytes with its end; a service binds under a temporary name that
@@ -177,14 +178,10 @@ pub(super) struct Programs {
 impl Programs {
     /// Looks beside `own`, the program that runs now, then where a package puts them.
     pub(super) fn find(own: &Path, guard: Option<PathBuf>, worker: Option<PathBuf>) -> Result<Self, Error> {
-        let beside = own.parent().unwrap_or(Path::new("/"));
-        let places = [beside.to_owned(), beside.join("../sbin"), beside.join("../libexec/doorward")];
+        let places = program::Programs::of(own);
         let find = |name: &str| {
-            places.iter().map(|place| place.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-                Error::Failed(format!(
-                    "{name} is in none of {}: build it with `cargo build --workspace --bins`",
-                    places.each_ref().map(|place| place.display().to_string()).join(", "),
-                ))
+            places.path(name).map_err(|missing| {
+                Error::Failed(format!("{missing}: build it with `cargo build --workspace --bins`"))
             })
         };
         Ok(Self {

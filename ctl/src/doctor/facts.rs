@@ -313,6 +313,14 @@ impl Facts {
         self.users.get(user).copied().flatten()
     }
 
+    /// Whether somebody is to ask certd: where nobody is there need be none.
+    fn has_certd(&self) -> bool {
+        let gateway = self.gateway.as_ref().ok().map(|config| &config.certd);
+        let authd = self.authd.as_ref().ok().map(|config| &config.certd);
+        let mut known = gateway.into_iter().chain(authd).peekable();
+        known.peek().is_none() || known.any(|certd| !certd.socket.as_os_str().is_empty())
+    }
+
     /// User, state directory and log of each service whose configuration can be used.
     pub(super) fn services(&self) -> Vec<(Service, &str, &PathBuf, &Log)> {
         let mut all = Vec::new();
@@ -322,7 +330,7 @@ impl Facts {
         if let Ok(config) = &self.authd {
             all.push((Service::Authd, config.user.as_str(), &config.state_dir, &config.log));
         }
-        if let Ok(config) = &self.certd {
+        if let (Ok(config), true) = (&self.certd, self.has_certd()) {
             all.push((Service::Certd, config.user.as_str(), &config.state_dir, &config.log));
         }
         if let Some(Ok(config)) = &self.sysinfo {
@@ -352,7 +360,7 @@ impl Facts {
             add(&config.socket.peer_path, config.user.as_str(), 0o660, false);
             add(&config.pam.socket, config.user.as_str(), 0o600, false);
         }
-        if let Ok(config) = &self.certd {
+        if let (Ok(config), true) = (&self.certd, self.has_certd()) {
             add(&config.socket.path, config.user.as_str(), 0o660, true);
             add(&config.socket.authd_path, config.user.as_str(), 0o660, true);
         }

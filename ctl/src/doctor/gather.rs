@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nix::unistd::{Group, User};
+use rustix::fs::{Mode, OFlags, open};
 use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -193,19 +195,23 @@ fn look(path: &Path, follow: bool) -> File {
     }
 }
 
-/// A file's bytes, of a file that is no pipe and not large.
-fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_file() && found.len() <= FILE_MAX => {
-            fs::read(path).map(Zeroizing::new).map_err(|error| error.to_string())
-        }
-        Ok(_) => Err("it is no regular file, or too large".to_owned()),
-        Err(error) => Err(error.to_string()),
+/// A file's bytes. Whoever is doctored must not hold up root, who looks: no FIFO is waited for, no device or file of the
+/// kernel's read, which have no size, and no more than a file of ours may have.
+fn bytes(path: &Path, links: OFlags) -> Result<Zeroizing<Vec<u8>>, String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | links;
+    let file = open(path, flags, Mode::empty()).map_err(|error| io::Error::from(error).to_string())?;
+    let mut file = fs::File::from(file);
+    let found = file.metadata().map_err(|error| error.to_string())?;
+    if !found.is_file() || !(1..=FILE_MAX).contains(&found.len()) {
+        return Err("it is no regular file, empty, or too large".to_owned());
     }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.by_ref().take(found.len()).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    bytes(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    bytes(path, OFlags::empty()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The certificate that is configured, or the gateway's own, which may not be there yet.
@@ -217,14 +223,16 @@ fn certificate(gateway: &Gateway) -> Option<Certificate> {
     if own && matches!(look(&path, true), File::Missing | File::Hidden(_)) {
         return None;
     }
-    let pem = bytes(&path);
+    // Nobody else puts links into the gateway's own directory.
+    let links = if own { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let pem = bytes(&path, links);
     let holds = pem.as_ref().map_err(Clone::clone).and_then(|pem| {
         let der = CertificateDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|error| error.to_string())?;
         let validity = parsed.validity();
         Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
     });
-    let key_fits = match (&pem, bytes(&key)) {
+    let key_fits = match (&pem, bytes(&key, links)) {
         (Ok(pem), Ok(secret)) => Some(fits(pem, &secret)),
         _ if matches!(look(&key, true), File::Missing) => Some(Err("it does not exist".to_owned())),
         _ => None,
@@ -297,5 +305,32 @@ async fn identify(socket: &Path) -> Result<String, String> {
     match timeout(CONNECT_DEADLINE, asked).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err("nothing for 5 seconds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn who_looks_is_held_up_by_no_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("file"), "text").expect("written");
+        fs::write(at("large"), vec![b'x'; FILE_MAX as usize + 1]).expect("written");
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
+            .expect("a FIFO");
+        // No end and no size.
+        symlink("/proc/self/environ", at("kernel")).expect("a link");
+        symlink("/dev/zero", at("zero")).expect("a link");
+        symlink("file", at("link")).expect("a link");
+        for name in ["large", "fifo", "kernel", "zero", "missing"] {
+            bytes(&at(name), OFlags::empty()).expect_err(name);
+        }
+        assert_eq!(text(&at("link")).expect("read"), "text");
+        bytes(&at("link"), OFlags::NOFOLLOW).expect_err("a link");
+        assert_eq!(bytes(&at("file"), OFlags::NOFOLLOW).expect("read").as_slice(), b"text");
     }
 }

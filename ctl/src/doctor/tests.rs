@@ -126,6 +126,22 @@ fn a_good_host_gives_no_finding() {
 }
 
 #[test]
+fn where_nobody_asks_certd_nothing_of_it_is_missed() {
+    let mut facts = good();
+    for file in
+        facts.files.iter_mut().filter(|(path, _)| path.starts_with("/run/d/c") || path.starts_with("/var/c"))
+    {
+        *file.1 = File::Missing;
+    }
+    facts.listeners.retain(|path, _| !path.starts_with("/run/d/c"));
+    facts.authd.as_mut().expect("read").certd.socket = "".into();
+    let found = examine(&facts);
+    assert!(found.iter().any(|finding| finding.place.contains("/run/d/c")), "the gateway asks it: {found:?}");
+    facts.gateway.as_mut().expect("read").certd.socket = "".into();
+    assert_eq!(examine(&facts), []);
+}
+
+#[test]
 fn what_is_missing_on_a_host_where_nothing_runs_yet_is_no_error() {
     let mut facts = good();
     for (path, file) in &mut facts.files {
