@@ -202,6 +202,8 @@ pub enum Imported {
     Added,
     /// It was there and is as it was.
     Known,
+    /// It is not taken: its user's key was revoked since it was exported.
+    Revoked,
 }
 
 /// The keys, on disk.
@@ -241,7 +243,7 @@ impl Registry {
     }
 
     /// Takes entries as they were exported, in their order: of two that are at odds the first is taken. On
-    /// disk when this returns.
+    /// disk when this returns. What was revoked after a registration opens nothing by that registration again.
     ///
     /// # Errors
     /// The store's failure: then none of them has been taken.

@@ -336,6 +336,23 @@ async fn an_import_takes_entries_in_their_order() {
 }
 
 #[tokio::test]
+async fn an_import_of_an_old_export_brings_no_revoked_key_back() {
+    let fixture = fixture();
+    let import = async |entry: Entry| fixture.registry.import(vec![entry]).await.expect("works").remove(0);
+    let registered = |when| Entry { registered: when, ..entry(1, "alice") };
+    fixture.register(registered(10)).await.expect("room");
+    let key = entry(1, "alice").fingerprint;
+    assert_eq!(fixture.registry.revoke(key, "alice".into(), "alice".into(), 20).await, Ok(true));
+    assert_eq!(import(registered(10)).await, Ok(Imported::Revoked));
+    assert!(fixture.users(unhinted("")).await.is_empty());
+    // Somebody else's is another matter, and so is what was registered later.
+    assert_eq!(import(Entry { registered: 10, ..entry(1, "bob") }).await, Ok(Imported::Added));
+    assert_eq!(fixture.registry.revoke(key, "bob".into(), "root".into(), 30).await, Ok(true));
+    assert_eq!(import(registered(21)).await, Ok(Imported::Added));
+    assert_eq!(import(registered(10)).await, Ok(Imported::Known));
+}
+
+#[tokio::test]
 async fn many_at_once_all_get_their_own_answer() {
     let fixture = fixture();
     let calls = (0..200_u16).map(|number| fixture.registry.register(entry(number % 100, "alice")));

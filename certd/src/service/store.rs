@@ -21,6 +21,9 @@ use crate::{
 const TOGETHER: usize = 64;
 /// Refusals that are told; all are counted.
 const TOLD: usize = 100;
+/// Of a key that its user has lost since.
+const REVOKED: &str =
+    "the key was revoked after this registration; whoever is to have it again registers it anew";
 /// How long an importer may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -60,13 +63,20 @@ impl store_server::Store for StoreService {
             let results = self.take(batch).await.map_err(|error| self.0.refused("import", &error))?;
             for result in results {
                 number += 1;
-                match result {
-                    Ok(Imported::Added) => reply.added += 1,
-                    Ok(Imported::Known) => reply.known += 1,
-                    Err(error) if reply.refused.len() < TOLD => {
-                        reply.refused.push(format!("entry {number}: {error}"));
+                let why = match result {
+                    Ok(Imported::Added) => {
+                        reply.added += 1;
+                        continue;
                     }
-                    Err(_) => {}
+                    Ok(Imported::Known) => {
+                        reply.known += 1;
+                        continue;
+                    }
+                    Ok(Imported::Revoked) => REVOKED.to_owned(),
+                    Err(error) => error.to_string(),
+                };
+                if reply.refused.len() < TOLD {
+                    reply.refused.push(format!("entry {number}: {why}"));
                 }
             }
         }

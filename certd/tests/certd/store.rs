@@ -93,8 +93,12 @@ async fn what_is_exported_can_be_imported_elsewhere_and_twice() {
     let reply = import(&there, entries.clone()).await;
     assert_eq!((reply.added, reply.known, reply.refused.len()), (2, 0, 0), "{:?}", reply.refused);
     assert_eq!(export(&mut there.store().await).await.expect("exported"), entries);
-    let reply = import(&there, entries).await;
+    let reply = import(&there, entries.clone()).await;
     assert_eq!((reply.added, reply.known), (0, 2));
+    let before = entries.into_iter().map(|entry| Entry { registered: 5, revoked: None, ..entry }).collect();
+    let reply = import(&there, before).await;
+    assert_eq!((reply.added, reply.known, reply.refused.len()), (0, 1, 1));
+    assert!(reply.refused[0].contains("entry 2: the key was revoked"), "{}", reply.refused[0]);
     there.asker().await.log_in(&kept, Form::Ed25519, |_| ()).await.expect("logged in");
     let refused = there.asker().await.log_in(&gone, Form::Bare, |_| ()).await;
     assert_eq!(code(&refused), Code::Unauthenticated, "revoked there, revoked here");

@@ -97,6 +97,7 @@ impl Store {
                 // Known ones are left as they are, and nobody loses a key by an import.
                 Ok(Decision::Keep | Decision::Prove) => Ok(Imported::Known),
                 Ok(Decision::Displace) => Err(Refusal::OfAnother),
+                Ok(Decision::Add) if rows::is_revoked_since(database, &entry)? => Ok(Imported::Revoked),
                 Ok(Decision::Add) => {
                     rows::insert(database, &entry)?;
                     Ok(Imported::Added)

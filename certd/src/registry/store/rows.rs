@@ -128,6 +128,13 @@ pub(super) fn is_history(database: &Connection, old: &Entry) -> Result<bool> {
         .exists(params![old.user, old.revoked, old.fingerprint.0])
 }
 
+/// Whether a registration was followed by a revocation.
+pub(super) fn is_revoked_since(database: &Connection, new: &Entry) -> Result<bool> {
+    database
+        .prepare_cached("SELECT 1 FROM keys WHERE user = ?1 AND revoked > ?2 AND fingerprint = ?3")?
+        .exists(params![new.user, new.registered, new.fingerprint.0])
+}
+
 /// Revocations since a time, the newest 100,000 at most.
 pub(super) fn revocations(database: &Connection, since: i64) -> Result<Vec<Revocation>> {
     database
