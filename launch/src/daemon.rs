@@ -2,7 +2,7 @@
 
 mod reload;
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -127,31 +127,25 @@ pub fn run<D: Daemon>() -> ExitCode {
         Err(sentence) => return refuse::<D>(&sentence),
     };
     if options.check_config {
-        println!("{}: ok", log::printable(&loaded.source.path().to_string_lossy()));
+        let ok = format!("{}: ok", log::printable(&loaded.source.path().to_string_lossy()));
         // It starts all the same, without those that are wrong.
         for sentence in D::registrations(&loaded.config).map(registrations::read).unwrap_or_default().wrong {
-            eprintln!("{}: {}", D::NAME, log::printable(&sentence));
+            say::<D>(&sentence);
         }
-        return ExitCode::SUCCESS;
+        return answer::<D>(&ok);
     }
     if options.show_config {
         return match shown::<D>(&loaded.config) {
-            Ok(text) => {
-                println!("{text}");
-                ExitCode::SUCCESS
-            }
+            Ok(text) => answer::<D>(&text),
             Err(error) => refuse::<D>(&error.to_string()),
         };
     }
     if let Some(question) = D::QUESTION.filter(|_| options.question) {
         let mut asked = String::new();
         let read = std::io::stdin().lock().take(QUESTION_MAX).read_to_string(&mut asked);
-        let answer = read.map_err(|error| format!("cannot read the question: {error}"));
-        return match answer.and_then(|_| (question.answer)(&loaded.config, &asked)) {
-            Ok(text) => {
-                println!("{text}");
-                ExitCode::SUCCESS
-            }
+        let given = read.map_err(|error| format!("cannot read the question: {error}"));
+        return match given.and_then(|_| (question.answer)(&loaded.config, &asked)) {
+            Ok(text) => answer::<D>(&text),
             Err(sentence) => refuse::<D>(&sentence),
         };
     }
@@ -184,8 +178,21 @@ fn shown<D: Daemon>(config: &D::Config) -> serde_json::Result<String> {
 }
 
 fn refuse<D: Daemon>(sentence: &str) -> ExitCode {
-    eprintln!("{}: {}", D::NAME, log::printable(sentence));
+    say::<D>(sentence);
     ExitCode::FAILURE
+}
+
+/// A line on stderr, if anybody can read it.
+fn say<D: Daemon>(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "{}: {}", D::NAME, log::printable(sentence));
+}
+
+/// The answer to an option.
+fn answer<D: Daemon>(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse::<D>(&format!("cannot write to stdout: {error}")),
+    }
 }
 
 fn hold_hangups() -> nix::Result<()> {
@@ -219,7 +226,7 @@ fn start<D: Daemon>(options: &Options, loaded: Loaded<D::Config>, closed: usize)
         let why = source.told(&error);
         // In the background, whoever waits in the foreground reads stderr, not the log.
         if log.file.is_some() {
-            eprintln!("{}: {}", D::NAME, log::printable(&why));
+            say::<D>(&why);
         }
         crate::critical!(why, "cannot start");
         Stopped::Logged
