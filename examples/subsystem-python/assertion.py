@@ -94,7 +94,8 @@ class Verifier:
                     "verify_nbf": False,
                 },
             )
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        # Nesting is read, and may be too deep, before a signature is looked at.
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise NotBelieved(str(error)) from error
         self._shape(claims)
         life = claims["exp"] - claims["iat"]

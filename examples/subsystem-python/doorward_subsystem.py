@@ -160,12 +160,18 @@ class Subsystem:
             # The newest stream is the one: the gateway may have been started anew.
             self.listener = own
             last = [event for event in self.last.values() if event is not None]
-        yield from last
-        while context.is_active() and self.listener is own:
-            try:
-                yield own.get(timeout=0.2)
-            except queue.Empty:
-                pass
+        try:
+            yield from last
+            while context.is_active() and self.listener is own:
+                try:
+                    yield own.get(timeout=0.2)
+                except queue.Empty:
+                    pass
+        finally:
+            # Nothing is kept for a gateway that has left.
+            with self.lock:
+                if self.listener is own:
+                    self.listener = None
 
     # --- who may, and what ---
 

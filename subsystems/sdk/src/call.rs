@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use doorward_assertion::Caller;
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -91,27 +92,33 @@ impl Call {
 
 /// Tells the client how far the work is.
 #[derive(Debug, Clone)]
-pub struct Progress(mpsc::Sender<Vec<u8>>);
+pub struct Progress {
+    parts: mpsc::Sender<Vec<u8>>,
+    ended: Ended,
+    runtime: Handle,
+}
 
 impl Progress {
-    pub(crate) fn to(parts: mpsc::Sender<Vec<u8>>) -> Progress {
-        Progress(parts)
+    /// Of a call; on a runtime.
+    pub(crate) fn of(call: &Call, parts: mpsc::Sender<Vec<u8>>) -> Progress {
+        Progress { parts, ended: call.ended().clone(), runtime: Handle::current() }
     }
 
-    /// Tells it; waits while the gateway has not taken earlier ones.
+    /// Tells it; waits while the gateway has not taken earlier ones, and not after the call has [`Ended`].
     ///
     /// # Errors
     /// When it is longer than 64 KiB, or nobody listens any more.
     pub async fn send(&self, args: &impl Serialize) -> Result<(), Failure> {
-        self.0.send(part(args)?).await.map_err(|_| nobody())
+        let sent = self.ended.run_until_cancelled(self.parts.send(part(args)?)).await;
+        sent.and_then(Result::ok).ok_or_else(nobody)
     }
 
-    /// The same, from blocking work.
+    /// The same, from blocking work: a thread, not a task.
     ///
     /// # Errors
     /// As [`Progress::send`].
     pub fn send_blocking(&self, args: &impl Serialize) -> Result<(), Failure> {
-        self.0.blocking_send(part(args)?).map_err(|_| nobody())
+        self.runtime.block_on(self.send(args))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use doorward_assertion::{Caller, Refused, Verifier};
 use doorward_launch::log::Sparingly;
 use doorward_proto::subsystem::v1 as wire;
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -213,7 +214,8 @@ impl wire::subsystem_server::Subsystem for Service {
         let outcome = match self.0.admit(request.into_inner(), false) {
             Ok(Admitted { handler, call, args, begun }) => {
                 let (nobody, _) = mpsc::channel(1);
-                run(handler, call, args, Progress::to(nobody), begun).await
+                let progress = Progress::of(&call, nobody);
+                run(handler, call, args, progress, begun).await
             }
             Err(failure) => Err(failure),
         };
@@ -237,16 +239,23 @@ impl wire::subsystem_server::Subsystem for Service {
             }
         };
         let (progress, mut told) = mpsc::channel(PROGRESS_QUEUE);
+        let (progress, over) = (Progress::of(&call, progress), call.ended().clone().cancelled_owned());
         // A task of its own: its deadline must come also when the gateway reads nothing.
-        let mut work = tokio::spawn(run(handler, call, args, Progress::to(progress), begun));
+        let mut work = tokio::spawn(run(handler, call, args, progress, begun));
         let aborts = Aborts(work.abort_handle());
-        let told = stream::poll_fn(move |context| told.poll_recv(context));
+        let mut over = Box::pin(over.fuse());
+        // The progress ends before the outcome comes: when the call is over, also where a thread of it goes on.
+        let told = stream::poll_fn(move |context| {
+            if over.as_mut().poll(context).is_ready() {
+                told.close();
+            }
+            told.poll_recv(context)
+        });
         let last = async move {
             let outcome = (&mut work).await;
             drop(aborts);
             outcome.unwrap_or_else(|_| Err(Failure::fault("broke off").to_wire()))
         };
-        // The senders are dropped with the handler, so the progress ends before the outcome comes.
         let parts = told
             .map(Part::Progress)
             .chain(stream::once(last).map(|outcome| outcome.map_or_else(Part::Failure, Part::Result)));

@@ -96,6 +96,21 @@ async fn a_stream_that_is_taken_back_or_late_ends_within_a_second() {
 }
 
 #[tokio::test]
+async fn a_thread_that_tells_progress_ends_at_the_deadline_although_nobody_reads() {
+    let mut stage = start().await;
+    let mut request = stage.request(stage.authd.fresh(), "thread-long", b"null");
+    request.deadline_ms = 200;
+    let mut stream = stage.client.clone().call_stream(request).await.expect("a stream").into_inner();
+    assert_eq!(stage.told().await, "seen");
+    let mut last = None;
+    while let Some(part) = stream.message().await.expect("a part") {
+        last = part.part;
+    }
+    assert!(matches!(last, Some(Part::Failure(failure)) if failure.code == 408));
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn whoever_hangs_does_not_hold_up_the_stop() {
     let mut stage = start().await;
     let request = stage.request(stage.authd.fresh(), "hang", b"null");

@@ -116,6 +116,7 @@ impl Authd {
             ("cut", good[..good.len() - 2].to_owned()),
             ("empty", String::new()),
             ("too long", "x".repeat(20_000)),
+            ("nested", format!("{}.{body}.{signature}", URL_SAFE_NO_PAD.encode("[".repeat(9_000)))),
         ]
     }
 }
@@ -138,7 +139,7 @@ impl Drop for Tells {
 
 fn subsystem(done: &Done) -> Subsystem {
     let at = || done.clone();
-    let (add, hang, thread, long) = (at(), at(), at(), at());
+    let (add, hang, thread, long, telling) = (at(), at(), at(), at(), at());
     let schema = json!({
         "type": "object", "properties": { "note": { "type": "string", "maxLength": 5 } },
         "required": ["note"], "additionalProperties": false,
@@ -205,6 +206,22 @@ fn subsystem(done: &Done) -> Subsystem {
                     let _tells = Tells(told, "dropped");
                     progress.send(&"began").await?;
                     std::future::pending::<Result<(), Failure>>().await
+                }
+            },
+        ))
+        .action(Action::read_long(
+            "thread-long",
+            "Tells from a thread until nobody listens",
+            move |call: Call, _: Value, progress: Progress| {
+                let told = telling.told.clone();
+                async move {
+                    let work = move |_: &Ended| {
+                        let part = "x".repeat(60_000);
+                        while progress.send_blocking(&part).is_ok() {}
+                        let _ = told.send("seen");
+                        Ok(())
+                    };
+                    call.blocking(work).await
                 }
             },
         ))
