@@ -69,12 +69,13 @@ def main():
     options = options.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     authd = int(options.authd) if options.authd.isdecimal() else pwd.getpwnam(options.authd).pw_uid
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before there are other threads: a handler would run only in the main thread, which a signal that another
+    # thread gets does not wake.
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     server = serve(subsystem, options.socket, options.key, authd)
     print("ready", flush=True)
-    stop.wait()
+    signal.sigwait(signals)
     server.stop(grace=1).wait()
 
 

@@ -9,7 +9,6 @@ import os
 import signal
 import stat
 import sys
-import threading
 from concurrent import futures
 
 import grpc
@@ -45,10 +44,11 @@ def serve(socket, service, methods, questions_max, request_max):
 def run(start):
     """Starts what `start` returns, and stops it when it is asked to."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before there are other threads: a handler would run only in the main thread, which a signal that another
+    # thread gets does not wake.
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     server = start()
     print("ready", flush=True)
-    stop.wait()
+    signal.sigwait(signals)
     server.stop(grace=1).wait()

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, Stat, fchmod, fstat, mkdirat, open, openat};
+use rustix::fs::{Mode, OFlags, Stat, fchmod, fstat, mkdirat, open, openat, stat};
 use rustix::io::Errno;
 
 /// Why a directory cannot be trusted or used.
@@ -127,6 +128,17 @@ pub(crate) fn make_missing(path: &Path, mode: Mode) -> Result<bool, DirectoryErr
         }
     }
     Ok(new)
+}
+
+/// Another service that starts at this moment has made the directory, and opens it to others as its next step, as
+/// [`make_missing`] does: waits for that, a second at most. What stays closed then is somebody's will.
+pub(crate) fn await_opened(path: &Path) {
+    let until = Instant::now() + Duration::from_secs(1);
+    let own = rustix::process::geteuid().as_raw();
+    let closed = || stat(path).is_ok_and(|stat| stat.st_uid == own && !mode_of(&stat).contains(Mode::XOTH));
+    while closed() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[cfg(test)]

@@ -331,6 +331,12 @@ pub fn state_directory(path: &Path, service: &Identity) -> Result<(), FileError>
     if mode_of(&stat).intersects(Mode::RWXG | Mode::RWXO) {
         return Err(DirectoryError::Readable { path: path.to_owned() }.into());
     }
+    // Root gets there, whatever the mode is; the service will not.
+    if let (true, Ok((parent, _))) =
+        (rustix::process::geteuid().as_raw() != service.uid, directory::split(path))
+    {
+        directory::await_opened(parent);
+    }
     Ok(())
 }
 

@@ -200,6 +200,31 @@ fn a_log_is_appended_to() {
 }
 
 #[test]
+fn whose_directory_is_just_being_made_by_another_waits_until_it_is_open() {
+    if !is_root() {
+        return crate::skip::needs_root();
+    }
+    let base = directory();
+    let shared = base.path().join("doorward");
+    std::fs::create_dir(&shared).expect("made");
+    std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o700)).expect("closed");
+    let own = shared.join("authd");
+    let opened = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            state_directory(&own, &Identity { uid: 41_012, gid: 41_013 }).expect("made");
+            assert!(opened.load(std::sync::atomic::Ordering::SeqCst), "its service would not get there");
+        });
+        while !own.exists() {
+            std::thread::yield_now();
+        }
+        opened.store(true, std::sync::atomic::Ordering::SeqCst);
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o755)).expect("opened");
+        other.join().expect("no panic");
+    });
+}
+
+#[test]
 fn a_state_directory_is_its_services_alone() {
     let directory = directory();
     let path = directory.path().join("state/of/service");
