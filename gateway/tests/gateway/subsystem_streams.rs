@@ -170,6 +170,25 @@ async fn the_end_of_a_session_stops_its_work_however_it_comes() {
 }
 
 #[tokio::test]
+async fn what_is_stopped_ends_at_once_although_its_client_does_not_read_the_replies() {
+    let (world, fake) = World::with("a", "").await;
+    // The reply to each repeats it: far more than the socket's buffers hold.
+    let long = "i".repeat(100_000);
+    let clear = json!({"namespace": "rpc", "name": "auth_clear", "id": "c"}).to_string();
+    let mut ended = 0;
+    for end in [cancel(&json!(long)), clear, crate::support::auth("alice", "wonderland")] {
+        let (mut client, _) = world.gateway.alice().await;
+        for _ in 0..30 {
+            client.send(request("a", &long, &json!({"action": "hang"}))).await;
+        }
+        fake.hang(30).await;
+        client.send(end).await;
+        ended += 30;
+        dropped(&fake, ended).await;
+    }
+}
+
+#[tokio::test]
 async fn many_cancels_in_a_row_break_nothing_for_others() {
     let (world, fake) = World::with("a", "").await;
     let (mut client, _) = world.gateway.alice().await;

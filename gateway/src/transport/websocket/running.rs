@@ -3,14 +3,14 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::{StreamExt, future::ready, stream::FuturesUnordered};
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, Told};
+use super::{Asking, Connection, Told};
 use crate::{
     backend::Holding,
     dialect::{Echo, sysadm},
@@ -19,38 +19,38 @@ use crate::{
 };
 
 /// What a call brings next; nothing if it was stopped.
-type Next = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
+struct Next {
+    ticket: Ticket,
+    asking: Option<Asking>,
+    /// Nothing else wakes what was stopped, and it would never go.
+    waker: Option<Waker>,
+}
 
 /// All of a connection; the session has the bound.
 #[derive(Default)]
 pub(super) struct Running {
+    /// One for each call at most.
     next: FuturesUnordered<Next>,
-    stops: Vec<(Ticket, CancellationToken)>,
+    under_way: Vec<Ticket>,
     /// Some reports were kept back. Each is the only one of its call, which is not asked for more.
     released: Option<CancellationToken>,
 }
 
 impl Running {
     pub(super) fn is_empty(&self) -> bool {
-        self.stops.is_empty()
+        self.under_way.is_empty()
     }
 
     fn begin(&mut self, ticket: Ticket, step: impl Future<Output = Step> + Send + 'static) {
-        let stop = CancellationToken::new();
-        self.stops.push((ticket, stop.clone()));
-        self.wait(stop, async move { Told::Stepped(ticket, step.await) });
+        self.under_way.push(ticket);
+        self.go_on(ticket, async move { Told::Stepped(ticket, step.await) });
     }
 
     /// Goes on with a call, unless it was stopped.
     fn go_on(&mut self, ticket: Ticket, next: impl Future<Output = Told> + Send + 'static) {
-        if let Some((_, stop)) = self.stops.iter().find(|(running, _)| *running == ticket) {
-            let stop = stop.clone();
-            self.wait(stop, next);
+        if self.under_way.contains(&ticket) {
+            self.next.push(Next { ticket, asking: Some(Box::pin(next)), waker: None });
         }
-    }
-
-    fn wait(&mut self, stop: CancellationToken, next: impl Future<Output = Told> + Send + 'static) {
-        self.next.push(Box::pin(stop.run_until_cancelled_owned(next)));
     }
 
     /// Keeps a report of progress until [`Running::release`].
@@ -67,7 +67,7 @@ impl Running {
     /// Whether something may have been kept back since the last release.
     pub(super) fn keeps_back(&self) -> bool {
         // A call that was stopped meanwhile waits for nothing, and nobody releases what is not under way.
-        self.released.is_some() && !self.stops.is_empty()
+        self.released.is_some() && !self.is_empty()
     }
 
     /// What was kept back comes now.
@@ -77,23 +77,27 @@ impl Running {
         }
     }
 
-    /// Drops a call; what it brings from now on is not heard.
+    /// Drops a call, at once: what was written about it may take the client a while to read, and nothing is polled
+    /// meanwhile. One that has not begun yet does not begin.
     pub(super) fn stop(&mut self, ticket: Ticket) {
-        if let Some(stop) = self.over(ticket) {
-            stop.cancel();
+        self.over(ticket);
+        if let Some(next) = self.next.iter_mut().find(|next| next.ticket == ticket) {
+            next.asking = None;
+            if let Some(waker) = next.waker.take() {
+                waker.wake();
+            }
         }
     }
 
     /// A call is over.
-    pub(super) fn over(&mut self, ticket: Ticket) -> Option<CancellationToken> {
-        let place = self.stops.iter().position(|(running, _)| *running == ticket)?;
-        Some(self.stops.swap_remove(place).1)
+    pub(super) fn over(&mut self, ticket: Ticket) {
+        self.under_way.retain(|running| *running != ticket);
     }
 
     /// Drops all of them.
     pub(super) fn clear(&mut self) {
         self.next.clear();
-        self.stops.clear();
+        self.under_way.clear();
         self.released = None;
     }
 
@@ -106,6 +110,19 @@ impl Running {
             }
         }
         Poll::Pending
+    }
+}
+
+impl Future for Next {
+    type Output = Option<Told>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(asking) = &mut self.asking else { return Poll::Ready(None) };
+        let told = asking.as_mut().poll(context);
+        if told.is_pending() {
+            self.waker = Some(context.waker().clone());
+        }
+        told.map(Some)
     }
 }
 
@@ -131,5 +148,36 @@ impl Connection {
         let which =
             self.echoes.iter().filter(|(_, echo)| echo.has_id(id)).map(|(ticket, _)| *ticket).collect();
         self.calls.push(Box::pin(ready(Told::Found(ticket, which))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_is_stopped_is_dropped_at_once_and_does_not_begin_any_more() {
+        let (mut running, mut context) = (Running::default(), Context::from_waker(Waker::noop()));
+        for begun in [false, true] {
+            let began = Arc::new(AtomicBool::new(false));
+            let begins = Arc::clone(&began);
+            running.begin(7, async move {
+                begins.store(true, Ordering::SeqCst);
+                pending().await
+            });
+            if begun {
+                assert!(running.poll_next(&mut context).is_pending());
+            }
+            running.stop(7);
+            let dropped = Arc::strong_count(&began) == 1;
+            assert!(running.poll_next(&mut context).is_pending());
+            assert_eq!((began.load(Ordering::SeqCst), dropped), (begun, true));
+            assert!(running.is_empty() && running.next.is_empty(), "nothing is kept of it");
+        }
     }
 }
