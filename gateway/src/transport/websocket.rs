@@ -109,7 +109,18 @@ struct Connection {
 
 impl Connection {
     async fn run(&mut self) {
+        // What its opening has said goes first: the client may wait for it, and say nothing.
         loop {
+            if self.close.is_some() {
+                // Nobody will hear what they bring, and a goodbye takes as long as the client likes, in its bound.
+                self.running.clear();
+            }
+            let flushed = self.flush_in_time().await;
+            match (flushed, self.close.take()) {
+                (Ok(Ok(())), None) => {}
+                (Ok(Ok(())), Some(close)) => return Box::pin(self.frames.goodbye(close)).await,
+                (Ok(Err(_)) | Err(_), _) => return,
+            }
             let wake = poll_fn(|context| self.poll_wake(context)).await;
             let more = if matches!(wake, Wake::Frame(_)) { BATCH } else { 1 };
             self.handle(wake);
@@ -121,16 +132,6 @@ impl Connection {
                     Some(frame) => self.frame(frame),
                     None => break,
                 }
-            }
-            if self.close.is_some() {
-                // Nobody will hear what they bring, and a goodbye takes as long as the client likes, in its bound.
-                self.running.clear();
-            }
-            let flushed = self.flush_in_time().await;
-            match (flushed, self.close.take()) {
-                (Ok(Ok(())), None) => {}
-                (Ok(Ok(())), Some(close)) => return Box::pin(self.frames.goodbye(close)).await,
-                (Ok(Err(_)) | Err(_), _) => return,
             }
         }
     }

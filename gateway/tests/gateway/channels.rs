@@ -422,6 +422,20 @@ async fn b6_13_credentials_in_the_path_are_not_read_unless_root_says_so() {
 }
 
 #[tokio::test]
+async fn credentials_in_the_path_of_which_nothing_can_come_are_refused_at_once() {
+    let gateway = Gateway::start_with(|config| {
+        config.url_credentials.insert("token".to_owned(), "token".to_owned());
+    })
+    .await;
+    let url = "ws://localhost/ws/events?token=x";
+    let mut client = Client::over(gateway.unix_stream().await, url).await.expect("a WebSocket");
+    // The client is looked at again after some seconds, whatever it does.
+    let told = tokio::time::timeout(Duration::from_secs(4), client.text()).await.expect("it is told");
+    assert_eq!(told, error("system", "invalid credentials", 401));
+    assert!(gateway.authd.received("begin").is_empty());
+}
+
+#[tokio::test]
 async fn a_token_for_channels_alone_is_no_key_to_the_rest() {
     let gateway = gateway().await;
     let mut client = gateway.channels().await;
