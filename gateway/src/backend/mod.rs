@@ -290,7 +290,7 @@ impl Backend {
         self: &Arc<Self>,
         caller: Caller,
         method: Method,
-        place: Permit,
+        mut place: Permit,
     ) -> Result<proto::Outcome, Failure> {
         let Caller { connection, origin, .. } = caller;
         let mut client = self.login.clone();
@@ -315,9 +315,16 @@ impl Backend {
             Method::CertificateProof(proof) => wire::certificate_proof(proof),
             Method::TlsCertificate { username, shown } => wire::tls_certificate(username, shown),
             Method::LocalPeer { username, descriptor, shown } => {
-                let asked = peer::ask(&self.settings.peer_socket, self.settings.uid, descriptor, connection);
-                let handle =
-                    timeout(self.settings.call, asked).await.map_err(|_| Failure::late("peer"))??;
+                // The place goes with the question, and the login takes another: it begins only where it is waited
+                // for, and nobody may wait for long.
+                let settings = self.settings.clone();
+                let asked = async move {
+                    let _place = place;
+                    let asked = peer::ask(&settings.peer_socket, settings.uid, descriptor, connection);
+                    timeout(settings.call, asked).await.map_err(|_| Failure::late("peer"))?
+                };
+                let handle = self.keeper.keep(Duration::ZERO, asked, drop).await?;
+                place = self.login_place(caller)?;
                 match (handle, shown) {
                     (Some(handle), shown) => wire::local_peer(handle, username, shown),
                     (None, Some(shown)) => wire::tls_certificate(username, shown),

@@ -92,6 +92,7 @@ pub(crate) struct State {
     pub(crate) life: Mutex<Duration>,
     pub(crate) hush: watch::Sender<u64>,
     pub(crate) lists_wait: watch::Sender<bool>,
+    pub(crate) peers_wait: watch::Sender<bool>,
 }
 
 /// A running fake.
@@ -124,6 +125,7 @@ impl FakeAuthd {
             life: Mutex::new(Duration::from_secs(43_200)),
             hush: watch::Sender::new(0),
             lists_wait: watch::Sender::new(false),
+            peers_wait: watch::Sender::new(false),
         };
         let mut fake = Self { directory: directory.to_owned(), runtime: None, state: Arc::new(state) };
         fake.resume();
@@ -237,6 +239,11 @@ impl FakeAuthd {
     /// Lists wait, or do not any more.
     pub(crate) fn hold_lists(&self, wait: bool) {
         self.state.lists_wait.send_replace(wait);
+    }
+
+    /// The same for whose connections are.
+    pub(crate) fn hold_peers(&self, wait: bool) {
+        self.state.peers_wait.send_replace(wait);
     }
 
     /// Streams of ended sessions are given again.

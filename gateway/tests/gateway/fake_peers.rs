@@ -38,6 +38,7 @@ async fn answer_peer(connection: UnixStream, state: &State) {
         }
     };
     let (length, client): (usize, OwnedFd) = received.expect("one descriptor");
+    state.peers_wait.subscribe().wait_for(|wait| !wait).await.expect("the fake lives");
     let query = proto::PeerQuery::decode(&packet[..length]).expect("a query");
     let kind = match uid_of(client) {
         Some(uid) if query.whose => proto::peer_answer::Kind::Uid(uid),

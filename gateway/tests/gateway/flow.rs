@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Client, Gateway, PATIENCE, auth, code};
+use crate::support::{Client, Gateway, PATIENCE, auth, code, until_async};
 
 fn request(name: &str, id: usize) -> String {
     format!(r#"{{"namespace":"rpc","name":"{name}","id":{id}}}"#)
@@ -213,20 +213,11 @@ async fn whoever_does_not_read_has_nobody_else_wait_for_back_ends() {
 #[tokio::test]
 async fn whoever_does_not_read_holds_no_place_for_logins() {
     let gateway = Gateway::start().await;
-    // Each is answered at once, with as much.
-    let pings = [&[0x89, 0x80 | 125][..], &[0; 4 + 125]].concat().repeat(1_000);
     // As many as one source may have under way.
     let slow = futures_util::future::join_all((0..8).map(|_| async {
         let mut client = gateway.unix().await;
         client.send(auth("slow", "x")).await;
-        let stream = client.0.get_mut();
-        // Until the gateway waits for the client.
-        let filled = timeout(Duration::from_millis(500), async {
-            loop {
-                stream.write_all(&pings).await.expect("it is connected");
-            }
-        });
-        let Err(_) = filled.await;
+        client.stops_reading().await;
         client
     }))
     .await;
@@ -238,4 +229,23 @@ async fn whoever_does_not_read_holds_no_place_for_logins() {
     // Whose session he has not heard of when he leaves, it ends.
     drop(slow);
     gateway.authd.received_at_least("end", 8).await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_holds_no_place_for_logins_when_it_is_known_whose_the_connection_is() {
+    let gateway = Gateway::start().await;
+    gateway.authd.hold_peers(true);
+    let slow = futures_util::future::join_all((0..8).map(|_| async {
+        let mut client = gateway.unix().await;
+        client.send(auth("", "")).await;
+        client.stops_reading().await;
+        client
+    }))
+    .await;
+    assert_eq!(code(&gateway.unix().await.call(auth("dora", "explorer")).await), 429);
+    gateway.authd.hold_peers(false);
+    gateway.authd.received_at_least("peer", 8).await;
+    let mut other = gateway.unix().await;
+    until_async(async || code(&other.call(auth("dora", "explorer")).await) == 0).await;
+    drop(slow);
 }

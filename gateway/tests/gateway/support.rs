@@ -18,7 +18,7 @@ use rustls::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     task::JoinHandle,
     time::{Instant, timeout},
@@ -376,6 +376,19 @@ impl Client {
         let reply = self.call(text).await;
         assert_eq!((&reply["id"], &reply["namespace"]), (&"x".into(), &namespace.into()), "{reply}");
         code(&reply)
+    }
+
+    /// Reads nothing from now on, and is answered so much that the gateway waits for it.
+    pub(crate) async fn stops_reading(&mut self) {
+        // Each ping is answered at once, with as much.
+        let pings = [&[0x89, 0x80 | 125][..], &[0; 4 + 125]].concat().repeat(1_000);
+        let stream = self.0.get_mut();
+        let filled = timeout(Duration::from_millis(500), async {
+            loop {
+                stream.write_all(&pings).await.expect("it is connected");
+            }
+        });
+        let Err(_) = filled.await;
     }
 
     pub(crate) async fn query(&mut self) -> u64 {
