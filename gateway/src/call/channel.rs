@@ -197,7 +197,7 @@ pub enum ChannelAnswer {
 }
 
 /// A custom message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Custom {
     /// Where.
     pub at: Address,

@@ -154,7 +154,19 @@ impl Handlers {
         at: &Address,
         due: Instant,
     ) -> Result<Vec<Address>, No> {
-        self.subscribe(place, asker, at, due).await
+        let (handlers, place, asker, at) = (self.clone(), Arc::clone(place), asker.clone(), at.clone());
+        self.by_itself(async move { handlers.subscribe(&place, &asker, &at, due).await }).await
+    }
+
+    /// Others wait for the place of a question, and whoever waits for the answer may be held up by a client that does not
+    /// read.
+    async fn by_itself<T: Send + 'static, E: From<No> + Send + 'static>(
+        &self,
+        asking: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        let asking = async move { Ok(asking.await) };
+        let asked = self.0.keeper.run(Duration::ZERO, ready(Ok(())), move |()| asking).await;
+        asked.unwrap_or_else(|_| Err(No::Unsaid(Error::Fault).into()))
     }
 
     async fn subscribe(
@@ -181,13 +193,8 @@ impl Handlers {
         at: &Address,
         until: Instant,
     ) -> Result<(), No> {
-        // By itself: its turns are shared with all, and whoever waits may be held up by a client that does not read.
-        let (handlers, place) = (self.clone(), Arc::clone(place));
-        let (asker, at) = (asker.clone(), at.clone());
-        let still = self.0.keeper.run(Duration::ZERO, ready(Ok(())), move |()| async move {
-            Ok(handlers.still(&place, &asker, &at, until).await)
-        });
-        still.await.unwrap_or(Err(No::Unsaid(Error::Fault)))
+        let (handlers, place, asker, at) = (self.clone(), Arc::clone(place), asker.clone(), at.clone());
+        self.by_itself(async move { handlers.still(&place, &asker, &at, until).await }).await
     }
 
     async fn still(
@@ -220,7 +227,9 @@ impl Handlers {
         at: &Address,
         message: &Payload,
     ) -> Result<(), Error> {
-        self.publish(place, asker, at, message).await
+        let (handlers, place, asker, at) = (self.clone(), Arc::clone(place), asker.clone(), at.clone());
+        let message = message.clone();
+        self.by_itself(async move { handlers.publish(&place, &asker, &at, &message).await }).await
     }
 
     async fn publish(
@@ -248,10 +257,14 @@ impl Handlers {
         place: &Arc<HandlerPlace>,
         asker: &Asker,
         custom: &Custom,
-        request_id: &str,
-        own: impl Fn(&ChannelName) -> Option<Arc<HandlerPlace>>,
+        request_id: String,
+        own: impl Fn(&ChannelName) -> Option<Arc<HandlerPlace>> + Send + Sync + 'static,
     ) -> Result<Handled, Error> {
-        self.message(place, asker, custom, request_id, own).await
+        let (handlers, place, asker, custom) =
+            (self.clone(), Arc::clone(place), asker.clone(), custom.clone());
+        let handled = async move { handlers.message(&place, &asker, &custom, &request_id, own).await };
+        // What is to be done can be much: its place was its identity's own until here.
+        self.by_itself(handled).await.map(|(handled, _place)| handled)
     }
 
     async fn message(
@@ -261,10 +274,12 @@ impl Handlers {
         custom: &Custom,
         request_id: &str,
         own: impl Fn(&ChannelName) -> Option<Arc<HandlerPlace>>,
-    ) -> Result<Handled, Error> {
+    ) -> Result<(Handled, Option<Arc<Place>>), Error> {
         let own = |channel: &ChannelName| own(channel).is_some_and(|other| other.is_same_service(place));
         let handler = self.of(place)?;
-        let held = (handler.take(word), handler.due());
+        let place = handler.take(word).map(Arc::new);
+        let kept = place.as_ref().ok().map(Arc::clone);
+        let held = (place, handler.due());
         let reply = handler.ask(&self.0.keeper, word, &custom.at, held, |mut client: Client, asked| {
             let request = proto::MessageRequest {
                 asked: Some(asked),
@@ -274,7 +289,11 @@ impl Handlers {
             };
             async move { client.on_message(request).await }
         });
-        Ok(handler.said(reply.await, |reply| answers::handled(&custom.at, own, reply))?)
+        let handled = handler.said(reply.await, |reply| answers::handled(&custom.at, own, reply))?;
+        if let Some(place) = &kept {
+            place.over();
+        }
+        Ok((handled, kept))
     }
 }
 

@@ -1,7 +1,7 @@
 //! One call of a subsystem: with authd's word for who calls, within its deadline, and checked before anybody
 //! sees what came.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use doorward_proto::subsystem::v1::{
     self as proto, call_part, call_reply, subsystem_client::SubsystemClient,
@@ -50,6 +50,9 @@ pub enum Step {
     Done(Result<Box<RawValue>, Failure>),
 }
 
+/// The first step, and the place, which is its user's own for as long as a result was not taken.
+type Begun = (Step, Arc<Place>);
+
 /// A call that reports progress. What is not asked for is not read. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Progress {
@@ -78,20 +81,26 @@ impl Asked {
 
     /// Calls, for the session of `pass`.
     pub async fn begin(self, backend: Arc<Backend>, pass: Option<Pass>, request: String) -> Step {
-        let (subsystem, standing) = (Arc::clone(&self.subsystem), Arc::clone(&self.standing));
-        let whole = if self.action.told.streams {
-            subsystem.registration.stream
-        } else {
-            subsystem.registration.call
-        };
+        let (subsystem, keeper) = (Arc::clone(&self.subsystem), backend.keeper().clone());
+        // By itself: others wait for its place, and whoever waits for it may be held up by a client that does not read.
+        let begun = keeper.run(Duration::ZERO, ready(Ok(())), move |()| self.run(backend, pass, request));
+        match begun.await {
+            // It is taken, so that the place is free for its user, too.
+            Ok((step, _place)) => step,
+            Err(failure) => Step::Done(Err(about(&subsystem, failure))),
+        }
+    }
+
+    async fn run(self, backend: Arc<Backend>, pass: Option<Pass>, request: String) -> Result<Begun, Failure> {
+        let registration = &self.subsystem.registration;
+        let whole = if self.action.told.streams { registration.stream } else { registration.call };
         let due = Instant::now() + whole;
         // Boxed: it is large, and would be copied into each that waits for it.
-        let step = timeout_at(due, Box::pin(self.begin_in_time(&backend, pass, request, due)));
-        match standing.over.run_until_cancelled(step).await {
-            None => Step::Done(Err(gone(&subsystem))),
-            Some(Err(_)) => Step::Done(Err(about(&subsystem, Failure::late("call")))),
-            Some(Ok(Ok(step))) => step,
-            Some(Ok(Err(failure))) => Step::Done(Err(about(&subsystem, failure))),
+        let begun = timeout_at(due, Box::pin(self.begin_in_time(&backend, pass, request, due)));
+        match self.standing.over.run_until_cancelled(begun).await {
+            None => Err(gone()),
+            Some(Err(_)) => Err(Failure::late("call")),
+            Some(Ok(begun)) => begun,
         }
     }
 
@@ -101,7 +110,7 @@ impl Asked {
         pass: Option<Pass>,
         request: String,
         due: Instant,
-    ) -> Result<Step, Failure> {
+    ) -> Result<Begun, Failure> {
         let pass = pass.ok_or_else(Failure::unheld)?;
         let place = self.subsystem.places.take(pass.auth_id());
         let place = place.ok_or_else(|| Failure::new(Error::TooMany, "too many calls under way"))?;
@@ -113,18 +122,23 @@ impl Asked {
             Some(kept) => kept,
             None => Box::pin(self.assertion(backend, &pass, audience)).await?,
         };
-        match self.ask(backend, assertion, request.clone(), due, &place).await {
+        let step = match self.ask(backend, assertion, request.clone(), due, &place).await {
             // authd's key may have changed since; nothing was done.
-            Err(Failure { error: Error::Unauthorized, .. }) => {}
-            answered => return answered,
+            Err(Failure { error: Error::Unauthorized, .. }) => {
+                let assertion = Box::pin(self.assertion(backend, &pass, audience)).await?;
+                let answered = Box::pin(self.ask(backend, assertion, request, due, &place));
+                answered.await.map_err(|failure| match failure.error {
+                    // The session is good, as authd has just said: the client cannot mend this by a login.
+                    Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
+                    _ => failure,
+                })?
+            }
+            answered => answered?,
+        };
+        if matches!(step, Step::Done(_)) {
+            place.over();
         }
-        let assertion = Box::pin(self.assertion(backend, &pass, audience)).await?;
-        let answered = Box::pin(self.ask(backend, assertion, request, due, &place));
-        answered.await.map_err(|failure| match failure.error {
-            // The session is good, as authd has just said: the client cannot mend this by a login.
-            Error::Unauthorized => Failure::new(Error::Fault, failure.detail),
-            _ => failure,
-        })
+        Ok((step, place))
     }
 
     async fn assertion(&self, backend: &Backend, pass: &Pass, audience: &str) -> Result<Secret, Failure> {
@@ -197,7 +211,7 @@ impl Progress {
         let failed = match self.standing.over.run_until_cancelled(timeout_at(self.due, released)).await {
             Some(Ok(())) => return Step::Progress(report, self),
             Some(Err(_)) => about(&self.subsystem, Failure::late("stream")),
-            None => gone(&self.subsystem),
+            None => about(&self.subsystem, gone()),
         };
         Step::Done(Err(failed))
     }
@@ -213,7 +227,7 @@ impl Progress {
         let due = self.due.min(now + subsystem.registration.silence);
         let failed = match standing.over.run_until_cancelled(self.part(due)).await {
             Some(Ok(step)) => return step,
-            None => gone(&subsystem),
+            None => about(&subsystem, gone()),
             // Who has reported progress has believed the assertion.
             Some(Err(Failure { error: Error::Unauthorized, detail, .. })) => {
                 about(&subsystem, Failure::new(Error::Fault, detail))
@@ -266,8 +280,8 @@ fn failed(failure: &proto::Failure) -> Failure {
     Failure::new(error, format!("it says {}: {}", failure.code, shown(&failure.message)))
 }
 
-fn gone(subsystem: &Subsystem) -> Failure {
-    about(subsystem, Failure::new(Error::Unavailable, "it went down during the call"))
+fn gone() -> Failure {
+    Failure::new(Error::Unavailable, "it went down during the call")
 }
 
 /// The log is told of which subsystem this is, and not of each.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The most calls under way.
@@ -37,6 +40,7 @@ struct Taken {
 pub(crate) struct Place {
     places: Arc<Places>,
     user: Box<str>,
+    over: AtomicBool,
 }
 
 impl Places {
@@ -54,7 +58,7 @@ impl Places {
         }
         taken.all += 1;
         taken.of.insert(user.into(), his + 1);
-        Some(Place { places: Arc::clone(self), user: user.into() })
+        Some(Place { places: Arc::clone(self), user: user.into(), over: AtomicBool::new(false) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -62,10 +66,20 @@ impl Places {
     }
 }
 
+impl Place {
+    /// It is over for all others. Kept with what has come of it, it is one of its user's until that was taken.
+    pub(crate) fn over(&self) {
+        let mut taken = self.places.lock();
+        if !self.over.swap(true, Ordering::Relaxed) {
+            taken.all -= 1;
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        self.over();
         let mut taken = self.places.lock();
-        taken.all -= 1;
         match taken.of.get_mut(&self.user) {
             Some(his) if *his > 1 => *his -= 1,
             _ => drop(taken.of.remove(&self.user)),
@@ -92,7 +106,13 @@ mod tests {
         assert!(places.take("2").is_none(), "it was not his");
         let fifth = places.take("5").expect("the free one");
         assert!(places.take("1").is_none(), "it is taken");
-        drop((held, fifth));
+        let answered = held.last().expect("a place of 4");
+        answered.over();
+        answered.over();
+        assert!(places.take("4").is_none(), "he has not taken what came of it");
+        let other = places.take("5").expect("nobody else waits for that");
+        assert!(places.take("5").is_none(), "there was one");
+        drop((held, fifth, other));
         let left = places.lock();
         assert_eq!((left.all, left.of.len()), (0, 0), "nothing is kept of who has none");
     }

@@ -3,7 +3,7 @@
 //! The handler lets everybody hear pk `3` and what begins with `may`, and say everything but `"no"`. It takes as long to
 //! answer as a number that is said has milliseconds. Of actions it knows `status`, which it answers, and passes on to
 //! pk `3`; `elsewhere`, which it passes on to the channel that the message names; `often`, which it passes on 16 times;
-//! `deny`, `hang`, and `garbage`; `later` is `status` after a while. What else it does its state says.
+//! `wait`, which it answers when the test says so; `deny`, `hang`, and `garbage`; `later` is `status` after a while. What else it does its state says.
 
 use std::{
     path::Path,
@@ -18,12 +18,12 @@ use doorward_proto::channel::v1::{
     message_reply::Outcome,
 };
 use serde_json::json;
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, sync::watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
-use crate::support::{Client, Gateway, until};
+use crate::support::{Client, Gateway, until, until_async};
 
 #[derive(Clone, Default)]
 pub(crate) struct Handler(Arc<Mutex<State>>);
@@ -41,6 +41,9 @@ pub(crate) struct State {
     hangs: bool,
     /// How many of them there were.
     asked: usize,
+    /// How many wait to be answered, and whether they are.
+    waiting: usize,
+    answers: watch::Sender<bool>,
 }
 
 impl Handler {
@@ -106,6 +109,13 @@ impl ChannelHandler for Handler {
                 let publications =
                     vec![passed_on(""), passed_on(message["where"].as_str().expect("a channel"))];
                 Outcome::Handled(proto::Handled { reply: b"{}".to_vec(), publications })
+            }
+            "wait" => {
+                let mut answers = self.state().answers.subscribe();
+                self.state().waiting += 1;
+                answers.wait_for(|answers| *answers).await.expect("the state outlives this");
+                self.state().waiting -= 1;
+                Outcome::Handled(proto::Handled { reply: b"{}".to_vec(), publications: Vec::new() })
             }
             "often" => Outcome::Handled(proto::Handled {
                 reply: b"{}".to_vec(),
@@ -310,6 +320,39 @@ async fn what_a_handler_says_has_a_bound_whoever_makes_it_say_that() {
     assert_eq!(bob.says(custom("status")).await, answer, "nothing of it was said or counted");
     assert_eq!(other.text().await, r#"{"channel":"group","pk":"3","message":"passed on"}"#);
     other.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_what_was_answered_keeps_nobody_else_from_asking() {
+    let scene = Scene::start_with(10_000).await;
+    scene.reload(|table| table.replace("seconds = 1", "seconds = 10")).await;
+    let custom = |action: &str| json!({"action": action, "channel": "group", "pk": 3});
+    let mut slow = Vec::new();
+    for name in ["number-1", "number-2", "number-3", "number-4"] {
+        let mut client = scene.gateway.channels().await;
+        client.is_user(name).await;
+        for _ in 0..16 {
+            client.send(custom("wait").to_string()).await;
+        }
+        slow.push(client);
+    }
+    let handler = scene.handler.clone();
+    until(|| (handler.state().waiting == 64).then_some(())).await;
+    let mut other = scene.gateway.channels().await;
+    other.is_user("erin").await;
+    let too_many = error("too many messages", 429);
+    assert_eq!(other.says(custom("deny")).await, too_many);
+    futures_util::future::join_all(slow.iter_mut().map(Client::stops_reading)).await;
+    handler.state().answers.send_replace(true);
+    until(|| (handler.state().waiting == 0).then_some(())).await;
+    until_async(async || other.says(custom("deny")).await != too_many).await;
+    assert_eq!(other.says(custom("deny")).await, error("cannot publish to channel", 403));
+    // What they have not taken is their own still.
+    let mut own = scene.gateway.channels().await;
+    own.is_user("number-1").await;
+    assert_eq!(own.says(custom("deny")).await, too_many);
+    drop(slow);
+    until_async(async || own.says(custom("deny")).await != too_many).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! Users:
 //! - `alice`, password `wonderland`: full access. `bob`, password `builder`: may call nothing.
 //! - `dora`, password `explorer`: may ask what there is, listen to events, and call `echo` of `example/a`.
+//! - whoever has the password `everything`: full access. A name of the form `number-<number>` has that number.
 //! - `carol`, password `first`: asked for a code, which is `424242`.
 //! - `slow`: answered when the test says so ([`FakeAuthd::let_go`]), also after it was abandoned, as
 //!   where authd cannot take a verdict back. Noted: `answered`, or `dropped` if the call was.
@@ -386,7 +387,7 @@ impl State {
             session: granted.session.to_string(),
             auth_id: match (granted.kind.as_str(), granted.user.as_str()) {
                 ("user", "dora") => "1001".to_owned(),
-                ("user", _) => "1000".to_owned(),
+                ("user", name) => name.strip_prefix("number-").unwrap_or("1000").to_owned(),
                 (_, name) => name.to_owned(),
             },
             user: granted.user,

@@ -7,6 +7,7 @@
 //! - `say` (read): the bytes of [`FakeSubsystem::say`], as they are, as the result.
 //! - `fail` (read): the failure whose code is args' `code`, with the message `so it is`.
 //! - `hang` (read): nothing, until it is dropped, which is counted.
+//! - `wait` (read): `{}`, when the test says so ([`FakeSubsystem::hold`]); counted as what hangs.
 //! - `die` (read): every connection breaks at once.
 //! - `count` (read, streams): args' `parts` reports of progress `{"n": N}`, with `pad` bytes more each, then `{}`;
 //!   after the last report nothing comes if `hang` is there.
@@ -46,6 +47,7 @@ pub(crate) struct State {
     received: Mutex<Vec<proto::CallRequest>>,
     refused: Mutex<Option<String>>,
     deaf: watch::Sender<bool>,
+    held: watch::Sender<bool>,
     under_way: AtomicUsize,
     dropped: AtomicUsize,
     parts: AtomicUsize,
@@ -75,7 +77,7 @@ impl FakeSubsystem {
     pub(crate) fn start(directory: &Path, name: &str) -> Self {
         use proto::Right::{Read, Write};
         let mut actions: Vec<_> =
-            ["_", "echo", "say", "fail", "hang", "die"].map(|name| action(name, Read, false)).into();
+            ["_", "echo", "say", "fail", "hang", "wait", "die"].map(|name| action(name, Read, false)).into();
         actions.extend([action("change", Write, false), action("count", Read, true)]);
         let description = proto::Description {
             namespace: "example".into(),
@@ -91,6 +93,7 @@ impl FakeSubsystem {
             received: Mutex::default(),
             refused: Mutex::default(),
             deaf: watch::Sender::new(false),
+            held: watch::Sender::new(false),
             under_way: AtomicUsize::default(),
             dropped: AtomicUsize::default(),
             parts: AtomicUsize::default(),
@@ -187,6 +190,11 @@ impl FakeSubsystem {
     /// Does not describe itself any more, or does again.
     pub(crate) fn deafen(&self, deaf: bool) {
         self.state.deaf.send_replace(deaf);
+    }
+
+    /// What `wait` answers waits from now on, or does no more.
+    pub(crate) fn hold(&self, wait: bool) {
+        self.state.held.send_replace(wait);
     }
 
     /// The calls so far.
@@ -351,6 +359,11 @@ impl subsystem_server::Subsystem for Service {
                 "hang" => {
                     let _counted = UnderWay::new(&self.0);
                     std::future::pending().await
+                }
+                "wait" => {
+                    let _counted = UnderWay::new(&self.0);
+                    self.0.held.subscribe().wait_for(|wait| !wait).await.expect("the state outlives this");
+                    call_reply::Outcome::Result(b"{}".to_vec())
                 }
                 "die" => {
                     self.0.die.send_modify(|deaths| *deaths += 1);

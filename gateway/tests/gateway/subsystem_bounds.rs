@@ -84,6 +84,34 @@ async fn one_more_than_a_user_is_given_at_once_is_429_and_others_are_answered() 
 }
 
 #[tokio::test]
+async fn whoever_does_not_read_what_was_answered_keeps_nobody_else_from_calling() {
+    let (world, fake) = World::with("a", "").await;
+    fake.hold(true);
+    let mut slow = Vec::new();
+    for name in ["number-1", "number-2", "number-3", "number-4"] {
+        let mut client = world.gateway.unix().await;
+        client.log_in(name, "everything").await;
+        for _ in 0..64 {
+            client.send(request("a", "w", &json!({"action": "wait"}))).await;
+        }
+        slow.push(client);
+    }
+    fake.hang(256).await;
+    let (mut other, _) = world.gateway.alice().await;
+    assert_eq!(ask_code(&mut other, "a", json!({"action": "echo"})).await, 429);
+    futures_util::future::join_all(slow.iter_mut().map(Client::stops_reading)).await;
+    fake.hold(false);
+    fake.hang(0).await;
+    until_async(async || ask_code(&mut other, "a", json!({"action": "echo"})).await == 0).await;
+    // What they have not taken is their own still.
+    let mut own = world.gateway.unix().await;
+    own.log_in("number-1", "everything").await;
+    assert_eq!(ask_code(&mut own, "a", json!({"action": "echo"})).await, 429);
+    drop(slow);
+    until_async(async || ask_code(&mut own, "a", json!({"action": "echo"})).await == 0).await;
+}
+
+#[tokio::test]
 async fn one_that_does_not_answer_for_itself_twice_is_down() {
     let (world, fake) = World::with("a", "").await;
     let (mut client, _) = world.gateway.alice().await;

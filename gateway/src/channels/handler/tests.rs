@@ -247,7 +247,8 @@ impl Fake {
     async fn message(&self, word: &Fixed) -> Result<Handled, Error> {
         let action = ActionName::parse("status").expect("a name");
         let custom = Custom { at: at("3"), action, message: Payload(r#"{"n":1}"#.into()) };
-        self.handlers.message(&self.place, word, &custom, "r1", |_| None).await
+        let handled = self.handlers.message(&self.place, word, &custom, "r1", |_| None);
+        handled.await.map(|(handled, _)| handled)
     }
 }
 

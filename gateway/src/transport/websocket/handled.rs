@@ -120,8 +120,8 @@ impl Connection {
             Question::Custom(place, custom) => {
                 let (router, request) = (self.shared.router.clone(), format!("{}/{ticket}", self.client.id));
                 self.calls.push(Box::pin(async move {
-                    let own = |channel: &ChannelName| router.handler_of(channel.as_str());
-                    let done = handlers.on_message(&place, &asker, &custom, &request, own).await;
+                    let own = move |channel: &ChannelName| router.handler_of(channel.as_str());
+                    let done = handlers.on_message(&place, &asker, &custom, request, own).await;
                     let Custom { at, action, .. } = *custom;
                     let verb = Verb::Action(action);
                     Told::Permitted(
