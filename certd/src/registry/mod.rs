@@ -179,6 +179,8 @@ pub struct Registered {
     pub entry: Entry,
     /// Who lost the key by it.
     pub displaced: Option<String>,
+    /// False: it was registered as it was wanted, and nothing was written.
+    pub changed: bool,
 }
 
 /// A key that is not its user's any more.

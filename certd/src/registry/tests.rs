@@ -142,6 +142,8 @@ async fn registered_twice_is_the_same_entry() {
     let proven = fixture.register(Entry { proven: true, ..again }).await.expect("the same");
     assert_eq!(proven, entry(1, "alice"));
     assert_eq!(fixture.all().await.len(), 1);
+    let once_more = fixture.registry.register(unproven(1, "alice")).await.expect("works").expect("the same");
+    assert!(!once_more.changed);
 }
 
 #[tokio::test]
@@ -150,7 +152,8 @@ async fn a_proven_registration_displaces_an_unproven_one_and_nothing_else() {
     fixture.register(unproven(1, "mallory")).await.expect("registered");
     assert_eq!(fixture.register(unproven(1, "alice")).await, Err(Refusal::OfAnother));
     let registered = fixture.registry.register(entry(1, "alice")).await.expect("works").expect("displaced");
-    assert_eq!(registered, Registered { entry: entry(1, "alice"), displaced: Some("mallory".into()) });
+    let expected = Registered { entry: entry(1, "alice"), displaced: Some("mallory".into()), changed: true };
+    assert_eq!(registered, expected);
     assert_eq!(fixture.users(unhinted("")).await, ["alice"]);
     assert_eq!(fixture.register(entry(1, "mallory")).await, Err(Refusal::OfAnother));
     let all = fixture.all().await;

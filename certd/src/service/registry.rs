@@ -172,7 +172,13 @@ impl Core {
         let registered = self.registry.register(entry).await??;
         let entry = registered.entry;
         let reason = if entry.proven { "proven" } else { "unproven" };
-        self.audit.record(Record { event: Event::KeyRegistered, reason: Some(reason), ..known.clone() });
+        let record = Record { event: Event::KeyRegistered, reason: Some(reason), ..known.clone() };
+        if !registered.changed {
+            // It costs no room in the registry, so its owner has as many of these as he likes.
+            self.audit.record_bounded(record);
+            return Ok(entry);
+        }
+        self.audit.record(record);
         tracing::info!(user = entry.user, key = %entry.fingerprint, reason, "a key is registered");
         if let Some(user) = registered.displaced {
             self.audit.record(Record {
@@ -260,3 +266,6 @@ where
     });
     Ok(Box::pin(flat))
 }
+
+#[cfg(test)]
+mod tests;

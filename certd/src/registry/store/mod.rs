@@ -58,13 +58,16 @@ impl Store {
         self.writer
             .call_and(told, move |database| {
                 let facts = rows::facts(database, &entry)?;
-                let mut displaced = None;
-                match decide(&facts, &entry) {
+                let decision = match decide(&facts, &entry) {
                     Err(refusal) => return Ok(Err(refusal)),
-                    Ok(Decision::Keep) => {}
-                    Ok(Decision::Prove) => rows::prove(database, entry.fingerprint)?,
-                    Ok(Decision::Add) => rows::insert(database, &entry)?,
-                    Ok(Decision::Displace) => {
+                    Ok(decision) => decision,
+                };
+                let mut displaced = None;
+                match decision {
+                    Decision::Keep => {}
+                    Decision::Prove => rows::prove(database, entry.fingerprint)?,
+                    Decision::Add => rows::insert(database, &entry)?,
+                    Decision::Displace => {
                         rows::revoke(database, entry.fingerprint, None, "displaced", entry.registered)?;
                         rows::insert(database, &entry)?;
                         displaced = facts.holder.map(|(user, _)| user);
@@ -72,7 +75,7 @@ impl Store {
                     }
                 }
                 let entry = rows::find(database, entry.fingerprint)?.unwrap_or(entry);
-                Ok(Ok(Registered { entry, displaced }))
+                Ok(Ok(Registered { entry, displaced, changed: decision != Decision::Keep }))
             })
             .await
     }
