@@ -234,27 +234,47 @@ impl Registry {
         self.limits.set(limits);
     }
 
-    /// Registers a key. On disk when this returns.
+    /// Registers a key. On disk when this returns. `record` is called as soon as it is, also when whoever
+    /// asked for it has given up by then: a slow disk must leave no change behind that no record tells of.
     ///
     /// # Errors
     /// The rules' refusal, or the store's failure: then nothing has changed.
-    pub async fn register(&self, entry: Entry) -> Result<Result<Registered, Refusal>, Failed> {
+    pub async fn register(
+        &self,
+        entry: Entry,
+        record: impl FnOnce(&Registered) + Send + 'static,
+    ) -> Result<Result<Registered, Refusal>, Failed> {
         let limits = *self.limits.get();
         let decide = move |facts: &Facts, new: &Entry| decide(facts, &new.user, new.proven, limits);
-        self.store.register(entry, decide, self.teller()).await
+        let tell = self.teller();
+        let (fingerprint, revoked) = (entry.fingerprint, entry.registered);
+        let done = move |registered: &Registered| {
+            if let Some(user) = registered.displaced.clone() {
+                tell(Revocation { fingerprint, user, revoked });
+            }
+            record(registered);
+        };
+        self.store.register(entry, decide, done).await
     }
 
     /// Takes entries as they were exported, in their order: of two that are at odds the first is taken. On
     /// disk when this returns. What was revoked after a registration opens nothing by that registration again.
+    /// `record` is called as for a registration.
     ///
     /// # Errors
     /// The store's failure: then none of them has been taken.
-    pub async fn import(&self, entries: Vec<Entry>) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
+    pub async fn import(
+        &self,
+        entries: Vec<Entry>,
+        record: impl FnOnce(&[Result<Imported, Refusal>]) + Send + 'static,
+    ) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
         let limits = *self.limits.get();
-        self.store.import(entries, move |facts, new| decide(facts, &new.user, new.proven, limits)).await
+        let decide = move |facts: &Facts, new: &Entry| decide(facts, &new.user, new.proven, limits);
+        self.store.import(entries, decide, record).await
     }
 
-    /// Revokes `user`'s key; false when he has no such key. On disk when this returns.
+    /// Revokes `user`'s key; false when he has no such key. On disk when this returns. `record` is called as
+    /// for a registration, if he has.
     ///
     /// # Errors
     /// The store's failure: then nothing has changed.
@@ -264,8 +284,16 @@ impl Registry {
         user: String,
         by: String,
         now: i64,
+        record: impl FnOnce() + Send + 'static,
     ) -> Result<bool, Failed> {
-        self.store.revoke(Revocation { fingerprint, user, revoked: now }, by, self.teller()).await
+        let tell = self.teller();
+        let revocation = Revocation { fingerprint, user, revoked: now };
+        let told = revocation.clone();
+        let done = move || {
+            tell(told);
+            record();
+        };
+        self.store.revoke(revocation, by, done).await
     }
 
     /// Every revocation from now on, displaced keys included.

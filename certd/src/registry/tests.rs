@@ -77,7 +77,11 @@ impl Fixture {
     }
 
     async fn register(&self, entry: Entry) -> Result<Entry, Refusal> {
-        self.registry.register(entry).await.expect("the store works").map(|registered| registered.entry)
+        self.registry
+            .register(entry, |_| ())
+            .await
+            .expect("the store works")
+            .map(|registered| registered.entry)
     }
 
     async fn all(&self) -> Vec<Entry> {
@@ -142,7 +146,8 @@ async fn registered_twice_is_the_same_entry() {
     let proven = fixture.register(Entry { proven: true, ..again }).await.expect("the same");
     assert_eq!(proven, entry(1, "alice"));
     assert_eq!(fixture.all().await.len(), 1);
-    let once_more = fixture.registry.register(unproven(1, "alice")).await.expect("works").expect("the same");
+    let once_more =
+        fixture.registry.register(unproven(1, "alice"), |_| ()).await.expect("works").expect("the same");
     assert!(!once_more.changed);
 }
 
@@ -151,7 +156,8 @@ async fn a_proven_registration_displaces_an_unproven_one_and_nothing_else() {
     let fixture = fixture();
     fixture.register(unproven(1, "mallory")).await.expect("registered");
     assert_eq!(fixture.register(unproven(1, "alice")).await, Err(Refusal::OfAnother));
-    let registered = fixture.registry.register(entry(1, "alice")).await.expect("works").expect("displaced");
+    let registered =
+        fixture.registry.register(entry(1, "alice"), |_| ()).await.expect("works").expect("displaced");
     let expected = Registered { entry: entry(1, "alice"), displaced: Some("mallory".into()), changed: true };
     assert_eq!(registered, expected);
     assert_eq!(fixture.users(unhinted("")).await, ["alice"]);
@@ -173,7 +179,7 @@ async fn the_bounds_hold_and_revoking_makes_room() {
     assert_eq!(fixture.register(entry(7, "carol")).await, Err(Refusal::Full));
     let revoke = |number, user: &str| {
         let key = entry(number, user).fingerprint;
-        fixture.registry.revoke(key, user.into(), "x".into(), 300)
+        fixture.registry.revoke(key, user.into(), "x".into(), 300, || ())
     };
     assert_eq!(revoke(5, "bob").await, Ok(true));
     assert_eq!(revoke(5, "bob").await, Ok(false));
@@ -187,7 +193,7 @@ async fn the_bounds_hold_and_revoking_makes_room() {
 async fn a_revoked_key_is_no_candidate_and_may_be_registered_anew() {
     let fixture = fixture();
     let key = fixture.register(entry(1, "alice")).await.expect("registered").fingerprint;
-    assert_eq!(fixture.registry.revoke(key, "alice".into(), "root".into(), 300).await, Ok(true));
+    assert_eq!(fixture.registry.revoke(key, "alice".into(), "root".into(), 300, || ()).await, Ok(true));
     for search in [
         unhinted(""),
         Search { user: Some("alice".into()), ..unhinted("") },
@@ -212,7 +218,8 @@ async fn a_users_history_is_bounded() {
     let fixture = fixture();
     for round in 0..100 {
         let key = fixture.register(entry(round, "alice")).await.expect("room").fingerprint;
-        let revoked = fixture.registry.revoke(key, "alice".into(), "alice".into(), i64::from(round)).await;
+        let revoked =
+            fixture.registry.revoke(key, "alice".into(), "alice".into(), i64::from(round), || ()).await;
         assert_eq!(revoked, Ok(true));
     }
     let mut kept = Vec::new();
@@ -261,8 +268,13 @@ async fn candidates_follow_the_hints_and_the_source() {
 async fn a_key_that_is_used_all_the_time_is_a_candidate_all_the_time() {
     let Fixture { directory: _directory, registry } = fixture();
     let registry = Arc::new(registry);
-    let key =
-        registry.register(entry(1, "ann")).await.expect("the store works").expect("taken").entry.fingerprint;
+    let key = registry
+        .register(entry(1, "ann"), |_| ())
+        .await
+        .expect("the store works")
+        .expect("taken")
+        .entry
+        .fingerprint;
     let over = Arc::new(AtomicBool::new(false));
     let uses = tokio::spawn({
         let (registry, over) = (Arc::clone(&registry), Arc::clone(&over));
@@ -315,7 +327,8 @@ async fn a_listing_shows_live_keys_of_one_or_of_all() {
 #[tokio::test]
 async fn an_import_leaves_known_entries_as_they_are() {
     let fixture = fixture();
-    let import = async |entry: Entry| fixture.registry.import(vec![entry]).await.expect("works").remove(0);
+    let import =
+        async |entry: Entry| fixture.registry.import(vec![entry], |_| ()).await.expect("works").remove(0);
     assert_eq!(import(unproven(1, "alice")).await, Ok(Imported::Added));
     assert_eq!(import(entry(1, "alice")).await, Ok(Imported::Known));
     assert!(!fixture.all().await[0].proven);
@@ -332,7 +345,7 @@ async fn an_import_takes_entries_in_their_order() {
     let fixture = fixture();
     let old = Entry { revoked: Some(5), revoked_by: "root".into(), ..entry(3, "carol") };
     let entries = vec![old.clone(), entry(2, "bob"), entry(2, "alice"), entry(1, "alice")];
-    let imported = fixture.registry.import(entries).await.expect("works");
+    let imported = fixture.registry.import(entries, |_| ()).await.expect("works");
     let (added, refused) = (Ok(Imported::Added), Err(Refusal::OfAnother));
     assert_eq!(imported, [added, added, refused, added]);
     assert_eq!(fixture.all().await, [old, entry(2, "bob"), entry(1, "alice")]);
@@ -341,16 +354,17 @@ async fn an_import_takes_entries_in_their_order() {
 #[tokio::test]
 async fn an_import_of_an_old_export_brings_no_revoked_key_back() {
     let fixture = fixture();
-    let import = async |entry: Entry| fixture.registry.import(vec![entry]).await.expect("works").remove(0);
+    let import =
+        async |entry: Entry| fixture.registry.import(vec![entry], |_| ()).await.expect("works").remove(0);
     let registered = |when| Entry { registered: when, ..entry(1, "alice") };
     fixture.register(registered(10)).await.expect("room");
     let key = entry(1, "alice").fingerprint;
-    assert_eq!(fixture.registry.revoke(key, "alice".into(), "alice".into(), 20).await, Ok(true));
+    assert_eq!(fixture.registry.revoke(key, "alice".into(), "alice".into(), 20, || ()).await, Ok(true));
     assert_eq!(import(registered(10)).await, Ok(Imported::Revoked));
     assert!(fixture.users(unhinted("")).await.is_empty());
     // Somebody else's is another matter, and so is what was registered later.
     assert_eq!(import(Entry { registered: 10, ..entry(1, "bob") }).await, Ok(Imported::Added));
-    assert_eq!(fixture.registry.revoke(key, "bob".into(), "root".into(), 30).await, Ok(true));
+    assert_eq!(fixture.registry.revoke(key, "bob".into(), "root".into(), 30, || ()).await, Ok(true));
     assert_eq!(import(registered(21)).await, Ok(Imported::Added));
     assert_eq!(import(registered(10)).await, Ok(Imported::Known));
 }
@@ -358,7 +372,7 @@ async fn an_import_of_an_old_export_brings_no_revoked_key_back() {
 #[tokio::test]
 async fn many_at_once_all_get_their_own_answer() {
     let fixture = fixture();
-    let calls = (0..200_u16).map(|number| fixture.registry.register(entry(number % 100, "alice")));
+    let calls = (0..200_u16).map(|number| fixture.registry.register(entry(number % 100, "alice"), |_| ()));
     let answers = futures_util::future::join_all(calls).await;
     let registered = answers.iter().filter(|answer| matches!(answer, Ok(Ok(_)))).count();
     let refused = answers.iter().filter(|answer| **answer == Ok(Err(Refusal::UserFull(3)))).count();
@@ -433,7 +447,8 @@ async fn displacing_fills_no_history() {
     for round in 0..100 {
         fixture.register(unproven(round, "mallory")).await.expect("room");
         let key = fixture.register(entry(round, "accomplice")).await.expect("displaced").fingerprint;
-        let revoked = fixture.registry.revoke(key, "accomplice".into(), "x".into(), i64::from(round)).await;
+        let revoked =
+            fixture.registry.revoke(key, "accomplice".into(), "x".into(), i64::from(round), || ()).await;
         assert_eq!(revoked, Ok(true));
     }
     let (mut count, mut after) = (0, 0);
@@ -457,9 +472,9 @@ async fn who_watches_hears_of_a_revocation_whose_caller_gave_up() {
     let registry = Registry::open(directory.path(), LIMITS, watch).expect("an empty registry");
     go_on.send(()).expect("the writer is there");
     let key = entry(1, "alice").fingerprint;
-    registry.register(unproven(1, "alice")).await.expect("works").expect("room");
+    registry.register(unproven(1, "alice"), |_| ()).await.expect("works").expect("room");
     let mut watcher = registry.revoked();
-    let mut given_up = Box::pin(registry.revoke(key, "alice".into(), "alice".into(), 300));
+    let mut given_up = Box::pin(registry.revoke(key, "alice".into(), "alice".into(), 300, || ()));
     assert!(futures_util::poll!(&mut given_up).is_pending());
     drop(given_up);
     assert!(watcher.try_recv().is_err(), "it is not on disk yet");

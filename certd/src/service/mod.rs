@@ -164,8 +164,7 @@ impl Core {
         Ok(wire::ChallengeReply { test_string: asked.text, context: asked.context })
     }
 
-    /// Carries a change out, with all that is told of it, even when its caller goes away: a gateway that
-    /// takes its request back must not leave a key behind that no record tells of.
+    /// Carries a change out even when its caller goes away; a stop waits for what has begun.
     async fn to_its_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, CertError>> + Send + 'static,

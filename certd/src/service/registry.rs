@@ -3,7 +3,10 @@
 use std::{pin::Pin, sync::Arc, time::Instant};
 
 use doorward_assertion::Caller;
-use doorward_launch::audit::{Event, Record};
+use doorward_launch::{
+    Audit,
+    audit::{Event, Record},
+};
 use doorward_proto::certd::v1::{
     ChallengeReply, Entry, ListRequest, LogsRequest, RegisterChallengeRequest, RegisterReply,
     RegisterRequest, RevokeReply, RevokeRequest, registry_server,
@@ -18,7 +21,7 @@ use crate::{
     error::CertError,
     key::{Fingerprint, PublicKey, SIGNATURE_MAX},
     proof::{self, Forms},
-    registry::{self, Failed, Page},
+    registry::{self, Failed, Page, Registered},
     rights, x509,
 };
 
@@ -169,29 +172,9 @@ impl RegistryService {
 
 impl Core {
     async fn register(&self, entry: registry::Entry, known: Record) -> Result<registry::Entry, CertError> {
-        let registered = self.registry.register(entry).await??;
-        let entry = registered.entry;
-        let reason = if entry.proven { "proven" } else { "unproven" };
-        let record = Record { event: Event::KeyRegistered, reason: Some(reason), ..known.clone() };
-        if !registered.changed {
-            // It costs no room in the registry, so its owner has as many of these as he likes.
-            self.audit.record_bounded(record);
-            return Ok(entry);
-        }
-        self.audit.record(record);
-        tracing::info!(user = entry.user, key = %entry.fingerprint, reason, "a key is registered");
-        if let Some(user) = registered.displaced {
-            self.audit.record(Record {
-                event: Event::KeyRevoked,
-                reason: Some("displaced"),
-                user: Some(user.clone()),
-                uid: None,
-                by: Some(entry.user.clone()),
-                ..known
-            });
-            tracing::warn!(user, key = %entry.fingerprint, by = entry.user, "an unproven key is displaced");
-        }
-        Ok(entry)
+        let audit = self.audit.clone();
+        let record = move |registered: &Registered| record_registered(&audit, registered, known);
+        Ok(self.registry.register(entry, record).await??.entry)
     }
 
     async fn revoke(
@@ -201,21 +184,49 @@ impl Core {
         by: String,
         known: Record,
     ) -> Result<(), CertError> {
-        let now = now();
-        if !self.registry.revoke(fingerprint, user.clone(), by.clone(), now).await? {
-            return Err(CertError::NoSuchKey);
-        }
+        let audit = self.audit.clone();
         let own = user == by;
-        self.audit.record(Record {
+        let revoked = Record {
             event: Event::KeyRevoked,
             reason: Some("asked"),
             user: Some(user.clone()),
             uid: if own { known.uid } else { None },
             by: (!own).then(|| by.clone()),
             ..known
+        };
+        let (of, revoker) = (user.clone(), by.clone());
+        let record = move || {
+            audit.record(revoked);
+            tracing::info!(user = of, key = %fingerprint, by = revoker, "a key is revoked");
+        };
+        match self.registry.revoke(fingerprint, user, by, now(), record).await? {
+            true => Ok(()),
+            false => Err(CertError::NoSuchKey),
+        }
+    }
+}
+
+/// Once it is on disk.
+fn record_registered(audit: &Audit, registered: &Registered, known: Record) {
+    let Registered { entry, displaced, changed } = registered;
+    let reason = if entry.proven { "proven" } else { "unproven" };
+    let record = Record { event: Event::KeyRegistered, reason: Some(reason), ..known.clone() };
+    if !changed {
+        // It costs no room in the registry, so its owner has as many of these as he likes.
+        return audit.record_bounded(record);
+    }
+    audit.record(record);
+    tracing::info!(user = entry.user, key = %entry.fingerprint, reason, "a key is registered");
+    if let Some(user) = displaced {
+        audit.record(Record {
+            event: Event::KeyRevoked,
+            reason: Some("displaced"),
+            user: Some(user.clone()),
+            uid: None,
+            by: Some(entry.user.clone()),
+            ..known
         });
-        tracing::info!(user, key = %fingerprint, by, "a key is revoked");
-        Ok(())
+        tracing::warn!(user, key = %entry.fingerprint, by = entry.user, "an unproven key is displaced");
     }
 }
 

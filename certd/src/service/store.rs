@@ -101,30 +101,14 @@ impl StoreService {
                 Err(error) => Some(error),
             });
         }
-        let mut written = self.write(passed).await?.into_iter();
+        let core = self.0.clone();
+        let imported = self.0.to_its_end(async move { core.import(passed).await }).await?;
+        let mut written = imported.into_iter();
         let result = |refused| match refused {
             Some(error) => Err(error),
             None => written.next().ok_or(CertError::Fault)?.map_err(CertError::from),
         };
         Ok(results.into_iter().map(result).collect())
-    }
-
-    async fn write(
-        &self,
-        entries: Vec<registry::Entry>,
-    ) -> Result<Vec<Result<Imported, Refusal>>, CertError> {
-        let core = self.0.clone();
-        let change = async move {
-            let records: Vec<Record> = entries.iter().map(record).collect();
-            let imported = core.registry.import(entries).await?;
-            for (result, record) in imported.iter().zip(records) {
-                if *result == Ok(Imported::Added) {
-                    core.audit.record(record);
-                }
-            }
-            Ok(imported)
-        };
-        self.0.to_its_end(change).await
     }
 
     /// The checks of a registration, on an entry that says everything itself.
@@ -169,6 +153,24 @@ impl StoreService {
             revoked_by: entry.revoked_by,
             ..registry::Entry::new(&key, entry.user, entry.registered)
         })
+    }
+}
+
+impl Core {
+    pub(super) async fn import(
+        &self,
+        entries: Vec<registry::Entry>,
+    ) -> Result<Vec<Result<Imported, Refusal>>, CertError> {
+        let audit = self.audit.clone();
+        let records: Vec<Record> = entries.iter().map(record).collect();
+        let record = move |imported: &[Result<Imported, Refusal>]| {
+            for (result, record) in imported.iter().zip(records) {
+                if *result == Ok(Imported::Added) {
+                    audit.record(record);
+                }
+            }
+        };
+        Ok(self.registry.import(entries, record).await?)
     }
 }
 

@@ -47,16 +47,15 @@ impl Store {
         &self,
         entry: Entry,
         decide: impl FnOnce(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
-        tell: impl FnOnce(Revocation) + Send + 'static,
+        done: impl FnOnce(&Registered) + Send + 'static,
     ) -> Result<Result<Registered, Refusal>, Failed> {
-        let (fingerprint, revoked) = (entry.fingerprint, entry.registered);
-        let told = move |registered: &Result<Registered, Refusal>| {
-            if let Ok(Registered { displaced: Some(user), .. }) = registered {
-                tell(Revocation { fingerprint, user: user.clone(), revoked });
+        let accepted = move |registered: &Result<Registered, Refusal>| {
+            if let Ok(registered) = registered {
+                done(registered);
             }
         };
         self.writer
-            .call_and(told, move |database| {
+            .call_and(accepted, move |database| {
                 let facts = rows::facts(database, &entry)?;
                 let decision = match decide(&facts, &entry) {
                     Err(refusal) => return Ok(Err(refusal)),
@@ -84,6 +83,7 @@ impl Store {
         &self,
         entries: Vec<Entry>,
         decide: impl Fn(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
+        done: impl FnOnce(&[Result<Imported, Refusal>]) + Send + 'static,
     ) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
         let one = move |database: &Connection, entry: Entry| {
             if entry.revoked.is_some() {
@@ -107,8 +107,9 @@ impl Store {
                 }
             })
         };
+        let done = move |imported: &Vec<_>| done(imported);
         self.writer
-            .call(move |database| entries.into_iter().map(|entry| one(database, entry)).collect())
+            .call_and(done, move |database| entries.into_iter().map(|entry| one(database, entry)).collect())
             .await
     }
 
@@ -116,16 +117,15 @@ impl Store {
         &self,
         revocation: Revocation,
         by: String,
-        tell: impl FnOnce(Revocation) + Send + 'static,
+        done: impl FnOnce() + Send + 'static,
     ) -> Result<bool, Failed> {
-        let told = revocation.clone();
-        let told = move |revoked: &bool| {
+        let done = move |revoked: &bool| {
             if *revoked {
-                tell(told)
+                done();
             }
         };
         self.writer
-            .call_and(told, move |database| {
+            .call_and(done, move |database| {
                 let Revocation { fingerprint, user, revoked: now } = revocation;
                 let revoked = rows::revoke(database, fingerprint, Some(&user), &by, now)?;
                 rows::forget_old(database, &user)?;

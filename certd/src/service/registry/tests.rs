@@ -1,5 +1,7 @@
 //! Which records changes of keys leave.
 
+use std::sync::mpsc;
+
 use doorward_launch::{Audit, audit::Place};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -8,7 +10,7 @@ use super::*;
 use crate::{
     config::Config,
     key::SignatureClass,
-    registry::{Registry, Watch},
+    registry::{Point, Registry, Watch},
 };
 
 struct Fixture {
@@ -88,4 +90,43 @@ async fn registering_ones_own_key_again_and_again_leaves_few_records() {
     let counted: u64 = records.iter().map(|record| record["count"].as_u64().unwrap_or(1)).sum();
     assert_eq!(counted, 1_000);
     assert!(records.iter().all(|record| word(record, "event") == "key_registered"));
+}
+
+/// Has a change begun whose caller is gone before it is on disk, as at the deadline of a slow one.
+async fn given_up<T>(change: impl Future<Output = T>, go_on: &mpsc::Sender<()>) {
+    let mut change = Box::pin(change);
+    assert!(futures_util::poll!(&mut change).is_pending());
+    drop(change);
+    go_on.send(()).expect("the writer is there");
+}
+
+#[tokio::test]
+async fn a_change_that_is_on_disk_later_than_its_caller_waits_is_recorded() {
+    let (go_on, wait) = mpsc::channel();
+    let fixture = fixture(Watch::by(move |at| {
+        if at == Point::Applied {
+            let _ = wait.recv();
+        }
+    }));
+    let core = fixture.core.clone();
+    given_up(core.register(entry("bob", false), known("bob")), &go_on).await;
+    given_up(core.register(entry("alice", true), known("alice")), &go_on).await;
+    let key = Fingerprint::of(b"key");
+    given_up(core.revoke(key, "alice".into(), "alice".into(), known("alice")), &go_on).await;
+    let revoked = registry::Entry { revoked: Some(200), ..entry("carol", true) };
+    given_up(core.import(vec![revoked]), &go_on).await;
+    drop(core);
+    let records = fixture.records().await;
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| ["event", "user", "reason", "by"].map(|field| word(record, field)))
+        .collect();
+    let expected = [
+        ["key_registered", "bob", "unproven", ""],
+        ["key_registered", "alice", "proven", ""],
+        ["key_revoked", "bob", "displaced", "alice"],
+        ["key_revoked", "alice", "asked", ""],
+        ["key_imported", "carol", "revoked", "root"],
+    ];
+    assert_eq!(told, expected);
 }
