@@ -62,8 +62,19 @@ pub enum CertError {
     #[error("certd is stopping")]
     Stopping,
     /// The registry's files.
-    #[error("{}", shown(.0))]
+    #[error("{}{}", shown(.0), unchanged(.0))]
     Store(#[from] Failed),
+    /// An import that broke off. What was written before stays.
+    #[error("{}; {added} entries were added before, {known} were known", of_a_part(why))]
+    BrokeOff {
+        /// Entries that are new.
+        added: u64,
+        /// Entries that were there.
+        known: u64,
+        /// Why there are no more.
+        #[source]
+        why: Box<CertError>,
+    },
     /// A task that broke off.
     #[error("a fault of certd")]
     Fault,
@@ -72,12 +83,27 @@ pub enum CertError {
 /// What a client may know of the files.
 fn shown(failed: &Failed) -> &'static str {
     match failed {
-        Failed::NoSpace => "no space is left for the registry; nothing was changed",
-        Failed::ReadOnly => "the registry is on a read-only file system; nothing was changed",
-        Failed::Io(_) => "the registry's file cannot be used; nothing was changed",
+        Failed::NoSpace => "no space is left for the registry",
+        Failed::ReadOnly => "the registry is on a read-only file system",
+        Failed::Io(_) => "the registry's file cannot be used",
         Failed::Late => "the registry did not answer in time",
         Failed::Closed => "certd is stopping",
         Failed::Fault(_) => "a fault of certd",
+    }
+}
+
+fn unchanged(failed: &Failed) -> &'static str {
+    match failed {
+        Failed::NoSpace | Failed::ReadOnly | Failed::Io(_) => "; nothing was changed",
+        Failed::Late | Failed::Closed | Failed::Fault(_) => "",
+    }
+}
+
+/// That nothing was changed is true of the part that failed alone.
+fn of_a_part(why: &CertError) -> String {
+    match why {
+        CertError::Store(failed) => shown(failed).to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -85,6 +111,7 @@ impl CertError {
     /// What it is in the words of all services.
     pub fn reason(&self) -> Reason {
         match self {
+            Self::BrokeOff { why, .. } => why.reason(),
             Self::Malformed(_) | Self::Key(_) | Self::Certificate(_) => Reason::BadRequest,
             Self::Caller(assertion::Refused::NoKey(_)) => Reason::Unavailable,
             Self::Caller(assertion::Refused::NoUser) => Reason::Forbidden,
@@ -146,6 +173,7 @@ impl CertError {
     /// Its word in audit records. Stable: programs look for it.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::BrokeOff { why, .. } => why.code(),
             Self::Malformed(_) => "malformed",
             Self::Key(_) => "key-not-taken",
             Self::Certificate(_) => "certificate-not-taken",

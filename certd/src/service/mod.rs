@@ -206,8 +206,12 @@ impl Core {
     /// Logs a failure once, as it is answered.
     fn refused(&self, what: &'static str, error: &CertError) -> Status {
         let cause = std::error::Error::source(error).map(ToString::to_string);
-        match error {
-            CertError::Store(failed) => tracing::error!(what, %failed, "refused"),
+        let of_all = match error {
+            CertError::BrokeOff { why, .. } => why.as_ref(),
+            whole => whole,
+        };
+        match of_all {
+            CertError::Store(failed) => tracing::error!(what, %failed, %error, "refused"),
             CertError::Fault | CertError::Random(_) => tracing::error!(what, %error, "refused"),
             // A client makes as many of these as it likes.
             _ => {

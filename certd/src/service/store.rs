@@ -41,8 +41,47 @@ impl store_server::Store for StoreService {
     }
 
     async fn import(&self, request: Request<Streaming<Entry>>) -> Result<Response<ImportReply>, Status> {
-        let mut incoming = request.into_inner();
         let mut reply = ImportReply::default();
+        let taken = self.take_all(request.into_inner(), &mut reply).await;
+        let ImportReply { added, known, .. } = reply;
+        match taken {
+            Ok(()) => {
+                tracing::info!(added, known, refused = reply.refused.len(), "imported");
+                Ok(Response::new(reply))
+            }
+            Err(Broken::Stream(status)) => Err(status),
+            // Nothing came before: what the failure says of this part is true of all.
+            Err(Broken::Here(why)) if added + known == 0 => Err(self.0.refused("import", &why)),
+            Err(Broken::Here(why)) => {
+                Err(self.0.refused("import", &CertError::BrokeOff { added, known, why: Box::new(why) }))
+            }
+        }
+    }
+}
+
+/// Why an import ends early.
+enum Broken {
+    /// The importer's side.
+    Stream(Status),
+    /// This side.
+    Here(CertError),
+}
+
+impl From<Status> for Broken {
+    fn from(status: Status) -> Self {
+        Self::Stream(status)
+    }
+}
+
+impl From<CertError> for Broken {
+    fn from(error: CertError) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl StoreService {
+    /// Takes what comes, a part after the other; `reply` becomes what is known of it.
+    async fn take_all(&self, mut incoming: Streaming<Entry>, reply: &mut ImportReply) -> Result<(), Broken> {
         let mut more = true;
         let mut number = 0;
         while more {
@@ -50,9 +89,9 @@ impl store_server::Store for StoreService {
             while batch.len() < TOGETHER {
                 let next = tokio::select! {
                     next = timeout(SILENCE, incoming.message()) => next,
-                    () = self.0.stop.cancelled() => return Err(self.0.refused("import", &CertError::Stopping)),
+                    () = self.0.stop.cancelled() => return Err(CertError::Stopping.into()),
                 };
-                match next.map_err(|_| self.0.refused("import", &CertError::Late))?? {
+                match next.map_err(|_| CertError::Late)?? {
                     Some(entry) => batch.push(entry),
                     None => {
                         more = false;
@@ -60,8 +99,7 @@ impl store_server::Store for StoreService {
                     }
                 }
             }
-            let results = self.take(batch).await.map_err(|error| self.0.refused("import", &error))?;
-            for result in results {
+            for result in self.take(batch).await? {
                 number += 1;
                 let why = match result {
                     Ok(Imported::Added) => {
@@ -80,12 +118,9 @@ impl store_server::Store for StoreService {
                 }
             }
         }
-        tracing::info!(added = reply.added, known = reply.known, refused = reply.refused.len(), "imported");
-        Ok(Response::new(reply))
+        Ok(())
     }
-}
 
-impl StoreService {
     /// Checks all, writes those that pass in their order, and says what became of each.
     async fn take(&self, batch: Vec<Entry>) -> Result<Vec<Result<Imported, CertError>>, CertError> {
         let mut results = Vec::new();

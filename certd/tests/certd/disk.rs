@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use doorward_proto::certd::v1::registry_client::RegistryClient;
+use doorward_proto::certd::v1::{Entry, registry_client::RegistryClient, store_client::StoreClient};
 use rustix::process::{Pid, Resource, Rlimit};
 use tonic::Code;
 
@@ -69,6 +69,33 @@ fn prepared(directory: &Path) -> Authd {
     let authd = Authd::new();
     std::fs::write(directory.join("assertion.pub"), &authd.pem).expect("written");
     authd
+}
+
+/// Certd writes 64 at a time; those before the failure stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_breaks_off_says_how_far_it_came() {
+    if not_root("an_import_that_breaks_off_says_how_far_it_came") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let authd = prepared(directory.path());
+    let _certd = Certd::start(directory.path(), "trap '' XFSZ; ulimit -S -f 400; exec \"$@\"", &[]);
+    let entry =
+        |_| Entry { key: new_key(), user: "alice".into(), nickname: "n".repeat(128), ..Entry::default() };
+    let entries: Vec<_> = (0..900).map(entry).collect();
+    let channel = connect(directory.path().join("certd.sock")).await.expect("connected");
+    let imported = StoreClient::new(channel).import(tokio_stream::iter(entries.clone())).await;
+    let (code, sentence) = told(imported);
+    let mut client = Client::new(directory.path(), &authd).await;
+    let listed = client.gateway.list(client.assertion.clone()).await.expect("listed");
+    assert!(!listed.is_empty() && listed.len() < entries.len(), "{} are listed", listed.len());
+    let expected = format!(
+        "the registry's file cannot be used; {} entries were added before, 0 were known",
+        listed.len()
+    );
+    assert_eq!((code, sentence), (Code::Unavailable, expected));
+    client.acknowledged = entries.into_iter().take(listed.len()).map(|entry| entry.key).collect();
+    client.state_is_intact().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
