@@ -11,6 +11,8 @@ use std::{
 
 use super::*;
 
+mod history;
+
 const LIMITS: Limits = Limits { per_user: 3, total: 5 };
 
 /// An entry that no key was made for: the registry looks into none.

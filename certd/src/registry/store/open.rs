@@ -14,10 +14,11 @@ use rustix::{
     io::Errno,
 };
 
-/// Newer schemas are refused; older ones would be brought up to this here.
-const VERSION: i64 = 1;
+/// Newer schemas are refused; older ones are brought up to this here.
+const VERSION: i64 = 2;
 
 /// `totals` holds the number of live keys: counting 100,000 for each registration is dear.
+/// `revoked_elsewhere`: an import said that it was revoked.
 const SCHEMA: &str = "
 BEGIN IMMEDIATE;
 CREATE TABLE keys (
@@ -36,17 +37,27 @@ CREATE TABLE keys (
     last_used INTEGER,
     last_source TEXT NOT NULL,
     revoked INTEGER,
-    revoked_by TEXT NOT NULL
+    revoked_by TEXT NOT NULL,
+    revoked_elsewhere INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX live ON keys (fingerprint) WHERE revoked IS NULL;
 CREATE INDEX of_user ON keys (user, class) WHERE revoked IS NULL;
 CREATE INDEX recent ON keys (class, last_used DESC) WHERE revoked IS NULL;
 CREATE INDEX recent_here ON keys (class, last_source, last_used DESC) WHERE revoked IS NULL;
-CREATE INDEX history ON keys (user, revoked DESC, id DESC) WHERE revoked IS NOT NULL;
+CREATE INDEX history ON keys (user, revoked_elsewhere, revoked DESC, id DESC) WHERE revoked IS NOT NULL;
 CREATE INDEX revocations ON keys (revoked) WHERE revoked IS NOT NULL;
 CREATE TABLE totals (live INTEGER NOT NULL) STRICT;
 INSERT INTO totals VALUES (0);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+COMMIT;";
+
+/// From version 1, which did not know which revocations were imported: its are taken for its own.
+const FROM_1: &str = "
+BEGIN IMMEDIATE;
+ALTER TABLE keys ADD COLUMN revoked_elsewhere INTEGER NOT NULL DEFAULT 0;
+DROP INDEX history;
+CREATE INDEX history ON keys (user, revoked_elsewhere, revoked DESC, id DESC) WHERE revoked IS NOT NULL;
+PRAGMA user_version = 2;
 COMMIT;";
 
 /// Why the registry cannot be opened.
@@ -107,7 +118,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// The connection that writes; makes the tables of a new registry.
+/// The connection that writes; makes the tables of a new registry, and brings those of an older one up.
 pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
     drop(private_file(path)?);
     let failed = |source: rusqlite::Error| judged(path, source);
@@ -123,9 +134,12 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
     }
     database.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     database.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    if version == 0 {
-        database.execute_batch(SCHEMA).map_err(failed)?;
-    }
+    let change = match version {
+        0 => SCHEMA,
+        1 => FROM_1,
+        _ => "",
+    };
+    database.execute_batch(change).map_err(failed)?;
     let found: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if found == "ok" { Ok(database) } else { Err(damaged(path, &found)) }
 }
@@ -187,4 +201,66 @@ fn private_file(path: &Path) -> Result<File, OpenError> {
         path: path.to_owned(),
         what: "must be a regular file of the user that certd runs as, mode 0600: chown and chmod it".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{key::Fingerprint, registry::store::rows};
+
+    const VERSION_1: &str = "
+        CREATE TABLE keys (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 32),
+            key BLOB NOT NULL, class INTEGER NOT NULL, user TEXT NOT NULL, certificate BLOB NOT NULL,
+            nickname TEXT NOT NULL, email TEXT NOT NULL, registered INTEGER NOT NULL,
+            registered_session TEXT NOT NULL, registered_method TEXT NOT NULL, proven INTEGER NOT NULL,
+            last_used INTEGER, last_source TEXT NOT NULL, revoked INTEGER, revoked_by TEXT NOT NULL
+        ) STRICT;
+        CREATE UNIQUE INDEX live ON keys (fingerprint) WHERE revoked IS NULL;
+        CREATE INDEX of_user ON keys (user, class) WHERE revoked IS NULL;
+        CREATE INDEX recent ON keys (class, last_used DESC) WHERE revoked IS NULL;
+        CREATE INDEX recent_here ON keys (class, last_source, last_used DESC) WHERE revoked IS NULL;
+        CREATE INDEX history ON keys (user, revoked DESC, id DESC) WHERE revoked IS NOT NULL;
+        CREATE INDEX revocations ON keys (revoked) WHERE revoked IS NOT NULL;
+        CREATE TABLE totals (live INTEGER NOT NULL) STRICT;
+        INSERT INTO totals VALUES (1);
+        INSERT INTO keys (fingerprint, key, class, user, certificate, nickname, email, registered,
+                registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by)
+            VALUES (zeroblob(32), x'01', 64, 'alice', x'', 'n', 'e', 5, 's', 'password', 1, 7, 'here', NULL, ''),
+                   (zeroblob(32), x'01', 64, 'bob', x'', '', '', 3, 's', 'password', 1, NULL, '', 4, 'root');
+        PRAGMA user_version = 1;";
+
+    /// The tables and indexes, without the order of columns, which a new file need not share.
+    fn layout(database: &Connection) -> Vec<String> {
+        let columns = "SELECT 'column ' || name || type || \"notnull\" || coalesce(dflt_value, '')
+                       FROM pragma_table_info('keys')";
+        let indexes = "SELECT sql FROM sqlite_schema WHERE type = 'index'";
+        let text = format!("{columns} UNION ALL {indexes} ORDER BY 1");
+        let mut statement = database.prepare(&text).expect("SQL");
+        let rows = statement.query_map([], |row| row.get(0)).expect("read");
+        rows.collect::<rusqlite::Result<_>>().expect("text")
+    }
+
+    #[test]
+    fn a_registry_of_an_older_version_is_brought_up_with_all_that_is_in_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
+        drop(private_file(&old).expect("made"));
+        Connection::open(&old).and_then(|file| file.execute_batch(VERSION_1)).expect("an old one");
+        let fresh = writer(&new).expect("made");
+        // Once more: the second time there is nothing to do.
+        for _ in 0..2 {
+            let database = writer(&old).expect("brought up");
+            assert_eq!(version(&database), Ok(VERSION));
+            assert_eq!(layout(&database), layout(&fresh));
+            let found = rows::find(&database, Fingerprint([0; 32])).expect("read").expect("alice's");
+            assert_eq!((found.user.as_str(), found.last_used, found.proven), ("alice", Some(7), true));
+            let revoked = rows::revocations(&database, 1).expect("read");
+            assert_eq!(revoked.iter().map(|row| row.user.as_str()).collect::<Vec<_>>(), ["bob"]);
+        }
+        assert_eq!(fs::metadata(&old).expect("there").mode() & 0o777, 0o600);
+    }
 }

@@ -53,12 +53,14 @@ pub(super) fn find(database: &Connection, key: Fingerprint) -> Result<Option<Ent
         .optional()
 }
 
+/// What is revoked already was revoked elsewhere.
 pub(super) fn insert(database: &Connection, new: &Entry) -> Result<()> {
     database
         .prepare_cached(
             "INSERT INTO keys (fingerprint, key, class, user, certificate, nickname, email, registered,
-                registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by,
+                revoked_elsewhere)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?14 IS NOT NULL)",
         )?
         .execute(params![
             new.fingerprint.0,
@@ -135,11 +137,15 @@ pub(super) fn is_revoked_since(database: &Connection, new: &Entry) -> Result<boo
         .exists(params![new.user, new.registered, new.fingerprint.0])
 }
 
-/// Revocations since a time, the newest 100,000 at most.
+/// Revocations since a time, the newest 100,000 at most. That a key was revoked elsewhere says nothing of one
+/// that is live here, and must not end what it opened.
 pub(super) fn revocations(database: &Connection, since: i64) -> Result<Vec<Revocation>> {
     database
         .prepare_cached(
-            "SELECT fingerprint, user, revoked FROM keys WHERE revoked >= ?1 ORDER BY revoked DESC LIMIT 100000",
+            "SELECT fingerprint, user, revoked FROM keys AS gone
+             WHERE revoked >= ?1 AND (NOT revoked_elsewhere OR NOT EXISTS (
+                SELECT 1 FROM keys WHERE fingerprint = gone.fingerprint AND user = gone.user AND revoked IS NULL))
+             ORDER BY revoked DESC LIMIT 100000",
         )?
         .query_map([since], |row| {
             Ok(Revocation {
