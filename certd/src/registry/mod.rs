@@ -90,6 +90,17 @@ pub struct Limits {
     pub total: u32,
 }
 
+/// Revoked keys that are remembered of one user at least.
+const HISTORY: u32 = 64;
+
+impl Limits {
+    /// Revoked keys that are remembered of one user: all that he can have revoked at once, so that a watcher
+    /// that comes back hears of each.
+    fn history(self) -> u32 {
+        self.per_user.max(HISTORY)
+    }
+}
+
 /// Why the rules refuse a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -254,7 +265,7 @@ impl Registry {
             }
             record(registered);
         };
-        self.store.register(entry, decide, done).await
+        self.store.register(entry, limits.history(), decide, done).await
     }
 
     /// Takes entries as they were exported, in their order: of two that are at odds the first is taken. On
@@ -270,7 +281,7 @@ impl Registry {
     ) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
         let limits = *self.limits.get();
         let decide = move |facts: &Facts, new: &Entry| decide(facts, &new.user, new.proven, limits);
-        self.store.import(entries, decide, record).await
+        self.store.import(entries, limits.history(), decide, record).await
     }
 
     /// Revokes `user`'s key; false when he has no such key. On disk when this returns. `record` is called as
@@ -293,7 +304,7 @@ impl Registry {
             tell(told);
             record();
         };
-        self.store.revoke(revocation, by, done).await
+        self.store.revoke(revocation, by, self.limits.get().history(), done).await
     }
 
     /// Every revocation from now on, displaced keys included.

@@ -46,6 +46,7 @@ impl Store {
     pub(super) async fn register(
         &self,
         entry: Entry,
+        keep: u32,
         decide: impl FnOnce(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
         done: impl FnOnce(&Registered) + Send + 'static,
     ) -> Result<Result<Registered, Refusal>, Failed> {
@@ -70,7 +71,7 @@ impl Store {
                         rows::revoke(database, entry.fingerprint, None, "displaced", entry.registered)?;
                         rows::insert(database, &entry)?;
                         displaced = facts.holder.map(|(user, _)| user);
-                        rows::forget_old(database, displaced.as_deref().unwrap_or_default())?;
+                        rows::forget_old(database, displaced.as_deref().unwrap_or_default(), keep)?;
                     }
                 }
                 let entry = rows::find(database, entry.fingerprint)?.unwrap_or(entry);
@@ -82,6 +83,7 @@ impl Store {
     pub(super) async fn import(
         &self,
         entries: Vec<Entry>,
+        keep: u32,
         decide: impl Fn(&Facts, &Entry) -> Result<Decision, Refusal> + Send + 'static,
         done: impl FnOnce(&[Result<Imported, Refusal>]) + Send + 'static,
     ) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
@@ -91,7 +93,7 @@ impl Store {
                     return Ok(Ok(Imported::Known));
                 }
                 rows::insert(database, &entry)?;
-                rows::forget_old(database, &entry.user)?;
+                rows::forget_old(database, &entry.user, keep)?;
                 return Ok(Ok(Imported::Added));
             }
             let facts = rows::facts(database, &entry)?;
@@ -117,6 +119,7 @@ impl Store {
         &self,
         revocation: Revocation,
         by: String,
+        keep: u32,
         done: impl FnOnce() + Send + 'static,
     ) -> Result<bool, Failed> {
         let done = move |revoked: &bool| {
@@ -128,7 +131,7 @@ impl Store {
             .call_and(done, move |database| {
                 let Revocation { fingerprint, user, revoked: now } = revocation;
                 let revoked = rows::revoke(database, fingerprint, Some(&user), &by, now)?;
-                rows::forget_old(database, &user)?;
+                rows::forget_old(database, &user, keep)?;
                 Ok(revoked)
             })
             .await

@@ -8,9 +8,6 @@ use crate::{
     registry::{PAGE, SEARCH_MAX},
 };
 
-/// Revoked keys that are remembered for one user; the oldest are forgotten.
-const HISTORY_MAX: u32 = 64;
-
 const COLUMNS: &str = "id, fingerprint, key, class, user, certificate, nickname, email, registered, \
     registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by";
 
@@ -113,14 +110,15 @@ pub(super) fn revoke(
     Ok(revoked > 0)
 }
 
-/// Keeps the newest of a user's revoked keys: registering and revoking in turn must not fill the disk.
-pub(super) fn forget_old(database: &Connection, user: &str) -> Result<()> {
+/// Keeps so many of a user's revoked keys: registering and revoking in turn must not fill the disk. The oldest
+/// go, but first those that were revoked elsewhere: their times are an importer's, and no watcher misses them.
+pub(super) fn forget_old(database: &Connection, user: &str, keep: u32) -> Result<()> {
     database
         .prepare_cached(
             "DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE user = ?1 AND revoked IS NOT NULL
-             ORDER BY revoked DESC, id DESC LIMIT -1 OFFSET ?2)",
+             ORDER BY revoked_elsewhere, revoked DESC, id DESC LIMIT -1 OFFSET ?2)",
         )?
-        .execute(params![user, HISTORY_MAX])
+        .execute(params![user, keep])
         .map(drop)
 }
 
