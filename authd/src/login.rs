@@ -319,6 +319,9 @@ impl Login {
         if limited && account.access == Some(Access::Full) {
             return Err(Cause::FullAccess);
         }
+        if self.key.as_ref().is_some_and(|key| !key.is_of(account)) {
+            return Err(Cause::OtherAccount);
+        }
         (self.method.admits)(account, &self.policy)
     }
 

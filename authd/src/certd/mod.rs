@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    account::Username,
+    account::{Account, Username},
     error::AuthError,
     line,
     peer::Connection,
@@ -103,9 +103,16 @@ pub struct Verified {
     pub fingerprint: Fingerprint,
     /// Whether members of full-access groups may log in this way.
     pub full_access: bool,
+    /// The uid of the account that registered it; None: certd does not know.
+    pub uid: Option<u32>,
 }
 
 impl Verified {
+    /// Whether it is this account's. A name may have become somebody else's since the key was registered.
+    pub fn is_of(&self, account: &Account) -> bool {
+        self.uid.is_none_or(|uid| uid == account.uid.as_u32())
+    }
+
     /// The key, without its owner.
     pub fn proven(&self) -> Proven {
         Proven { fingerprint: self.fingerprint, full_access: self.full_access }
@@ -226,7 +233,12 @@ fn from_wire(verified: wire::Verified) -> Result<Verified, AuthError> {
     let wrong = |what: &str| AuthError::Certd(format!("its answer is wrong: {what}"));
     let user = Username::parse(verified.user).ok_or_else(|| wrong("no user name"))?;
     let fingerprint = verified.fingerprint.try_into().map_err(|_| wrong("no fingerprint"))?;
-    Ok(Verified { user, fingerprint: Fingerprint(fingerprint), full_access: verified.full_access })
+    Ok(Verified {
+        user,
+        fingerprint: Fingerprint(fingerprint),
+        full_access: verified.full_access,
+        uid: verified.uid,
+    })
 }
 
 /// Whether certd itself says that nothing was proven. What has a source was made by the connection.
@@ -299,7 +311,8 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_user_or_a_key_is_none() {
-        let good = wire::Verified { user: "alice".into(), fingerprint: vec![1; 32], full_access: true };
+        let good =
+            wire::Verified { user: "alice".into(), fingerprint: vec![1; 32], full_access: true, uid: None };
         assert!(from_wire(good.clone()).is_ok());
         for wrong in [
             wire::Verified { user: String::new(), ..good.clone() },

@@ -407,7 +407,8 @@ fn tls_login(claimed: &str) -> Login {
 }
 
 fn proven(user: &str, full_access: bool) -> Event {
-    Event::Proof(Some(Verified { user: name(user), fingerprint: Fingerprint([7; 32]), full_access }))
+    let (fingerprint, uid) = (Fingerprint([7; 32]), (user == "alice").then_some(1000));
+    Event::Proof(Some(Verified { user: name(user), fingerprint, full_access, uid }))
 }
 
 #[test]
@@ -440,6 +441,7 @@ fn a_key_login_that_goes_wrong_anywhere_is_refused_with_its_cause() {
         (None, Cause::UnknownUser),
         (Some(account("alice", 1000, None)), Cause::NoAccessGroup),
         (Some(account("bob", 1001, Some(Access::Full))), Cause::OtherUser),
+        (Some(account("alice", 1001, Some(Access::Full))), Cause::OtherAccount),
     ] {
         let mut login = key_login("");
         login.on(proven("alice", true));
@@ -450,6 +452,16 @@ fn a_key_login_that_goes_wrong_anywhere_is_refused_with_its_cause() {
     login.on(Event::Account(Some(account("alice", 1000, Some(Access::Limited)))));
     let step = login.on(verdict(VerdictKind::Denied, "alice"));
     assert_eq!(refused(&step), Some(Cause::PamDenied));
+}
+
+#[test]
+fn a_name_that_becomes_somebody_elses_during_account_management_lets_no_key_in() {
+    let mut login = key_login("");
+    login.on(proven("alice", true));
+    let account = |uid| Event::Account(Some(account("alice", uid, Some(Access::Limited))));
+    login.on(account(1000));
+    login.on(verdict(VerdictKind::Success, "alice"));
+    assert_eq!(refused(&login.on(account(1001))), Some(Cause::OtherAccount));
 }
 
 #[test]

@@ -233,6 +233,8 @@ pub enum Cause {
     NotProven,
     /// Members of full-access groups may not log in this way.
     FullAccess,
+    /// The key was registered by another account, which had the name before.
+    OtherAccount,
     /// The key was revoked while the login was under way.
     KeyRevoked,
     /// There is no certd.
@@ -265,7 +267,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::MalformedUser,
         Self::MalformedPassword,
         Self::UnknownUser,
@@ -287,6 +289,7 @@ impl Cause {
         Self::MalformedProof,
         Self::NotProven,
         Self::FullAccess,
+        Self::OtherAccount,
         Self::KeyRevoked,
         Self::NoCertd,
         Self::Penalty,
@@ -327,6 +330,7 @@ impl Cause {
             Self::MalformedProof => "malformed-proof",
             Self::NotProven => "not-proven",
             Self::FullAccess => "full-access",
+            Self::OtherAccount => "other-account",
             Self::KeyRevoked => "key-revoked",
             Self::NoCertd => "no-certd",
             Self::Penalty => "penalty",

@@ -175,6 +175,26 @@ async fn a_loaded_certificate_opens_a_session_of_limited_access_or_as_certd_says
     assert!(is_denied(login.begin(tls("root", ROOTS)).await), "never root");
 }
 
+/// Whoever had the name before keeps their private key; the account is somebody else's by now.
+#[tokio::test]
+async fn a_key_that_another_account_of_the_same_name_registered_opens_nothing() {
+    let keys = Keys::start().await;
+    account_management(&keys.bench);
+    keys.certd.set_uid(BOBS, 4711);
+    let signed = keys.answer(ONE, BOBS, ("", &[])).await;
+    let mut login = keys.bench.login().await;
+    assert!(is_denied(login.begin(signed).await));
+    assert!(is_denied(login.begin(tls("bob", BOBS)).await));
+    let records = keys.bench.records();
+    let refused = records.iter().filter(|record| record["event"] == "login_refused");
+    let told: Vec<_> = refused.map(|record| (&record["reason"], &record["user"], &record["uid"])).collect();
+    let expected = (&"other-account".into(), &"bob".into(), &1001.into());
+    assert_eq!(told, [expected, expected]);
+    keys.certd.set_uid(BOBS, 1001);
+    keys.session_by(BOBS).await;
+    granted(login.begin(tls("bob", BOBS)).await);
+}
+
 #[tokio::test]
 async fn a_session_of_limited_access_ends_when_its_user_gets_full_access() {
     let mut keys = Keys::start().await;
@@ -313,8 +333,9 @@ async fn somebody_else_on_certds_socket_is_told_nothing() {
 async fn a_verdict_that_is_none_is_a_failure_and_one_about_another_user_a_refusal() {
     let keys = Keys::start().await;
     account_management(&keys.bench);
-    let verified =
-        |user: &str, fingerprint: Vec<u8>| Ok(Verified { user: user.into(), fingerprint, full_access: true });
+    let verified = |user: &str, fingerprint: Vec<u8>| {
+        Ok(Verified { user: user.into(), fingerprint, full_access: true, uid: None })
+    };
     for (verdict, answer) in [
         (Err(Reason::TooMany.to_wire("busy")), Code::ResourceExhausted),
         (Err(Reason::TimedOut.to_wire("late")), Code::DeadlineExceeded),

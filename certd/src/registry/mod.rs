@@ -34,6 +34,8 @@ pub struct Entry {
     pub class: SignatureClass,
     /// Its owner.
     pub user: String,
+    /// The uid of its owner's account; None: not known, so that it is whoever's who has the name.
+    pub uid: Option<u32>,
     /// DER, or empty.
     pub certificate: Vec<u8>,
     /// For people.
@@ -66,6 +68,7 @@ impl Entry {
             fingerprint: key.fingerprint(),
             class: key.class(),
             user,
+            uid: None,
             certificate: Vec::new(),
             nickname: String::new(),
             email: String::new(),
@@ -118,12 +121,22 @@ pub enum Refusal {
 /// What the registry holds that a registration depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Facts {
-    /// Who has the key now, and whether it is proven.
-    holder: Option<(String, bool)>,
+    /// Who has the key now.
+    holder: Option<KeyHolder>,
     /// Live keys of the user.
     of_user: u32,
     /// Live keys in all.
     total: u32,
+}
+
+/// Whose a key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct KeyHolder {
+    user: String,
+    /// As [`Entry::uid`].
+    uid: Option<u32>,
+    /// As [`Entry::proven`].
+    proven: bool,
 }
 
 /// What to do.
@@ -131,20 +144,28 @@ struct Facts {
 enum Decision {
     /// The entry is there, as it is wanted.
     Keep,
-    /// The entry is there; it is proven from now on.
+    /// The entry is there; from now on it is proven, and its owner's account known.
     Prove,
     /// New.
     Add,
     /// New, in the place of another user's unproven one.
     Displace,
+    /// New, in the place of another account's, which had the user's name before.
+    Renew,
 }
 
-fn decide(facts: &Facts, user: &str, proven: bool, limits: Limits) -> Result<Decision, Refusal> {
+fn decide(facts: &Facts, new: &Entry, limits: Limits) -> Result<Decision, Refusal> {
     let decision = match &facts.holder {
-        Some((holder, was_proven)) if holder == user => {
-            return Ok(if proven && !was_proven { Decision::Prove } else { Decision::Keep });
+        Some(holder) if holder.user == new.user => {
+            let renews = holder.uid.is_some() && new.uid.is_some() && holder.uid != new.uid;
+            let adds = !holder.proven || (holder.uid.is_none() && new.uid.is_some());
+            return Ok(match (renews, new.proven && adds) {
+                (true, _) => Decision::Renew,
+                (false, true) => Decision::Prove,
+                (false, false) => Decision::Keep,
+            });
         }
-        Some((_, was_proven)) if *was_proven || !proven => return Err(Refusal::OfAnother),
+        Some(holder) if holder.proven || !new.proven => return Err(Refusal::OfAnother),
         Some(_) => Decision::Displace,
         None if facts.total >= limits.total => return Err(Refusal::Full),
         None => Decision::Add,
@@ -188,7 +209,7 @@ pub struct Candidate {
 pub struct Registered {
     /// The entry as it stands.
     pub entry: Entry,
-    /// Who lost the key by it.
+    /// Who lost the key by it; the user's own name if an account lost it that had the name before.
     pub displaced: Option<String>,
     /// False: it was registered as it was wanted, and nothing was written.
     pub changed: bool,
@@ -256,7 +277,7 @@ impl Registry {
         record: impl FnOnce(&Registered) + Send + 'static,
     ) -> Result<Result<Registered, Refusal>, Failed> {
         let limits = *self.limits.get();
-        let decide = move |facts: &Facts, new: &Entry| decide(facts, &new.user, new.proven, limits);
+        let decide = move |facts: &Facts, new: &Entry| decide(facts, new, limits);
         let tell = self.teller();
         let (fingerprint, revoked) = (entry.fingerprint, entry.registered);
         let done = move |registered: &Registered| {
@@ -280,7 +301,7 @@ impl Registry {
         record: impl FnOnce(&[Result<Imported, Refusal>]) + Send + 'static,
     ) -> Result<Vec<Result<Imported, Refusal>>, Failed> {
         let limits = *self.limits.get();
-        let decide = move |facts: &Facts, new: &Entry| decide(facts, &new.user, new.proven, limits);
+        let decide = move |facts: &Facts, new: &Entry| decide(facts, new, limits);
         self.store.import(entries, limits.history(), decide, record).await
     }
 

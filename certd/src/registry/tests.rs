@@ -11,6 +11,7 @@ use std::{
 
 use super::*;
 
+mod accounts;
 mod history;
 
 const LIMITS: Limits = Limits { per_user: 3, total: 5 };
@@ -23,6 +24,7 @@ fn entry(number: u16, user: &str) -> Entry {
         key,
         class: SignatureClass(64),
         user: user.into(),
+        uid: None,
         certificate: b"certificate".to_vec(),
         nickname: "nick".into(),
         email: "a@b".into(),
@@ -104,7 +106,7 @@ fn unhinted(source: &str) -> Search {
 #[test]
 fn the_rules() {
     let facts = |holder: Option<(&str, bool)>, of_user, total| Facts {
-        holder: holder.map(|(user, proven)| (user.to_owned(), proven)),
+        holder: holder.map(|(user, proven)| KeyHolder { user: user.to_owned(), uid: None, proven }),
         of_user,
         total,
     };
@@ -125,7 +127,8 @@ fn the_rules() {
         (facts(Some(("bob", false)), 3, 5), true, Err(Refusal::UserFull(3))),
         (facts(Some(("Alice", true)), 0, 1), true, Err(Refusal::OfAnother)),
     ] {
-        assert_eq!(decide(&facts, "alice", proven, LIMITS), expected, "{facts:?} {proven}");
+        let new = Entry { proven, ..entry(1, "alice") };
+        assert_eq!(decide(&facts, &new, LIMITS), expected, "{facts:?} {proven}");
     }
 }
 

@@ -290,6 +290,7 @@ fn to_wire(entry: Entry) -> wire::Entry {
         subject,
         not_before,
         not_after,
+        uid: entry.uid,
     }
 }
 

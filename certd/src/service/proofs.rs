@@ -109,20 +109,21 @@ impl ProofsService {
             first_that_answered(candidates, &signature, &asked)
         });
         let (candidate, place) = found.await.map_err(|_| CertError::Fault)?.ok_or(CertError::NotAnswered)?;
-        self.may_log_in(&candidate.user, candidate.fingerprint, &request.source, true).await?;
+        let uid = self.may_log_in(&candidate.user, candidate.fingerprint, &request.source, true).await?;
         core.challenges().give_back(&request.connection, taken.without(place), std::time::Instant::now());
         let fingerprint = candidate.fingerprint.0.to_vec();
-        Ok(Verified { user: candidate.user, fingerprint, full_access: true })
+        Ok(Verified { user: candidate.user, fingerprint, full_access: true, uid })
     }
 
-    /// The rules for a key that logs in, and the note that it did.
+    /// The rules for a key that logs in, and the note that it did. Of which account it is, if that is known:
+    /// authd compares.
     async fn may_log_in(
         &self,
         user: &str,
         fingerprint: Fingerprint,
         source: &str,
         proves: bool,
-    ) -> Result<(), CertError> {
+    ) -> Result<Option<u32>, CertError> {
         let core = &self.0;
         let live = async || core.registry.find(fingerprint).await;
         let entry = live().await?.filter(|entry| entry.user == user).ok_or(CertError::NotAnswered)?;
@@ -137,13 +138,13 @@ impl ProofsService {
             return Err(CertError::NotAnswered);
         }
         match core.registry.used(fingerprint, user.to_owned(), source.to_owned(), proves, now()).await {
-            Ok(true) => Ok(()),
+            Ok(true) => Ok(entry.uid),
             Ok(false) => Err(CertError::NotAnswered),
             Err(failed) => {
                 // A full disk must not lock people out; whether the key still counts is asked again.
                 tracing::error!(%failed, "the use of a key cannot be noted");
                 let still = live().await?.is_some_and(|entry| entry.user == user);
-                if still { Ok(()) } else { Err(CertError::NotAnswered) }
+                if still { Ok(entry.uid) } else { Err(CertError::NotAnswered) }
             }
         }
     }
@@ -170,8 +171,9 @@ impl ProofsService {
             }
         }
         let fingerprint = key.fingerprint();
-        self.may_log_in(&request.user, fingerprint, &request.source, rules.loaded_registers).await?;
-        Ok(Verified { user: request.user.clone(), fingerprint: fingerprint.0.to_vec(), full_access })
+        let proves = rules.loaded_registers;
+        let uid = self.may_log_in(&request.user, fingerprint, &request.source, proves).await?;
+        Ok(Verified { user: request.user.clone(), fingerprint: fingerprint.0.to_vec(), full_access, uid })
     }
 
     /// Answers a refusal at a whole multiple of the step after the request came: how many keys were tried

@@ -119,6 +119,7 @@ impl RegistryService {
             registered_session: caller.session,
             registered_method: caller.method,
             proven,
+            uid: caller.uid,
             ..registry::Entry::new(&key, caller.user, now)
         };
         let (change, known) = (core.clone(), record.clone());

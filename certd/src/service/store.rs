@@ -169,6 +169,10 @@ impl StoreService {
         if !entry.revoked_by.is_empty() && !doorward_assertion::is_user(&entry.revoked_by) {
             return Err(CertError::Malformed("the name of the revoker cannot be one"));
         }
+        // The two that are no account's: "no change", and the kernel's for what it cannot say.
+        if matches!(entry.uid, Some(u32::MAX | 65534)) {
+            return Err(CertError::Malformed("the uid can be no account's"));
+        }
         let now = now();
         let times = [Some(entry.registered), entry.last_used, entry.revoked];
         // Another host's clock may be ahead of ours.
@@ -186,6 +190,7 @@ impl StoreService {
             last_source: entry.last_source,
             revoked: entry.revoked,
             revoked_by: entry.revoked_by,
+            uid: entry.uid,
             ..registry::Entry::new(&key, entry.user, entry.registered)
         })
     }

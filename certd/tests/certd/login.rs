@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use doorward_proto::certd::v1::{LoadedRequest, VerifyRequest, WatchRevokedRequest};
+use serde_json::json;
 use tonic::Code;
 
 use crate::{
-    fixture::{Asker, Fixture, code, now, proof, registration, start, told},
+    fixture::{Asker, Fixture, changed, code, now, proof, registration, start, told},
     openssl::{Form, Key},
 };
 
@@ -352,4 +353,24 @@ async fn the_doors_admit_their_own_calls_only() {
         registry: doorward_proto::certd::v1::registry_client::RegistryClient::new(channel),
     };
     assert_eq!(code(&by_authd.list(certd.as_user("alice")).await), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_key_is_said_to_be_of_the_account_that_registered_it_until_another_of_its_name_does() {
+    let certd = start("").await;
+    let (mut gateway, mut asker) = (certd.gateway().await, certd.asker().await);
+    let (key, other) = (Key::ed25519(), Key::ed25519());
+    let of =
+        |uid: u32| certd.authd.sign(&changed("alice", json!({ "uid": uid, "auth_id": uid.to_string() })));
+    for uid in [1001, 1002] {
+        let entry = gateway.prove(of(uid), &key, Form::Ed25519).await.expect("registered");
+        assert_eq!((entry.user.as_str(), entry.uid), ("alice", Some(uid)));
+        gateway.prove(of(1001), &other, Form::Ed25519).await.expect("registered");
+        let verified = asker.log_in(&key, Form::Ed25519, |_| ()).await.expect("logged in");
+        assert_eq!((verified.user.as_str(), verified.uid), ("alice", Some(uid)));
+        let verified = asker.log_in(&other, Form::Ed25519, |_| ()).await.expect("logged in");
+        assert_eq!(verified.uid, Some(1001), "nothing was registered over it");
+        let verified = asker.proofs.loaded(loaded("alice", &other)).await.expect("logged in").into_inner();
+        assert_eq!(verified.uid, Some(1001));
+    }
 }

@@ -123,6 +123,7 @@ async fn an_import_is_checked_entry_by_entry() {
         (Entry { registered: -1, ..good.clone() }, "time"),
         (Entry { last_used: Some(now() + 100_000), ..good.clone() }, "time"),
         (Entry { last_source: "a b".into(), ..good.clone() }, "source"),
+        (Entry { uid: Some(u32::MAX), ..good.clone() }, "uid"),
     ];
     let expected: Vec<_> = cases.iter().map(|(_, why)| *why).collect();
     let mut entries: Vec<_> = cases.into_iter().map(|(entry, _)| entry).collect();
@@ -134,7 +135,7 @@ async fn an_import_is_checked_entry_by_entry() {
     for (number, (said, why)) in reply.refused.iter().zip(expected).enumerate() {
         assert!(said.starts_with(&format!("entry {}:", number + 1)) && said.contains(why), "{said}");
     }
-    assert!(reply.refused[10].contains("another user"), "{}", reply.refused[10]);
+    assert!(reply.refused[11].contains("another user"), "{}", reply.refused[11]);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 
 use doorward_proto::certd::v1::{Entry, ExportRequest, ImportReply, store_client::StoreClient};
 use futures_util::stream;
+use nix::unistd::User;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -36,6 +37,8 @@ const IMPORT_DEADLINE: Duration = Duration::from_secs(600);
 #[serde(deny_unknown_fields)]
 struct Line {
     user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
     fingerprint: String,
     public_key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +68,7 @@ impl Line {
         let key = PublicKey::from_der(entry.key);
         Self {
             user: entry.user,
+            uid: entry.uid,
             fingerprint: key.fingerprint().to_string(),
             public_key: key.pem(),
             certificate: (!entry.certificate.is_empty()).then(|| pem("CERTIFICATE", &entry.certificate)),
@@ -95,6 +99,7 @@ impl Line {
             key: key.der().to_vec(),
             certificate: certificate.map(|der| der.as_ref().to_vec()).unwrap_or_default(),
             user: self.user,
+            uid: self.uid,
             nickname: self.nickname,
             email: self.email,
             registered: self.registered,
@@ -166,7 +171,8 @@ pub(super) async fn import_sysadm(socket: &Path, file: &Path, output: Output) ->
     send(socket, entries, &unread, output).await
 }
 
-/// `certs register --user`: root's word, so the key is unproven until its first login.
+/// `certs register --user`: root's word, so the key is unproven until its first login. It is the account's that
+/// has the name now; where this host knows nobody of that name, whoever's who comes to have it.
 pub(super) async fn register(
     socket: &Path,
     described: &Described,
@@ -178,6 +184,7 @@ pub(super) async fn register(
         key: described.key.der().to_vec(),
         certificate: described.certificate.as_ref().map(|der| der.as_ref().to_vec()).unwrap_or_default(),
         user: user.clone(),
+        uid: User::from_name(&user).ok().flatten().map(|found| found.uid.as_raw()),
         nickname,
         email,
         registered: now(),
@@ -274,6 +281,7 @@ mod tests {
             key: key.public().der().to_vec(),
             fingerprint: key.public().fingerprint().bytes().to_vec(),
             user: "alice".into(),
+            uid: Some(1001),
             certificate: vec![1, 2, 3],
             nickname: "n \"x\"\n".into(),
             email: "e".into(),

@@ -73,6 +73,7 @@ fn entry(world: &World, name: &str, user: &str) -> Entry {
         key: output.stdout,
         fingerprint: fingerprint.as_ref().to_vec(),
         user: user.into(),
+        uid: Some(1001),
         nickname: "n\n\u{e9}".into(),
         registered: 1_700_000_000,
         registered_method: "password".into(),
@@ -130,6 +131,13 @@ fn root_registers_a_key_for_somebody_past_the_gateway() {
     let [entry] = entries.as_slice() else { panic!("{entries:?}") };
     assert_eq!((&*entry.user, &*entry.nickname, &*entry.registered_method), ("alice", "laptop", "root"));
     assert!(!entry.proven && entry.registered > 1_700_000_000);
+    // The one user whom every host has.
+    let root = ["certs", "register", &public, "--user", "root", "--certd", &certd];
+    world.run(&root, "").expect(0);
+    assert_eq!(store.entries.lock().unwrap().last().map(|entry| entry.uid), Some(Some(0)));
+    let nobody = ["certs", "register", &public, "--user", "no-such-user", "--certd", &certd];
+    world.run(&nobody, "").expect(0);
+    assert_eq!(store.entries.lock().unwrap().last().map(|entry| entry.uid), Some(None));
     let mallory = ["certs", "register", &public, "--user", "mallory", "--certd", &certd];
     world.run(&mallory, "").expect(1).says("not her");
     let proven = ["--key", &key, "certs", "register", &public, "--user", "alice", "--certd", &certd];

@@ -43,6 +43,10 @@ pub struct Entry {
     pub not_before: i64,
     #[prost(int64, tag = "17")]
     pub not_after: i64,
+    /// The uid of the account that registered it: a name may become somebody else's. Not there for what root
+    /// registered for a user whom the host did not know, and for what is older than this field.
+    #[prost(uint32, optional, tag = "18")]
+    pub uid: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -193,6 +197,9 @@ pub struct Verified {
     /// Whether members of full-access groups may log in this way (for `Loaded`: the configuration says).
     #[prost(bool, tag = "3")]
     pub full_access: bool,
+    /// Of the entry: the account is to have it.
+    #[prost(uint32, optional, tag = "4")]
+    pub uid: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRevokedRequest {

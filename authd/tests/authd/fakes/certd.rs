@@ -42,6 +42,8 @@ pub(crate) enum Asked {
 #[derive(Debug, Default)]
 struct Content {
     keys: Vec<([u8; 32], String)>,
+    /// Of which accounts certd says that they registered the keys.
+    uids: HashMap<[u8; 32], u32>,
     /// Whether loaded keys open sessions with full access.
     full_access: bool,
     challenges: HashMap<String, String>,
@@ -93,6 +95,10 @@ impl Fake {
 
     pub(crate) fn register(&self, key: [u8; 32], user: &str) {
         self.content().keys.push((key, user.into()));
+    }
+
+    pub(crate) fn set_uid(&self, key: [u8; 32], uid: u32) {
+        self.content().uids.insert(key, uid);
     }
 
     pub(crate) fn set_full_access(&self, full_access: bool) {
@@ -180,7 +186,8 @@ impl Proofs for Service {
                 && (request.fingerprint.is_empty() || request.fingerprint == key)
         };
         let (key, user) = content.keys.iter().find(fits).ok_or_else(refusal)?;
-        let verified = Verified { user: user.clone(), fingerprint: key.to_vec(), full_access: true };
+        let uid = content.uids.get(key).copied();
+        let verified = Verified { user: user.clone(), fingerprint: key.to_vec(), full_access: true, uid };
         Ok(Response::new(verified))
     }
 
@@ -193,8 +200,8 @@ impl Proofs for Service {
         }
         let fits = |(key, user): &&([u8; 32], String)| request.key == key && request.user == *user;
         let (key, user) = content.keys.iter().find(fits).ok_or_else(refusal)?;
-        let full_access = content.full_access;
-        Ok(Response::new(Verified { user: user.clone(), fingerprint: key.to_vec(), full_access }))
+        let (full_access, uid) = (content.full_access, content.uids.get(key).copied());
+        Ok(Response::new(Verified { user: user.clone(), fingerprint: key.to_vec(), full_access, uid }))
     }
 
     type WatchRevokedStream = Pin<Box<dyn Stream<Item = Result<RevokedEvent, Status>> + Send>>;

@@ -17,7 +17,9 @@ pub use open::OpenError;
 use rusqlite::Connection;
 pub use thread::{Failed, Point, Watch};
 
-use super::{Candidate, Decision, Entry, Facts, Imported, Page, Refusal, Registered, Revocation, Search};
+use super::{
+    Candidate, Decision, Entry, Facts, Imported, KeyHolder, Page, Refusal, Registered, Revocation, Search,
+};
 use crate::key::Fingerprint;
 
 /// The threads and the lock that keeps a second certd away.
@@ -65,12 +67,12 @@ impl Store {
                 let mut displaced = None;
                 match decision {
                     Decision::Keep => {}
-                    Decision::Prove => rows::prove(database, entry.fingerprint)?,
+                    Decision::Prove => rows::prove(database, &entry)?,
                     Decision::Add => rows::insert(database, &entry)?,
-                    Decision::Displace => {
+                    Decision::Displace | Decision::Renew => {
                         rows::revoke(database, entry.fingerprint, None, "displaced", entry.registered)?;
                         rows::insert(database, &entry)?;
-                        displaced = facts.holder.map(|(user, _)| user);
+                        displaced = facts.holder.map(|holder| holder.user);
                         rows::forget_old(database, displaced.as_deref().unwrap_or_default(), keep)?;
                     }
                 }
@@ -100,7 +102,7 @@ impl Store {
             Ok(match decide(&facts, &entry) {
                 Err(refusal) => Err(refusal),
                 // Known ones are left as they are, and nobody loses a key by an import.
-                Ok(Decision::Keep | Decision::Prove) => Ok(Imported::Known),
+                Ok(Decision::Keep | Decision::Prove | Decision::Renew) => Ok(Imported::Known),
                 Ok(Decision::Displace) => Err(Refusal::OfAnother),
                 Ok(Decision::Add) if rows::is_revoked_since(database, &entry)? => Ok(Imported::Revoked),
                 Ok(Decision::Add) => {

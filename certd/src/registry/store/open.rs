@@ -15,7 +15,7 @@ use rustix::{
 };
 
 /// Newer schemas are refused; older ones are brought up to this here.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// `totals` holds the number of live keys: counting 100,000 for each registration is dear.
 /// `revoked_elsewhere`: an import said that it was revoked.
@@ -38,7 +38,8 @@ CREATE TABLE keys (
     last_source TEXT NOT NULL,
     revoked INTEGER,
     revoked_by TEXT NOT NULL,
-    revoked_elsewhere INTEGER NOT NULL DEFAULT 0
+    revoked_elsewhere INTEGER NOT NULL DEFAULT 0,
+    uid INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX live ON keys (fingerprint) WHERE revoked IS NULL;
 CREATE INDEX of_user ON keys (user, class) WHERE revoked IS NULL;
@@ -48,7 +49,7 @@ CREATE INDEX history ON keys (user, revoked_elsewhere, revoked DESC, id DESC) WH
 CREATE INDEX revocations ON keys (revoked) WHERE revoked IS NOT NULL;
 CREATE TABLE totals (live INTEGER NOT NULL) STRICT;
 INSERT INTO totals VALUES (0);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;";
 
 /// From version 1, which did not know which revocations were imported: its are taken for its own.
@@ -58,6 +59,12 @@ ALTER TABLE keys ADD COLUMN revoked_elsewhere INTEGER NOT NULL DEFAULT 0;
 DROP INDEX history;
 CREATE INDEX history ON keys (user, revoked_elsewhere, revoked DESC, id DESC) WHERE revoked IS NOT NULL;
 PRAGMA user_version = 2;
+COMMIT;";
+/// From version 2, whose keys belonged to names alone.
+const FROM_2: &str = "
+BEGIN IMMEDIATE;
+ALTER TABLE keys ADD COLUMN uid INTEGER;
+PRAGMA user_version = 3;
 COMMIT;";
 
 /// Why the registry cannot be opened.
@@ -134,12 +141,15 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
     }
     database.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     database.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    let change = match version {
-        0 => SCHEMA,
-        1 => FROM_1,
-        _ => "",
+    let changes: &[&str] = match version {
+        0 => &[SCHEMA],
+        1 => &[FROM_1, FROM_2],
+        2 => &[FROM_2],
+        _ => &[],
     };
-    database.execute_batch(change).map_err(failed)?;
+    for change in changes {
+        database.execute_batch(change).map_err(failed)?;
+    }
     let found: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if found == "ok" { Ok(database) } else { Err(damaged(path, &found)) }
 }
@@ -258,6 +268,7 @@ mod tests {
             assert_eq!(layout(&database), layout(&fresh));
             let found = rows::find(&database, Fingerprint([0; 32])).expect("read").expect("alice's");
             assert_eq!((found.user.as_str(), found.last_used, found.proven), ("alice", Some(7), true));
+            assert_eq!(found.uid, None, "nobody knows which account had the name");
             let revoked = rows::revocations(&database, 1).expect("read");
             assert_eq!(revoked.iter().map(|row| row.user.as_str()).collect::<Vec<_>>(), ["bob"]);
         }

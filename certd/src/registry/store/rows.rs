@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
-use super::{Candidate, Entry, Facts, Page, Revocation, Search};
+use super::{Candidate, Entry, Facts, KeyHolder, Page, Revocation, Search};
 use crate::{
     key::{Fingerprint, SignatureClass},
     registry::{PAGE, SEARCH_MAX},
 };
 
 const COLUMNS: &str = "id, fingerprint, key, class, user, certificate, nickname, email, registered, \
-    registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by";
+    registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by, uid";
 
 fn entry(row: &Row<'_>) -> Result<Entry> {
     Ok(Entry {
@@ -28,13 +28,16 @@ fn entry(row: &Row<'_>) -> Result<Entry> {
         last_source: row.get("last_source")?,
         revoked: row.get("revoked")?,
         revoked_by: row.get("revoked_by")?,
+        uid: row.get("uid")?,
     })
 }
 
 pub(super) fn facts(database: &Connection, new: &Entry) -> Result<Facts> {
     let holder = database
-        .prepare_cached("SELECT user, proven FROM keys WHERE fingerprint = ?1 AND revoked IS NULL")?
-        .query_row([new.fingerprint.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached("SELECT user, uid, proven FROM keys WHERE fingerprint = ?1 AND revoked IS NULL")?
+        .query_row([new.fingerprint.0], |row| {
+            Ok(KeyHolder { user: row.get(0)?, uid: row.get(1)?, proven: row.get(2)? })
+        })
         .optional()?;
     let of_user = database
         .prepare_cached("SELECT count(*) FROM keys WHERE user = ?1 AND revoked IS NULL")?
@@ -56,8 +59,8 @@ pub(super) fn insert(database: &Connection, new: &Entry) -> Result<()> {
         .prepare_cached(
             "INSERT INTO keys (fingerprint, key, class, user, certificate, nickname, email, registered,
                 registered_session, registered_method, proven, last_used, last_source, revoked, revoked_by,
-                revoked_elsewhere)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?14 IS NOT NULL)",
+                revoked_elsewhere, uid)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?14 IS NOT NULL, ?16)",
         )?
         .execute(params![
             new.fingerprint.0,
@@ -75,6 +78,7 @@ pub(super) fn insert(database: &Connection, new: &Entry) -> Result<()> {
             new.last_source,
             new.revoked,
             new.revoked_by,
+            new.uid,
         ])?;
     if new.revoked.is_none() {
         database.prepare_cached("UPDATE totals SET live = live + 1")?.execute([])?;
@@ -82,10 +86,12 @@ pub(super) fn insert(database: &Connection, new: &Entry) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn prove(database: &Connection, key: Fingerprint) -> Result<()> {
+pub(super) fn prove(database: &Connection, by: &Entry) -> Result<()> {
     database
-        .prepare_cached("UPDATE keys SET proven = 1 WHERE fingerprint = ?1 AND revoked IS NULL")?
-        .execute([key.0])
+        .prepare_cached(
+            "UPDATE keys SET proven = 1, uid = coalesce(uid, ?2) WHERE fingerprint = ?1 AND revoked IS NULL",
+        )?
+        .execute(params![by.fingerprint.0, by.uid])
         .map(drop)
 }
 

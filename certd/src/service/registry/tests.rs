@@ -48,6 +48,7 @@ fn entry(user: &str, proven: bool) -> registry::Entry {
         fingerprint: Fingerprint::of(b"key"),
         class: SignatureClass(64),
         user: user.into(),
+        uid: None,
         certificate: Vec::new(),
         nickname: String::new(),
         email: String::new(),
