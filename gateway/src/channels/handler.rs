@@ -10,7 +10,6 @@ mod word;
 
 use std::{
     collections::BTreeMap,
-    future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -164,8 +163,8 @@ impl Handlers {
         &self,
         asking: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {
-        let asking = async move { Ok(asking.await) };
-        let asked = self.0.keeper.run(Duration::ZERO, ready(Ok(())), move |()| asking).await;
+        let asking = async move { Ok::<_, Failure>(asking.await) };
+        let asked = self.0.keeper.keep(Duration::ZERO, asking, drop).await;
         asked.unwrap_or_else(|_| Err(No::Unsaid(Error::Fault).into()))
     }
 

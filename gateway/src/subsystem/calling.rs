@@ -1,7 +1,7 @@
 //! One call of a subsystem: with authd's word for who calls, within its deadline, and checked before anybody
 //! sees what came.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use doorward_proto::subsystem::v1::{
     self as proto, call_part, call_reply, subsystem_client::SubsystemClient,
@@ -82,8 +82,9 @@ impl Asked {
     /// Calls, for the session of `pass`.
     pub async fn begin(self, backend: Arc<Backend>, pass: Option<Pass>, request: String) -> Step {
         let (subsystem, keeper) = (Arc::clone(&self.subsystem), backend.keeper().clone());
-        // By itself: others wait for its place, and whoever waits for it may be held up by a client that does not read.
-        let begun = keeper.run(Duration::ZERO, ready(Ok(())), move |()| self.run(backend, pass, request));
+        // Others wait for its place, and whoever waits for it may be held up by a client that does not read. It begins here,
+        // so that calls of one connection begin in their order.
+        let begun = keeper.keep(Duration::ZERO, self.run(backend, pass, request), drop);
         match begun.await {
             // It is taken, so that the place is free for its user, too.
             Ok((step, _place)) => step,
