@@ -2,6 +2,8 @@
 //! was taken over then gets no key in and no session out, even for those whose fresh sessions it carries;
 //! what it can still do to keys, revoke those of such a session, costs availability.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use doorward_proto::authd::v1::{
     AssertRequest, BeginRequest, CertificateProof, ChallengeRequest as LoginChallenge, Dialect,
     TlsCertificate, begin_request::Method, outcome::Kind,
@@ -33,7 +35,8 @@ fn strict(pam: Pam) -> Options {
 
 /// As `doorward certs register --user` does, on certd's own socket.
 async fn register_as_root(stack: &Stack, user: &str, key: Vec<u8>) {
-    let entry = Entry { key, user: user.into(), registered: 1, ..Entry::default() };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().cast_signed();
+    let entry = Entry { key, user: user.into(), registered: now, ..Entry::default() };
     let mut root = Certd::connect(stack, 0).await.expect("certd takes root");
     let reply = root.store.import(tokio_stream::iter([entry])).await.expect("imported").into_inner();
     assert_eq!(reply.added, 1, "{:?}", reply.refused);
