@@ -6,8 +6,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{Read, Write},
-    os::fd::OwnedFd,
+    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +14,7 @@ use std::{
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use nix::unistd::Uid;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, unlinkat};
 use rustls::{
     SignatureScheme,
     crypto::aws_lc_rs::sign::any_supported_type,
@@ -24,10 +23,10 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::{client::Fingerprint, error::Error};
+use crate::{client::Fingerprint, error::Error, file};
 
 /// A key file is read up to here; RSA keys of 8,192 bits need a tenth of it.
-const FILE_MAX: u64 = 64 * 1024;
+const FILE_MAX: usize = 64 * 1024;
 
 /// How each type of key signs. RSA with PSS: nobody has to parse what a padding of type 1 leaves open.
 const SCHEMES: [SignatureScheme; 4] = [
@@ -47,7 +46,7 @@ impl PrivateKey {
     /// Reads a PEM file: PKCS#8, or the older forms of RSA and EC keys, without a passphrase.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let failed = |why: &str| Error::Failed(format!("cannot use the key {}: {why}", path.display()));
-        let file = open(path).map_err(|why| failed(&why))?;
+        let file = file::open(path, OFlags::empty()).map_err(|why| failed(&why))?;
         let stat = fstat(&file).map_err(|error| failed(&error.to_string()))?;
         let me = Uid::effective().as_raw();
         if stat.st_uid != me && stat.st_uid != 0 {
@@ -57,7 +56,7 @@ impl PrivateKey {
         if mode & 0o077 != 0 {
             return Err(failed(&format!("its mode is {mode:04o} and others could read it; chmod 0600")));
         }
-        let pem = contents(file).map_err(|why| failed(&why))?;
+        let pem = file::contents(file, FILE_MAX).map_err(|why| failed(&why))?;
         if pem.windows(9).any(|window| window == b"ENCRYPTED") {
             return Err(failed(
                 "it has a passphrase, which is not supported; `openssl pkey -in FILE -out NEW` makes a key \
@@ -173,7 +172,8 @@ impl Described {
     /// Reads the PEM file of a public key or of a certificate.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let failed = |why: &str| Error::Failed(format!("cannot use {}: {why}", path.display()));
-        let text = open(path).and_then(contents).map_err(|why| failed(&why))?;
+        let text = file::open(path, OFlags::empty()).and_then(|file| file::contents(file, FILE_MAX));
+        let text = text.map_err(|why| failed(&why))?;
         if let Some(key) = PublicKey::from_pem(&text) {
             return Ok(Self { key, certificate: None });
         }
@@ -240,27 +240,6 @@ fn create(path: &Path, mode: Mode, contents: &[u8]) -> Result<(), Error> {
         let _ = unlinkat(CWD, path, AtFlags::empty());
         failed(error)
     })
-}
-
-fn open(path: &Path) -> Result<OwnedFd, String> {
-    // Not blocking: the name might be a FIFO's.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(CWD, path, flags, Mode::empty()).map_err(|error| error.to_string())?;
-    let stat = fstat(&file).map_err(|error| error.to_string())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err("it is no regular file".to_owned());
-    }
-    Ok(file)
-}
-
-fn contents(file: OwnedFd) -> Result<Zeroizing<Vec<u8>>, String> {
-    // Reserved once: growing would leave copies of a secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX as usize + 1));
-    File::from(file).take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err("it is longer than 64 KiB".to_owned());
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

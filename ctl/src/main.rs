@@ -12,6 +12,7 @@ mod doctor;
 mod error;
 mod events;
 mod explain;
+mod file;
 mod key;
 mod login;
 mod logs;

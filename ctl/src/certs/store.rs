@@ -180,11 +180,14 @@ pub(super) async fn register(
     [nickname, email]: [String; 2],
     output: Output,
 ) -> Result<(), Error> {
+    // Not knowing whose it is must not make it anybody's.
+    let account = User::from_name(&user)
+        .map_err(|error| Error::Failed(format!("cannot look {} up: {error}", printable(&user))))?;
     let entry = Entry {
         key: described.key.der().to_vec(),
         certificate: described.certificate.as_ref().map(|der| der.as_ref().to_vec()).unwrap_or_default(),
         user: user.clone(),
-        uid: User::from_name(&user).ok().flatten().map(|found| found.uid.as_raw()),
+        uid: account.map(|found| found.uid.as_raw()),
         nickname,
         email,
         registered: now(),

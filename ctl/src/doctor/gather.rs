@@ -2,15 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, Read as _},
+    fs, io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nix::unistd::{Group, User};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::OFlags;
 use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -31,6 +30,7 @@ use super::{
 use crate::{
     client::{Client, Endpoint},
     error::Error,
+    file,
     program::Programs,
 };
 
@@ -41,7 +41,7 @@ const PAM_SERVICES: [&str; 1] = ["/etc/pam.d/doorward"];
 #[cfg(target_os = "freebsd")]
 const PAM_SERVICES: [&str; 2] = ["/etc/pam.d/doorward", "/usr/local/etc/pam.d/doorward"];
 /// Larger files are neither certificates nor PAM services.
-const FILE_MAX: u64 = 1 << 20;
+const FILE_MAX: usize = 1 << 20;
 
 /// Everything that the checks need.
 pub(super) async fn gather(options: &Options) -> Result<Facts, Error> {
@@ -195,19 +195,15 @@ fn look(path: &Path, follow: bool) -> File {
     }
 }
 
-/// A file's bytes. Whoever is doctored must not hold up root, who looks: no FIFO is waited for, no device or file of the
-/// kernel's read, which have no size, and no more than a file of ours may have.
+/// A file's bytes. Whoever is doctored must not hold up root, who looks: files of the kernel's, which have no size, are
+/// not read either.
 fn bytes(path: &Path, links: OFlags) -> Result<Zeroizing<Vec<u8>>, String> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | links;
-    let file = open(path, flags, Mode::empty()).map_err(|error| io::Error::from(error).to_string())?;
-    let mut file = fs::File::from(file);
-    let found = file.metadata().map_err(|error| error.to_string())?;
-    if !found.is_file() || !(1..=FILE_MAX).contains(&found.len()) {
-        return Err("it is no regular file, empty, or too large".to_owned());
+    let file = file::open(path, links)?;
+    match file.metadata() {
+        Ok(found) if found.len() == 0 => Err("it is empty".to_owned()),
+        Ok(_) => file::contents(file, FILE_MAX),
+        Err(error) => Err(error.to_string()),
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.by_ref().take(found.len()).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(bytes)
 }
 
 fn text(path: &Path) -> Result<String, String> {
@@ -319,9 +315,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name);
         fs::write(at("file"), "text").expect("written");
-        fs::write(at("large"), vec![b'x'; FILE_MAX as usize + 1]).expect("written");
-        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
-            .expect("a FIFO");
+        fs::write(at("large"), vec![b'x'; FILE_MAX + 1]).expect("written");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .expect("a FIFO");
         // No end and no size.
         symlink("/proc/self/environ", at("kernel")).expect("a link");
         symlink("/dev/zero", at("zero")).expect("a link");

@@ -186,15 +186,20 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3_600);
 
+    /// A call that brings what is sent, and what was not heard.
+    fn keeping() -> (Keeper, oneshot::Sender<u8>, Kept<u8>, oneshot::Receiver<u8>) {
+        let keeper = Keeper::new(TaskTracker::new());
+        let (go, gone) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        let unheard = move |brought| tell.send(brought).expect("it is waited for");
+        let kept = keeper.keep(LONG, gone.map_err(Failure::fault), unheard);
+        (keeper, go, kept, told)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_has_begun_goes_on_and_what_has_not_does_not() {
         for begun in [false, true] {
-            let keeper = Keeper::new(TaskTracker::new());
-            let (go, gone) = oneshot::channel::<u8>();
-            let (tell, told) = oneshot::channel();
-            let gone = gone.map_err(Failure::fault);
-            let mut kept =
-                keeper.keep(LONG, gone, move |brought| tell.send(brought).expect("it is waited for"));
+            let (_keeper, go, mut kept, told) = keeping();
             if begun {
                 assert!(futures_util::poll!(&mut kept).is_pending());
             }
@@ -219,12 +224,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_has_begun_ends_although_nobody_looks() {
         for taken in [false, true] {
-            let keeper = Keeper::new(TaskTracker::new());
-            let (go, gone) = oneshot::channel::<u8>();
-            let (tell, told) = oneshot::channel();
-            let gone = gone.map_err(Failure::fault);
-            let mut kept =
-                keeper.keep(LONG, gone, move |brought| tell.send(brought).expect("it is waited for"));
+            let (keeper, go, mut kept, told) = keeping();
             assert!(futures_util::poll!(&mut kept).is_pending());
             go.send(7).expect("it is waited for");
             // Nobody polls it.

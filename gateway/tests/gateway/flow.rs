@@ -210,17 +210,21 @@ async fn whoever_does_not_read_has_nobody_else_wait_for_back_ends() {
     drop(slow);
 }
 
+/// As many logins as one source may have under way, of clients that read nothing after this.
+async fn who_do_not_read(gateway: &Gateway, login: &str) -> Vec<Client> {
+    let slow = (0..8).map(|_| async {
+        let mut client = gateway.unix().await;
+        client.send(login).await;
+        client.stops_reading().await;
+        client
+    });
+    futures_util::future::join_all(slow).await
+}
+
 #[tokio::test]
 async fn whoever_does_not_read_holds_no_place_for_logins() {
     let gateway = Gateway::start().await;
-    // As many as one source may have under way.
-    let slow = futures_util::future::join_all((0..8).map(|_| async {
-        let mut client = gateway.unix().await;
-        client.send(auth("slow", "x")).await;
-        client.stops_reading().await;
-        client
-    }))
-    .await;
+    let slow = who_do_not_read(&gateway, &auth("slow", "x")).await;
     gateway.authd.received_at_least("begin", 8).await;
     assert_eq!(code(&gateway.unix().await.call(auth("alice", "secret")).await), 429);
     gateway.authd.let_go();
@@ -235,13 +239,7 @@ async fn whoever_does_not_read_holds_no_place_for_logins() {
 async fn whoever_does_not_read_holds_no_place_for_logins_when_it_is_known_whose_the_connection_is() {
     let gateway = Gateway::start().await;
     gateway.authd.hold_peers(true);
-    let slow = futures_util::future::join_all((0..8).map(|_| async {
-        let mut client = gateway.unix().await;
-        client.send(auth("", "")).await;
-        client.stops_reading().await;
-        client
-    }))
-    .await;
+    let slow = who_do_not_read(&gateway, &auth("", "")).await;
     assert_eq!(code(&gateway.unix().await.call(auth("dora", "explorer")).await), 429);
     gateway.authd.hold_peers(false);
     gateway.authd.received_at_least("peer", 8).await;
