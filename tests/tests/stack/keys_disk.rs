@@ -1,5 +1,6 @@
 //! Registered keys while certd's disk is full, seen by clients of the gateway.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -10,6 +11,9 @@ use doorward_tests::keys::Quick;
 use doorward_tests::{Client, Options, Pam, Program, Received, Role, Stack, skip};
 
 use crate::support::{listed, log_in_with, register, revoke};
+
+/// More than the room that a failure can make is good for.
+const KEYS: usize = 8;
 
 /// A small file system of its own; unmounted when dropped.
 struct Mounted(PathBuf);
@@ -23,9 +27,10 @@ impl Mounted {
         Self(path.to_owned())
     }
 
-    /// Takes what is left.
+    /// Takes what is left, beside what it took before.
     fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("filler")).expect("room for a name");
+        let file = fs::OpenOptions::new().append(true).create(true).open(self.0.join("filler"));
+        let mut file = file.expect("room for a name");
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
@@ -40,6 +45,11 @@ impl Drop for Mounted {
     }
 }
 
+async fn assert_revoked(by_key: &mut Client) {
+    let Received::Json(event) = by_key.receive().await else { panic!("no event") };
+    assert_eq!(event["args"]["reason"], "revoked", "{event}");
+}
+
 async fn a_full_disk_changes_nothing(pam: Pam) {
     if !skip::root("mounting a disk to fill") {
         return;
@@ -51,34 +61,49 @@ async fn a_full_disk_changes_nothing(pam: Pam) {
     stack.start_again(Program::Certd);
     let mut owner = Client::tls(&stack).await;
     owner.login(stack.person(Role::Limited)).await.expect("bob logs in");
-    let (first, second) = (Quick::generate(), Quick::generate());
-    register(&mut owner, &first, "").await.expect("bob's key");
-    let before = listed(&mut owner).await;
+    let mut live = Vec::new();
+    for _ in 0..KEYS {
+        live.push(Quick::generate());
+        register(&mut owner, &live[live.len() - 1], "").await.expect("bob's key");
+    }
 
-    disk.fill();
-    // One failure opens the files anew, which may write the log back and so make room once more.
-    let mut refused = Vec::new();
-    while refused.len() < 3 {
-        match register(&mut owner, &second, "").await {
-            Ok(()) => {
-                revoke(&mut owner, &second).await.ok();
-                disk.fill();
+    // A failure opens the files anew, which may write the log back and so make room for a change or two:
+    // those are acknowledged and kept. Every refusal of a disk that stays full changes nothing.
+    let mut refused = 0;
+    while refused < 3 {
+        disk.fill();
+        let key = Quick::generate();
+        match register(&mut owner, &key, "").await {
+            Ok(()) => live.push(key),
+            Err(code) => {
+                assert_eq!(code, 503, "after {} keys", live.len());
+                refused += 1;
             }
-            Err(code) => refused.push(code),
         }
     }
-    assert_eq!(refused, [503; 3]);
-    assert_eq!(listed(&mut owner).await, before);
-    let mut by_key = Client::tls(&stack).await;
-    log_in_with(&mut by_key, &first).await.expect("a full disk locks nobody out");
-    assert_eq!(revoke(&mut owner, &first).await, Err(503), "what is not on disk is not acknowledged");
-    assert!(by_key.logged_in().await);
+    let acknowledged: BTreeSet<_> = live.iter().map(Quick::packed).collect();
+    assert_eq!(listed(&mut owner).await.into_keys().collect::<BTreeSet<_>>(), acknowledged);
+    let (kept, mut by_key) = loop {
+        let key = live.pop().expect("one of so many that is not revoked");
+        disk.fill();
+        let mut by_key = Client::tls(&stack).await;
+        log_in_with(&mut by_key, &key).await.expect("a full disk locks nobody out");
+        disk.fill();
+        match revoke(&mut owner, &key).await {
+            Ok(()) => assert_revoked(&mut by_key).await,
+            Err(code) => {
+                assert_eq!(code, 503, "with {} keys left", live.len());
+                break (key, by_key);
+            }
+        }
+    };
+    assert!(by_key.logged_in().await, "what is not on disk has not happened");
+    assert!(listed(&mut owner).await.contains_key(&kept.packed()));
 
     disk.empty();
-    register(&mut owner, &second, "").await.expect("healed without a restart");
-    revoke(&mut owner, &first).await.expect("healed without a restart");
-    let Received::Json(event) = by_key.receive().await else { panic!("no event") };
-    assert_eq!(event["args"]["reason"], "revoked", "{event}");
+    register(&mut owner, &Quick::generate(), "").await.expect("healed without a restart");
+    revoke(&mut owner, &kept).await.expect("healed without a restart");
+    assert_revoked(&mut by_key).await;
     owner.close().await;
     drop(disk);
 }
