@@ -15,6 +15,9 @@ use serde::Deserialize;
 /// Longer assertions are not looked at.
 pub const JWT_MAX: usize = doorward_proto::ASSERTION_MAX;
 
+/// The longest header, in base64url: twice what authd writes.
+const HEADER_MAX: usize = 80;
+
 /// authd's longest validity.
 const LIFE_SECONDS: i64 = 60;
 
@@ -125,7 +128,9 @@ struct Claims {
 /// # Errors
 /// [`Refused`] says why it is not believed.
 pub fn read(jwt: &str, key: &[u8; 32], audience: &str, now: i64) -> Result<Caller, Refused> {
-    if jwt.len() > JWT_MAX {
+    // A header is parsed before it is believed; authd's has no room for more than what it says.
+    let header = jwt.split('.').next().map_or(0, str::len);
+    if jwt.len() > JWT_MAX || header > HEADER_MAX {
         return Err(Refused::TooLong);
     }
     let mut rules = Validation::new(Algorithm::EdDSA);

@@ -39,6 +39,8 @@ mod directory;
 
 pub mod account;
 
+mod json;
+
 #[cfg(test)]
 mod skip;
 
@@ -50,6 +52,7 @@ pub use current::Current;
 pub use daemon::{Daemon, Question, run};
 pub use descriptors::descriptors;
 pub use error::{Misconfigured, StartError, chain};
+pub use json::Plain;
 pub use keys::{Keys, Takes, unlisted};
 pub use peers::Peers;
 pub use sandbox::Confinement;

@@ -11,9 +11,9 @@ mod watch;
 use std::{path::PathBuf, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use doorward_launch::Current;
+use doorward_launch::{Current, Plain};
 use jsonwebtoken::{Algorithm, Validation};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 use self::keys::Key;
@@ -133,9 +133,9 @@ impl Issuers {
         // What the claims say is judged by `claims`, with a clock of its own.
         rules.required_spec_claims.clear();
         (rules.validate_exp, rules.validate_nbf, rules.validate_aud) = (false, false, false);
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(text.as_bytes(), key, &rules);
-        let claims = decoded.map_err(|_| Cause::ForgedJwt)?.claims;
-        claims::judge(issuer, &claims, now)
+        let decoded = jsonwebtoken::decode::<IgnoredAny>(text.as_bytes(), key, &rules);
+        decoded.map_err(|_| Cause::ForgedJwt)?;
+        claims::judge(issuer, &body, now)
     }
 
     /// By `iss`, or the only one that says nothing of it.
@@ -152,7 +152,10 @@ fn parts(text: &str) -> Option<(Map<String, Value>, Map<String, Value>)> {
     let (header, body, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
         return None;
     };
-    let object = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
+    let object = |part: &str| match Plain::read(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()? {
+        Value::Object(object) => Some(object),
+        _ => None,
+    };
     Some((object(header)?, object(body)?))
 }
 

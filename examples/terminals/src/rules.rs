@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use doorward_assertion::Caller;
+use doorward_launch::Plain;
 use doorward_proto::channel::v1::{Forbidden, Handled, Publication, Unsupported, message_reply::Outcome};
 use serde_json::{Value, json};
 
@@ -101,8 +102,7 @@ impl Known {
         if text.len() > STATUS_MAX {
             return wrong("the message is longer than 2048 bytes");
         }
-        let status = match serde_json::from_slice::<Value>(text).ok().as_mut().and_then(Value::as_object_mut)
-        {
+        let status = match Plain::read(text).ok().as_mut().and_then(Value::as_object_mut) {
             Some(message) => message.remove("status"),
             None => None,
         };

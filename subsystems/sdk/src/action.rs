@@ -115,9 +115,26 @@ impl Action {
                     let work = handler(call, args, progress);
                     Box::pin(async move { encoded(&work.await?) })
                 }
-                Err(error) => Box::pin(async move { Err(Failure::bad_args(format!("args: {error}"))) }),
+                Err(error) => {
+                    let sentence = format!("args: {}", without_values(&error.to_string()));
+                    Box::pin(async move { Err(Failure::bad_args(sentence)) })
+                }
             });
         Action { name: name.to_owned(), help: help.to_owned(), writes, streams, schema: None, handler }
+    }
+}
+
+/// What is wrong, without repeating what was sent: that may be a secret, and this is logged.
+fn without_values(error: &str) -> String {
+    let about_names = ["missing field ", "unknown field ", "duplicate field "];
+    if about_names.iter().any(|beginning| error.starts_with(beginning)) {
+        return error.to_owned();
+    }
+    let wrong = ["invalid type", "invalid value", "invalid length", "unknown variant"];
+    let wrong = wrong.iter().find(|beginning| error.starts_with(**beginning));
+    match (wrong, error.rsplit_once(", expected ")) {
+        (Some(wrong), Some((_, expected))) => format!("{wrong}, expected {expected}"),
+        _ => "not of the form of this action".to_owned(),
     }
 }
 
@@ -181,6 +198,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn values_are_not_repeated() {
+        for (error, told) in [
+            ("missing field `a`", "missing field `a`"),
+            ("unknown field `b`, expected `a`", "unknown field `b`, expected `a`"),
+            ("duplicate field `a`", "duplicate field `a`"),
+            ("invalid type: string \"x, expected y\", expected u64", "invalid type, expected u64"),
+            ("invalid value: integer `7`, expected u8", "invalid value, expected u8"),
+            ("invalid length 1, expected a tuple", "invalid length, expected a tuple"),
+            ("unknown variant `x`, expected `a` or `b`", "unknown variant, expected `a` or `b`"),
+            ("x is no name", "not of the form of this action"),
+            ("invalid type: x", "not of the form of this action"),
+        ] {
+            assert_eq!(without_values(error), told);
+        }
+    }
 
     #[test]
     fn a_result_has_bounds() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward_assertion::{Caller, Refused, Verifier};
-use doorward_launch::log::Sparingly;
+use doorward_launch::{Plain, log::Sparingly};
 use doorward_proto::subsystem::v1 as wire;
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -170,7 +170,8 @@ impl Core {
         if args.len() > ARGS_MAX {
             return Err(wrong("the args are longer than 128 KiB"));
         }
-        let mut args: Value = serde_json::from_slice(args).map_err(|_| wrong("the args are no JSON"))?;
+        let mut args = Plain::read(args)
+            .map_err(|_| wrong("the args are no JSON, are too deep, or have a reserved name"))?;
         if let Value::Object(members) = &mut args {
             members.remove("action");
         }

@@ -54,6 +54,42 @@ async fn args_that_are_no_json_or_too_long_are_refused() {
     stage.stop().await;
 }
 
+/// Nearly 128 KiB of JSON within texts of JSON, which serde_json's own values would be read from level by level.
+fn json_within_texts() -> String {
+    let (mut text, mut whole) = ("[".repeat(126), String::new());
+    loop {
+        let quoted = text.replace('\\', "\\u005c").replace('"', "\\u0022");
+        let member = format!("{{\"$serde_json::private::RawValue\":\"{quoted}\"}}");
+        if member.len() + 8 > ARGS_MAX {
+            return whole;
+        }
+        whole = format!("{{\"x\":{member}}}");
+        text = format!("{}{member}", "[".repeat(126));
+    }
+}
+
+#[tokio::test]
+async fn args_that_would_be_read_twice_are_refused() {
+    let stage = start().await;
+    let deep = json_within_texts();
+    assert!((ARGS_MAX / 2..=ARGS_MAX).contains(&deep.len()), "{}", deep.len());
+    for args in [&deep, r#"{"x":{"$serde_json::private::RawValue":"[1]"}}"#] {
+        let request = stage.request(stage.authd.fresh(), "echo", args.as_bytes());
+        let (code, message) = stage.send(request).await.expect_err("a reserved name");
+        assert!(code == 400 && message.contains("reserved"), "{code} {message}");
+    }
+    assert!(stage.call("echo", json!({"RawValue": "[1]"})).await.is_ok(), "it is there for others");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_args_is_told_without_their_values() {
+    let stage = start().await;
+    let (code, message) = stage.call("large", json!("hunter2")).await.expect_err("no number");
+    assert_eq!((code, message.as_str()), (400, "args: invalid type, expected usize"));
+    stage.stop().await;
+}
+
 #[tokio::test]
 async fn a_result_that_is_too_long_is_a_fault() {
     let stage = start().await;
