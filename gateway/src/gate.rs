@@ -13,7 +13,7 @@ use std::{
 /// Where a connection comes from, as far as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// One IPv4 address.
+    /// One IPv4 address, or all of loopback.
     V4(Ipv4Addr),
     /// One IPv6 network of 64 bits: one host can have all of its addresses.
     V6([u8; 8]),
@@ -24,7 +24,7 @@ pub enum Source {
 impl Source {
     /// Of a remote address.
     pub fn of_address(address: IpAddr) -> Self {
-        match address.to_canonical() {
+        match doorward_peercred::counted(address) {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {
                 let [a, b, c, d, e, f, g, h, ..] = address.octets();
@@ -278,5 +278,6 @@ mod tests {
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("2001:db8:1:2:3::1").to_string(), "2001:db8:1:2::/64");
+        assert_eq!((of("127.0.0.2"), of("::1")), (of("127.0.0.1"), of("127.0.0.1")));
     }
 }

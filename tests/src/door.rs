@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -45,6 +46,17 @@ pub fn connect_tcp_as(uid: u32, address: &str) -> io::Result<OwnedFd> {
 /// As [`connect_tcp_as`].
 pub fn connect_tcp_as_root_of(uid: u32, address: &str) -> io::Result<OwnedFd> {
     have_made(uid, "tcp", Path::new(address), &["unshare", "--user", "--map-root-user"])
+}
+
+/// The same from an address of 127.0.0.0/8, in such a way that the kernel does not say whose it is.
+///
+/// # Errors
+/// As [`connect_tcp_as`].
+///
+/// # Panics
+/// As [`connect_tcp_as`].
+pub fn connect_tcp_hidden_as(uid: u32, source: Ipv4Addr, address: &str) -> io::Result<OwnedFd> {
+    have_made(uid, &format!("tcp-hidden={source}"), Path::new(address), &[])
 }
 
 /// A TCP socket on which `uid` listens.

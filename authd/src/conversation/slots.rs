@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,7 +15,7 @@ use crate::error::AuthError;
 /// Whom a conversation is counted against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SourceKey {
-    /// An IPv4 address, or the /64 of an IPv6 address: one subscriber has as many of the rest as they like.
+    /// An IPv4 address, all of loopback as 127.0.0.1, or the /64 of an IPv6 address.
     Address(IpAddr),
     /// A local user, as the kernel says.
     Uid(u32),
@@ -26,14 +26,7 @@ pub enum SourceKey {
 impl SourceKey {
     /// The key of an address as reported.
     pub fn of(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
-            None => Self::Local,
-            Some(IpAddr::V6(address)) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::Address(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
-            }
-            Some(v4) => Self::Address(v4),
-        }
+        address.map_or(Self::Local, |address| Self::Address(doorward_peercred::counted(address)))
     }
 }
 
