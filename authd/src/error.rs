@@ -54,7 +54,9 @@ pub enum AuthError {
     #[error("PAM cannot be reached")]
     PamUnreachable(#[source] io::Error),
     /// The worker refuses to start PAM: its service file is missing or open to others.
-    #[error("the PAM service file is missing, not root's, or writable by others")]
+    #[error(
+        "the PAM service file is missing, not root's, or writable by others: the guard's log says which, and how to mend it"
+    )]
     PamServiceRefused,
     /// There is no certd in the configuration.
     #[error("no certd is configured")]

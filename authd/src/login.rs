@@ -196,7 +196,8 @@ impl Login {
     pub fn on(&mut self, event: Event) -> Step {
         match &event {
             Event::Peer(Some(uid)) => self.uid = Some(*uid),
-            Event::Account(Some(account)) => self.uid = Some(account.uid),
+            // Another one later is another account: see `admits`.
+            Event::Account(Some(account)) => self.uid = self.uid.or(Some(account.uid)),
             Event::Peer(None)
             | Event::Account(None)
             | Event::Proof(_)
@@ -319,7 +320,10 @@ impl Login {
         if limited && account.access == Some(Access::Full) {
             return Err(Cause::FullAccess);
         }
-        if self.key.as_ref().is_some_and(|key| !key.is_of(account)) {
+        // A name is not an account: the one of the uid that the kernel named, or that PAM was asked about, may be
+        // gone meanwhile, or have its name from a second user database.
+        let another = self.uid.is_some_and(|uid| uid != account.uid);
+        if another || self.key.as_ref().is_some_and(|key| !key.is_of(account)) {
             return Err(Cause::OtherAccount);
         }
         (self.method.admits)(account, &self.policy)

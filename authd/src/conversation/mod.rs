@@ -222,7 +222,7 @@ impl Conversation {
         let silent = now + self.silent;
         let give_back = now + PERMIT_FOR;
         let packet = loop {
-            // Without a permit there is nothing to give back: then only the last two branches remain.
+            // Without a permit there is nothing to give back: then the worker is silent, or its time is over.
             let deadline = if self.permit.is_some() { give_back } else { silent }.min(self.until);
             match tokio::time::timeout_at(deadline.into(), packets.recv()).await {
                 Ok(packet) => break packet,

@@ -277,7 +277,7 @@ impl Run {
                     Err(failure) => Step::Fail(failure),
                 }
             }
-            // The others end the task or wait for the client; see `run`.
+            // The others end the task or wait for the client; see `steps`.
             Step::Prompt(_)
             | Step::Grant(..)
             | Step::Welcome(_)

@@ -350,8 +350,8 @@ fn rights_lost_during_the_conversation_count() {
     login.on(Event::Peer(Uid::new(1000)));
     login.on(Event::Account(Some(account("alice", 1000, Some(Access::Full)))));
     login.on(verdict(VerdictKind::Success, "alice"));
-    let step = login.on(Event::Account(Some(account("alice", 33, Some(Access::Full)))));
-    assert_eq!(refused(&step), Some(Cause::SystemUid));
+    let step = login.on(Event::Account(Some(account("alice", 1000, None))));
+    assert_eq!(refused(&step), Some(Cause::NoAccessGroup));
 }
 
 #[test]
@@ -461,6 +461,28 @@ fn a_name_that_becomes_somebody_elses_during_account_management_lets_no_key_in()
     let account = |uid| Event::Account(Some(account("alice", uid, Some(Access::Limited))));
     login.on(account(1000));
     login.on(verdict(VerdictKind::Success, "alice"));
+    assert_eq!(refused(&login.on(account(1001))), Some(Cause::OtherAccount));
+}
+
+#[test]
+fn a_name_that_becomes_somebody_elses_lets_nobody_in_by_the_kernels_word_or_by_an_old_password() {
+    let account = |uid| Event::Account(Some(account("alice", uid, Some(Access::Limited))));
+    let mut by_kernel = local_login("");
+    by_kernel.on(Event::Peer(Uid::new(1000)));
+    by_kernel.on(account(1000));
+    let mut by_password = password_login();
+    by_password.on(round(&[(Style::Hidden, "Password: ")]));
+    by_password.on(round_after_authentication(&[(Style::Hidden, "New password: ")]));
+    by_password.on(account(1000));
+    given(&mut by_password, vec!["new".to_owned()]).expect("asked for");
+    for mut login in [by_kernel, by_password] {
+        login.on(verdict(VerdictKind::Success, "alice"));
+        assert_eq!(refused(&login.on(account(1001))), Some(Cause::OtherAccount));
+        assert_eq!(login.uid(), Some(1000), "whose login it was");
+    }
+    // The name is in a second user database: by name it is another account than by uid.
+    let mut login = local_login("alice");
+    login.on(Event::Peer(Uid::new(1000)));
     assert_eq!(refused(&login.on(account(1001))), Some(Cause::OtherAccount));
 }
 

@@ -184,7 +184,7 @@ pub struct Policy {
     pub local_login: bool,
     /// The lowest uid of a person.
     pub uid_min: u32,
-    /// Uids of doorward's own services.
+    /// The uids of authd and of the gateway.
     pub own_uids: Vec<u32>,
 }
 
@@ -217,11 +217,11 @@ pub enum Cause {
     LocalLoginOff,
     /// The kernel says somebody else.
     OtherUser,
-    /// root never logs in without a password.
+    /// root never logs in by the kernel's word, a TLS client certificate, a JWT or a token.
     Root,
     /// A uid below those of people.
     SystemUid,
-    /// A uid of doorward's own services.
+    /// The uid of authd or of the gateway.
     OwnUid,
     /// The shell is not one of /etc/shells.
     Shell,
@@ -233,7 +233,7 @@ pub enum Cause {
     NotProven,
     /// Members of full-access groups may not log in this way.
     FullAccess,
-    /// The key was registered by another account, which had the name before.
+    /// The user's name is another account's now: not that of the key, or not the one that logged in.
     OtherAccount,
     /// The key was revoked while the login was under way.
     KeyRevoked,
@@ -384,7 +384,7 @@ fn person(account: &Account, policy: &Policy) -> Result<(), Cause> {
     in_an_access_group(account)
 }
 
-/// Who is in no access group stays out, whatever the method.
+/// Who is in no access group stays out.
 fn in_an_access_group(account: &Account) -> Result<(), Cause> {
     account.access.map(|_| ()).ok_or(Cause::NoAccessGroup)
 }

@@ -1,4 +1,6 @@
 //! A token takes up its live session on another connection.
+//!
+//! Whose it is was decided when the session began, and what he may do is looked up anew (`rights/mod.rs`): `admits` is not asked.
 
 use super::{Cause, Claim, Method, Opening, Tries, in_an_access_group};
 
