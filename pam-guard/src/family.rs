@@ -28,7 +28,7 @@ pub(crate) fn become_reaper() -> io::Result<()> {
     Ok(system::become_reaper()?)
 }
 
-/// The next child that ended, whoever it is: `None` when all that there are live on, `NoChildren` when
+/// The next child that ended, whoever it is: `AllLive` when all that there are live on, `NoChildren` when
 /// there are none.
 pub(crate) enum Reaped {
     Ended(Pid, WaitStatus),

@@ -41,13 +41,19 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = &self.path;
         match &self.why {
+            Why::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
+                write!(
+                    f,
+                    "{path}: there is no such file; put doorward's service file there, root's and mode 0644"
+                )
+            }
             Why::Unreadable(error) => write!(f, "{path}: {error}"),
             Why::NotAFile => write!(f, "{path}: neither a regular file nor a directory, as it should be"),
-            Why::Owner(uid) => write!(f, "{path}: belongs to uid {uid}, must be root's"),
+            Why::Owner(uid) => write!(f, "{path}: belongs to uid {uid}; chown root mends that"),
             Why::OthersWrite => write!(f, "{path}: group or others can write it; chmod go-w mends that"),
             Why::TooLong => write!(f, "{path}: longer than {FILE_MAX} bytes"),
             Why::NoLine(kind) => {
-                write!(f, "{path}: no line of type {kind}, so PAM would take that of \"other\"")
+                write!(f, "{path}: no line of type {kind}, so PAM would take that of \"other\"; add one")
             }
         }
     }
