@@ -48,7 +48,7 @@ pub enum Call {
     Identify,
     /// What is there for me?
     Query,
-    /// A login by password or, without one, as the local peer.
+    /// A login by password or, without one, as the local peer or by the TLS client certificate.
     Auth(Credentials),
     /// The answers to the prompts of an open conversation.
     AuthRespond(Answers),
@@ -160,7 +160,7 @@ impl fmt::Debug for Secret {
 pub struct Credentials {
     /// Empty: whoever the local peer is.
     pub username: String,
-    /// Empty: no password, which only a local peer may leave out.
+    /// Empty: no password, which a local peer may leave out, and who has loaded a certificate.
     pub password: Secret,
 }
 
@@ -206,10 +206,14 @@ pub struct Origin {
 pub struct Token(Secret);
 
 impl Token {
-    /// A token has the form of a UUID; any other text is no token, and authd is not asked about it.
+    /// A token has the form of a UUID in small letters; any other text is no token, and authd is not asked about it.
     pub fn parse(text: Secret) -> Option<Self> {
+        let fits = |(place, byte): (usize, u8)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        };
         let form = text.expose();
-        (form.len() == 36 && form.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')).then_some(Self(text))
+        (form.len() == 36 && form.bytes().enumerate().all(fits)).then_some(Self(text))
     }
 
     /// The text itself.

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accept::{Door, Listener, Places},
@@ -27,7 +27,7 @@ use crate::{
     router::Router,
     subsystem,
     transport::{
-        Gates, Shared, Tls,
+        Gates, STOP_PATIENCE, Shared, Tls,
         certificate::{self, Pem},
     },
 };
@@ -36,8 +36,8 @@ use crate::{
 const BACKLOG: i32 = 1_024;
 /// Who may use the door: everybody.
 const DOOR_MODE: u32 = 0o666;
-/// For clients to hear that the gateway stops.
-const GOODBYE: Duration = Duration::from_secs(4);
+/// For clients to hear that the gateway stops, once what they asked for is answered.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// A start reads the key as root, a reload does not.
 const MEND_KEY: &str = "the gateway reads certificate and key as its own user: chgrp the key to the \
@@ -130,7 +130,9 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         let Subsystems { directory, pace } = config.subsystems.clone();
         async move { subsystem::keep(&directory, pace, subsystems, hub).await }
     };
-    let keeping = tokio::spawn(control.shutdown.clone().run_until_cancelled_owned(keeping));
+    // What is under way needs the back ends until it is answered.
+    let drained = CancellationToken::new();
+    let keeping = tokio::spawn(drained.clone().run_until_cancelled_owned(keeping));
     let router = Router::new(&hostname, backend.certd(), subsystems);
     router.set_policies(parts.policies);
     let (engine, carrying) = match parts.redis {
@@ -138,7 +140,7 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
         Some(settings) => {
             let prefix = config.redis.prefix.as_deref().unwrap_or_default();
             let (engine, running) = Engine::redis(prefix, settings, parts.hub.clone());
-            let keep = control.shutdown.clone().run_until_cancelled_owned(running.keep());
+            let keep = drained.clone().run_until_cancelled_owned(running.keep());
             (engine, Some(tokio::spawn(keep)))
         }
     };
@@ -206,8 +208,16 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     if let Some(path) = &path {
         tracing::info!(unix = %path.display(), "ready");
     }
-    let renewal =
-        Renewal { state_dir: config.state_dir, hostname, addresses, unix: path, tls, shared, places };
+    let renewal = Renewal {
+        state_dir: config.state_dir,
+        policies: config.channels.file,
+        hostname,
+        addresses,
+        unix: path,
+        tls,
+        shared,
+        places,
+    };
     renewal.publish(&served);
     let mut reloads = control.reloads();
     control.ready();
@@ -222,9 +232,10 @@ pub async fn serve(config: Config, parts: Parts, control: Control<Config>) -> Re
     }
     while doors.join_next().await.is_some() {}
     tasks.close();
-    if timeout(GOODBYE, tasks.wait()).await.is_err() {
+    if timeout(STOP_PATIENCE + GOODBYE, tasks.wait()).await.is_err() {
         tracing::warn!("some clients did not go in time");
     }
+    drained.cancel();
     // These end at once, and have nothing to say.
     let _ = keeping.await;
     if let Some(carrying) = carrying {
@@ -255,6 +266,8 @@ impl Addresses {
 /// What a reload changes, and where the changed certificate is told.
 struct Renewal {
     state_dir: PathBuf,
+    /// Its place takes a restart; what is in it does not.
+    policies: PathBuf,
     hostname: String,
     addresses: Addresses,
     unix: Option<PathBuf>,
@@ -275,7 +288,7 @@ impl Renewal {
         };
         let served = certificate::load(&pem)?;
         let tls = Tls::new(&served).map_err(|error| StartError::failed("cannot use TLS", error))?;
-        let policies = Policies::read(&config.channels.file)?;
+        let policies = Policies::read(&self.policies)?;
         self.tls.set(tls);
         let shared = self.shared.get().renewed(
             config.rules(),

@@ -132,20 +132,21 @@ impl Link {
                 Some(user) => self.send(&[b"AUTH", user.as_bytes(), password]),
                 None => self.send(&[b"AUTH", password]),
             }
-            self.must_say(b"OK").await?;
+            self.must_say(b"OK", code).await?;
             // Nothing of it stays in a buffer that is used for the rest of the connection.
             self.out = BytesMut::new();
         }
         // A Redis that wants a password says so now and not at the first message.
         self.send(&[b"PING"]);
-        self.must_say(b"PONG").await
+        self.must_say(b"PONG", sentence).await
     }
 
-    async fn must_say(&mut self, expected: &[u8]) -> Result<(), Broken> {
+    /// `told` is what the log may have of an error.
+    async fn must_say(&mut self, expected: &[u8], told: fn(&[u8]) -> String) -> Result<(), Broken> {
         loop {
             match self.frame()? {
                 Some(Frame::One(Part::Status(said))) if *said == *expected => return Ok(()),
-                Some(Frame::One(Part::Error(said))) => return Err(Broken::Refused(sentence(&said))),
+                Some(Frame::One(Part::Error(said))) => return Err(Broken::Refused(told(&said))),
                 Some(Frame::One(_) | Frame::Many(_)) => return Err(Unasked.into()),
                 None => self.progress().await?,
             }
@@ -220,8 +221,39 @@ async fn tcp(at: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A sentence of Redis's as the log may have it.
-pub(super) fn sentence(said: &[u8]) -> String {
+/// What Redis has said, as the log may have it.
+pub(super) fn printable(said: &[u8]) -> String {
     let said = String::from_utf8_lossy(said);
     said.chars().filter(|c| !c.is_control()).take(SENTENCE_MAX).collect()
+}
+
+/// An error of Redis's up to where it may begin to repeat what it was sent, which it puts into quotes.
+pub(super) fn sentence(said: &[u8]) -> String {
+    let said = said.split(|byte| b"'\"`".contains(byte)).next();
+    printable(said.unwrap_or_default())
+}
+
+/// The code that an error of Redis's begins with, as `WRONGPASS`: what answers a password is not repeated.
+fn code(said: &[u8]) -> String {
+    let code = said.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    match (1..=16).contains(&code.len()) && code.iter().all(u8::is_ascii_uppercase) {
+        true => printable(code),
+        false => "the login, without a code".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_not_logged() {
+        let unknown = b"ERR unknown command 'AUTH', with args beginning with: 'door' 'secret' ";
+        assert_eq!((sentence(unknown), code(unknown)), ("ERR unknown command ".into(), "ERR".into()));
+        assert_eq!(code(b"WRONGPASS invalid username-password pair or user is disabled."), "WRONGPASS");
+        for hostile in [&b"secret"[..], b"SECRETSECRETSECRET", b"", b" x", b"S\xff", b"Secret x"] {
+            assert_eq!(code(hostile), "the login, without a code", "{hostile:?}");
+        }
+        assert_eq!(sentence(b"LOADING Redis is\r\n loading"), "LOADING Redis is loading");
+    }
 }

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Listener, Settings, Timing, Unasked, jitter,
-    link::{Broken, Link, sentence},
+    link::{Broken, Link, printable, sentence},
     pace::{Pace, QUIET},
     resp::{Frame, Part},
     table::{Command, Entered, NotSure, Table},
@@ -207,7 +207,7 @@ fn arrived<A>(
             if &*kind == b"message" =>
         {
             if let Some(unsaid) = dropped.now() {
-                tracing::warn!(key = sentence(&key), bytes, unsaid, "a message is too long and was dropped");
+                tracing::warn!(key = printable(&key), bytes, unsaid, "a message is too long and was dropped");
             }
             Ok(())
         }

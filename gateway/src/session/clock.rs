@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Durations of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Timers {
-    /// From connecting to the first login.
+    /// From connecting to the first login, and from a logout to the next.
     pub login: Duration,
     /// Without a word from the client.
     pub idle: Duration,

@@ -78,20 +78,20 @@ impl Session {
         };
         match login {
             Ok(login) => {
-                let answers = match &login {
-                    Login::Answers(answers) => Answers::Conversation(answers.conversation.clone()),
-                    Login::CertificateProof(_) => Answers::Challenges,
-                    Login::Password(_)
-                    | Login::LocalPeer { .. }
-                    | Login::TlsCertificate { .. }
-                    | Login::Channel(_)
-                    | Login::Token(_) => Answers::Nothing,
+                let (answers, purpose, new) = match &login {
+                    Login::Answers(answers) => {
+                        (Answers::Conversation(answers.conversation.clone()), Purpose::Act, true)
+                    }
+                    Login::CertificateProof(_) => (Answers::Challenges, Purpose::Act, true),
+                    Login::Password(_) | Login::LocalPeer { .. } | Login::TlsCertificate { .. } => {
+                        (Answers::Nothing, Purpose::Act, true)
+                    }
+                    Login::Token(_) => (Answers::Nothing, Purpose::Act, false),
+                    Login::Channel(ChannelAuth::Token(_)) => (Answers::Nothing, Purpose::Channel, false),
+                    Login::Channel(
+                        ChannelAuth::Password(_) | ChannelAuth::Jwt(_) | ChannelAuth::Model { .. },
+                    ) => (Answers::Nothing, Purpose::Channel, true),
                 };
-                let purpose = match &login {
-                    Login::Channel(_) => Purpose::Channel,
-                    _ => Purpose::Act,
-                };
-                let new = !matches!(login, Login::Token(_) | Login::Channel(ChannelAuth::Token(_)));
                 self.busy = Busy::Login(ticket, answers, purpose, new);
                 actions.push(Action::Login(login));
             }

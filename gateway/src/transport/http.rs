@@ -9,9 +9,10 @@ mod upgrade;
 use std::{
     convert::Infallible,
     future::poll_fn,
+    io,
     net::IpAddr,
     os::fd::OwnedFd,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -28,11 +29,14 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{sleep, timeout},
+};
 
 use self::answer::{Answer, failure, last};
 use super::{
-    Client, Serves, Shared, Way,
+    Client, STOP_PATIENCE, Serves, Shared, Way,
     origin::{self, Admitted},
     phase::{Phase, Watched},
     rare::Rare,
@@ -48,6 +52,8 @@ use crate::{
 
 /// The largest head.
 const HEAD_MAX: usize = 8 << 10;
+/// So much of a body that was not wanted is taken from the client, so that it reads the answer.
+const UNWANTED: usize = 8 << 20;
 /// For saying goodbye to a client.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -99,6 +105,7 @@ pub(super) async fn serve(
         requests: AtomicU32::new(0),
         logging_in: AtomicBool::new(false),
         unread: AtomicBool::new(false),
+        overdue: AtomicBool::new(false),
         place: Mutex::new(Place { permit: Some(permit), plain: false, upgraded: None, forwarded: None }),
     });
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase)));
@@ -109,11 +116,14 @@ pub(super) async fn serve(
         .serve_connection(io, Requests(Arc::clone(&front)));
     let mut over = Rare::new(async move { phase.over().await });
     let mut stop = Rare::new(shared.stop.clone().cancelled_owned());
-    let mut stopping = false;
+    let mut stopping = None;
     let finished = poll_fn(|context| {
-        if !stopping && stop.poll(context).is_ready() {
-            stopping = true;
+        if stopping.is_none() && stop.poll(context).is_ready() {
+            stopping = Some(Box::pin(sleep(STOP_PATIENCE)));
             Pin::new(&mut connection).graceful_shutdown();
+        }
+        if stopping.as_mut().is_some_and(|patience| patience.as_mut().poll(context).is_ready()) {
+            front.overdue.store(true, Ordering::Relaxed);
         }
         match connection.poll_without_shutdown(context) {
             Poll::Ready(result) => Poll::Ready(result.is_ok()),
@@ -124,6 +134,7 @@ pub(super) async fn serve(
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().stream;
     drop(parts.service);
+    let unread = front.unread.load(Ordering::Relaxed);
     if front.logging_in.load(Ordering::Acquire) {
         drop(shared.backend.abandon(front.client.id));
     }
@@ -140,8 +151,22 @@ pub(super) async fn serve(
         }
     }
     // The client may be gone; then this fails and there is nobody to tell.
-    let _ = timeout(SHUTDOWN, stream.shutdown()).await;
+    let _ = timeout(SHUTDOWN, goodbye(&mut stream, finished && unread)).await;
     Next::Over
+}
+
+/// Ends the connection. Where the body of the last request was not read, what the client goes on to send of it is taken:
+/// closing with unread input would reset the connection, and the answer might be lost.
+async fn goodbye(stream: &mut Stream, unread: bool) -> io::Result<()> {
+    stream.shutdown().await?;
+    let (mut unwanted, mut left) = ([0; 4096], UNWANTED);
+    while unread && left > 0 {
+        match stream.read(&mut unwanted).await? {
+            0 => break,
+            length => left = left.saturating_sub(length),
+        }
+    }
+    Ok(())
 }
 
 /// What answers the requests of one connection, one after the other.
@@ -151,13 +176,15 @@ struct Front {
     path: origin::Path,
     client: Client,
     shown: Shown,
-    /// The connection itself, where its other end is a user of this host.
+    /// The connection itself, where it came by the Unix socket.
     descriptor: Option<OwnedFd>,
     requests: AtomicU32,
     /// authd may hold a login of this connection.
     logging_in: AtomicBool,
-    /// The body of the request is awaited with `Expect`, and was not read.
+    /// The last request has a body that was not read.
     unread: AtomicBool,
+    /// The gateway stops, and the answer was waited for long enough.
+    overdue: AtomicBool,
     place: Mutex<Place>,
 }
 
@@ -201,15 +228,16 @@ impl Service<Request<Incoming>> for Requests {
         // RFC 9112, 6.1: what may have been framed in two ways ends the connection.
         let ambiguous = request.headers().contains_key(hyper::header::TRANSFER_ENCODING);
         // RFC 9110, 10.1.1: whoever waited to be asked for a body and was not may send it or not.
-        let unread = request.headers().contains_key(hyper::header::EXPECT) && !request.body().is_end_stream();
-        front.unread.store(unread, Ordering::Relaxed);
+        let expects = request.headers().contains_key(hyper::header::EXPECT);
+        front.unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
         let finish = move |front: &Front, answer: Answer| {
             let answer = answer::finished(answer, front.client.id, number);
             tracing::debug!(
                 connection = %front.client.id, request = number, status = answer.status().as_u16(), "HTTP answer"
             );
             front.phase.answered();
-            if ambiguous || front.unread.load(Ordering::Relaxed) { last(answer) } else { answer }
+            let unread = front.unread.load(Ordering::Relaxed);
+            if ambiguous || expects && unread { last(answer) } else { answer }
         };
         match Front::receive(front, request, number) {
             Answering::Now(answer) => Answering::Now(answer.map(|answer| finish(front, answer))),
@@ -261,7 +289,10 @@ impl Front {
             Some(found) => token::answer(front, request, found, number),
             None if everything => {
                 let front = Arc::clone(front);
-                Answering::Later(Box::pin(rest::answer(front, request, admitted, number)))
+                Answering::Later(Box::pin(async move {
+                    let answer = rest::answer(Arc::clone(&front), request, admitted, number);
+                    front.unless_overdue(answer, || failure(StatusCode::SERVICE_UNAVAILABLE)).await
+                }))
             }
             None => now(token::refused(StatusCode::NOT_FOUND, request.method())),
         }
@@ -337,6 +368,21 @@ impl Front {
         let outcome = login.await;
         self.logging_in.store(false, Ordering::Release);
         outcome
+    }
+
+    /// An answer, or a refusal when the gateway stops and has waited for it long enough. The connection's task
+    /// polls the answer again then.
+    async fn unless_overdue(
+        &self,
+        answer: impl Future<Output = Answer>,
+        refused: impl Fn() -> Answer,
+    ) -> Answer {
+        let mut answer = pin!(answer);
+        poll_fn(|context| match answer.as_mut().poll(context) {
+            Poll::Pending if self.overdue.load(Ordering::Relaxed) => Poll::Ready(last(refused())),
+            polled => polled,
+        })
+        .await
     }
 
     /// Reads the body of the request.

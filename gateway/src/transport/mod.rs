@@ -35,6 +35,9 @@ use crate::{
     session::{self, Refusal},
 };
 
+/// How long what is under way when the gateway stops may take to be answered; then it is refused.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What every connection shares.
 #[derive(Debug)]
 pub struct Shared {
@@ -295,9 +298,9 @@ impl Client {
 pub enum Accepted {
     /// Speaks TLS.
     Tcp(TcpStream, Arc<Tls>),
-    /// Loopback without TLS.
+    /// TCP on loopback, without TLS.
     Plain(TcpStream),
-    /// Does not.
+    /// Local, without TLS.
     Unix(UnixStream),
 }
 

@@ -22,7 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_tungstenite::tungstenite::{
     Message,
     error::{CapacityError, Error as Broken},
@@ -35,7 +35,7 @@ use self::{
     running::Running,
     told::Told,
 };
-use super::{Client, Shared, Way, http::Opened, rare::Rare, tls::Shown};
+use super::{Client, STOP_PATIENCE, Shared, Way, http::Opened, rare::Rare, tls::Shown};
 use crate::{
     backend::Holding,
     call::{Answer, Error, Reply},
@@ -71,7 +71,10 @@ enum Wake {
     Ended(crate::call::EndReason),
     Published,
     Tick,
+    /// The gateway stops.
     Stop,
+    /// What is under way has had its time to be answered.
+    Overdue,
 }
 
 struct Connection {
@@ -104,6 +107,8 @@ struct Connection {
     actions: Vec<Action>,
     sleep: Rare<Sleep>,
     stop: Rare<WaitForCancellationFutureOwned>,
+    /// Nothing more is taken from the client; how long what it has asked for is waited for.
+    stopping: Option<Pin<Box<Sleep>>>,
     close: Option<Close>,
 }
 
@@ -133,6 +138,9 @@ impl Connection {
                     None => break,
                 }
             }
+            if self.stopping.is_some() && self.close.is_none() && self.echoes.is_empty() {
+                self.close = Some(Close::ShuttingDown);
+            }
         }
     }
 
@@ -143,8 +151,12 @@ impl Connection {
             return Poll::Ready(Wake::Ended(reason));
         }
         // Before the frames: they can come without a pause.
-        if self.stop.poll(context).is_ready() {
-            return Poll::Ready(Wake::Stop);
+        let stop = match &mut self.stopping {
+            None => self.stop.poll(context).map(|()| Wake::Stop),
+            Some(patience) => patience.as_mut().poll(context).map(|()| Wake::Overdue),
+        };
+        if stop.is_ready() {
+            return stop;
         }
         // A deadline that moves later is looked at only when the earlier one has passed.
         let due = Instant::from_std(self.session.deadline());
@@ -184,7 +196,9 @@ impl Connection {
         if let Poll::Ready(told) = self.running.poll_next(context) {
             return Poll::Ready(Wake::Told(told));
         }
-        if let Poll::Ready(frame) = self.frames.poll_read(context) {
+        if self.stopping.is_none()
+            && let Poll::Ready(frame) = self.frames.poll_read(context)
+        {
             return Poll::Ready(Wake::Frame(frame));
         }
         if self.frames.stuck() {
@@ -201,7 +215,12 @@ impl Connection {
             Wake::Ended(reason) => self.step(Event::Ended(reason), None),
             Wake::Published => self.step(Event::Published, None),
             Wake::Tick => self.step(Event::Tick, None),
-            Wake::Stop => self.close = Some(Close::ShuttingDown),
+            Wake::Stop => self.stopping = Some(Box::pin(sleep(STOP_PATIENCE))),
+            Wake::Overdue => {
+                for (_, echo) in std::mem::take(&mut self.echoes) {
+                    self.reply(echo, &Reply::Error(Error::Unavailable));
+                }
+            }
         }
     }
 

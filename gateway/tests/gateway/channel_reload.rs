@@ -11,6 +11,23 @@ use crate::{
 };
 
 #[tokio::test]
+async fn where_the_table_is_takes_a_restart() {
+    let mut gateway = gateway().await;
+    let there = gateway.config.channels.file.clone();
+    let mut client = gateway.channels().await;
+    client.is_user("alice").await;
+    client.says(json!({"action": "subscribe", "channel": "hall"})).await;
+    gateway.config.channels.file = there.with_file_name("elsewhere.toml");
+    gateway.reload().await;
+    std::fs::write(&gateway.config.channels.file, "").expect("written");
+    gateway.reload().await;
+    client.hears_nothing().await;
+    std::fs::write(there, "").expect("written");
+    gateway.reload().await;
+    assert_eq!(client.text().await, r#"{"name":"unsubscribed","channel":"hall","status":1}"#);
+}
+
+#[tokio::test]
 async fn who_may_hear_no_more_after_a_reload_is_told_at_once() {
     let gateway = gateway().await;
     let mut client = gateway.channels().await;

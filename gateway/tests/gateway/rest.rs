@@ -2,6 +2,7 @@
 
 use doorward_proto::authd::v1::EndReason;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::{
     support::Gateway,
@@ -216,6 +217,20 @@ async fn bodies_have_a_limit_and_a_form() {
     let late = web.answer(false).await;
     assert_eq!((late.status, late.header("connection")), (408, Some("close")));
     assert_eq!(web.byte().await, None);
+}
+
+#[tokio::test]
+async fn whoever_sends_far_too_much_can_read_the_answer() {
+    const LENGTH: usize = 6 << 20;
+    let gateway = Gateway::start().await;
+    for stream in [gateway.unix_stream().await, gateway.tls_stream().await] {
+        let mut web = Web(stream);
+        let head =
+            format!("PUT /rpc/identify HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LENGTH}\r\n\r\n");
+        web.0.write_all(head.as_bytes()).await.expect("the head is taken");
+        web.0.write_all(&vec![b' '; LENGTH]).await.expect("all of the body is taken");
+        assert_eq!(web.answer(false).await.status, 413);
+    }
 }
 
 #[tokio::test]

@@ -134,6 +134,13 @@ async fn what_opens_nothing_is_told_in_one_way() {
         let scopes = web.ask(&format!("POST /0.1/token/{token}/scopes/check"), "", r#"{"scopes":[]}"#).await;
         assert_eq!((scopes.status, reason(&scopes).as_str()), (404, "No such token"));
     }
+    // What cannot be a token was not revoked; the text of a live one in other letters is none.
+    let live = token(&mut web).await;
+    for no_token in ["%00", &live.to_uppercase(), &live.replace('-', "0"), &"a".repeat(36), &"-".repeat(36)] {
+        let answer = web.ask(&format!("DELETE /0.1/token/{no_token}"), "", "").await;
+        assert_eq!((answer.status, reason(&answer).as_str()), (404, "No such token"), "{no_token}");
+    }
+    assert!(gateway.authd.lives(&live));
     assert_eq!(web.ask(&format!("DELETE /0.1/token/{UNKNOWN}"), "", "").await.status, 200);
     assert_eq!(web.ask("DELETE /0.1/token/x", "", "").await.status, 404);
 }

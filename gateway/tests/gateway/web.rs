@@ -45,11 +45,16 @@ pub(crate) fn bearer(token: &str) -> String {
 impl Web {
     /// A request with a body, if it is one that has any.
     pub(crate) async fn ask(&mut self, request: &str, headers: &str, body: &str) -> Answer {
+        self.begin(request, headers, body).await;
+        self.answer(request.starts_with("HEAD")).await
+    }
+
+    /// The same, without waiting for the answer.
+    pub(crate) async fn begin(&mut self, request: &str, headers: &str, body: &str) {
         let length =
             if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let text = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n{body}");
         self.send(&text).await;
-        self.answer(request.starts_with("HEAD")).await
     }
 
     pub(crate) async fn send(&mut self, text: &str) {

@@ -48,7 +48,8 @@ pub(super) fn answer(front: &Arc<Front>, request: Request<Incoming>, found: Foun
     if asked == Asked::Document {
         return now(shown.finish(document()));
     }
-    let ask = Ask { front: Arc::clone(front), number };
+    let front = Arc::clone(front);
+    let ask = Ask { front: Arc::clone(&front), number };
     if matches!(asked, Asked::Look | Asked::Check)
         && let Some(known) = found.token.as_ref().and_then(|token| ask.known(token))
     {
@@ -56,11 +57,14 @@ pub(super) fn answer(front: &Arc<Front>, request: Request<Incoming>, found: Foun
         return now(shown.finish(ask.tell(asked, &known, scope.as_deref())));
     }
     Answering::Later(Box::pin(async move {
-        let answer = match ask.answer(asked, found.token, request).await {
-            Ok(answer) => answer,
-            Err(refusal) => refusal.answer(),
+        let answer = async {
+            match ask.answer(asked, found.token, request).await {
+                Ok(answer) => answer,
+                Err(refusal) => refusal.answer(),
+            }
         };
-        shown.finish(answer)
+        let refused = || Refusal::of(503, "The service stops: try again later").answer();
+        shown.finish(front.unless_overdue(answer, refused).await)
     }))
 }
 

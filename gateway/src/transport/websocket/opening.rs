@@ -76,6 +76,7 @@ impl Connection {
             echoes: Vec::new(),
             ticket: 0,
             actions: Vec::new(),
+            stopping: None,
             close: None,
             client,
             shared,
