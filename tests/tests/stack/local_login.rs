@@ -8,7 +8,7 @@ use doorward_proto::authd::v1::{
     BeginRequest, Dialect, LocalPeer, Outcome, Source, begin_request::Method, outcome::Kind,
 };
 use doorward_tests::grpc::{Authd, ask_peer};
-use doorward_tests::{Client, Options, Pam, Role, Stack, skip};
+use doorward_tests::{Client, Options, Pam, Program, Role, Stack, skip};
 use serde_json::json;
 
 use crate::support::{Comer, Doorstep, comers, connected_to, named};
@@ -60,10 +60,14 @@ async fn switched_off_it_is_refused_to_everybody() {
     }
     let options = Options::new(Pam::Wrapper).authd("local_login.mode", "off");
     let Some(stack) = Stack::start(&options) else { return };
-    let mut client = Client::unix_as(&stack, stack.person(Role::Full).uid).await;
-    assert_eq!(client.ask("rpc/auth", json!({})).await, Err(401));
-    client.login(stack.person(Role::Full)).await.expect("with the password it works");
-    client.close().await;
+    let uid = stack.person(Role::Full).uid;
+    for mut client in [Client::unix_as(&stack, uid).await, Client::tls_as(&stack, uid).await] {
+        assert_eq!(client.ask("rpc/auth", json!({})).await, Err(401));
+        client.login(stack.person(Role::Full)).await.expect("with the password it works");
+        client.close().await;
+    }
+    let refused = stack.records(Program::Authd, &[("event", "login_refused"), ("method", "local_peer")]);
+    assert_eq!(refused.len(), 2, "one each, whether or not anything was handed over: {refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -238,7 +238,10 @@ async fn without_its_pam_service_or_its_groups_nobody_logs_in() {
     let service = fs::read_to_string(stack.pam_service()).expect("the service file");
     fs::remove_file(stack.pam_service()).expect("a file of ours");
     let mut client = Client::tls(&stack).await;
-    assert!(client.login(stack.person(Role::Full)).await.is_err());
+    assert_eq!(client.login(stack.person(Role::Full)).await, Err(503));
+    let path = stack.pam_service().to_string_lossy().into_owned();
+    stack.await_log(Program::Guard, &[&path, "there is no such file; put doorward's service file there"]);
+    stack.await_log(Program::Authd, &["the PAM service file is missing", "the guard's log says which"]);
     restore(&stack.pam_service(), &service);
     client.login(stack.person(Role::Full)).await.expect("it is back");
     client.close().await;

@@ -141,6 +141,7 @@ async fn what_cannot_be_served_changes_nothing_and_says_how_to_mend_it() {
     let key = live.dir.path().join("archive/1key.pem");
     let text = fs::read_to_string(&key).expect("our file");
     let stale = fs::read_to_string(other.private_path()).expect("the private key");
+    let mut recorded = vec!["done"];
     for (content, mode, word) in [
         (stale.as_str(), 0o640, "is not the key of"),
         ("nothing", 0o640, "holds no PEM private key"),
@@ -158,6 +159,7 @@ async fn what_cannot_be_served_changes_nothing_and_says_how_to_mend_it() {
             log.contains("not reloaded, the old configuration stays") && log.contains(word),
             "{word}: {log}"
         );
+        recorded.push("refused");
         assert_eq!(stack.fingerprint(), good.fingerprint());
         Client::tls(&stack).await.close().await;
     }
@@ -171,6 +173,10 @@ async fn what_cannot_be_served_changes_nothing_and_says_how_to_mend_it() {
     assert!(log.contains(&format!("{}:1: unknown field `colour`", path.display())), "{log}");
     fs::write(&path, config).expect("our file");
     assert!(stack.reload(Program::Gateway).contains("reloaded changed="));
+    recorded.extend(["refused", "done"]);
+    let records = stack.records(Program::Gateway, &[("event", "reload")]);
+    let reasons: Vec<_> = records.iter().map(|record| record["reason"].as_str().expect("a reason")).collect();
+    assert_eq!(reasons, recorded, "one each, in their order");
 }
 
 #[tokio::test(flavor = "multi_thread")]

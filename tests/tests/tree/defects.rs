@@ -37,7 +37,7 @@ fn each_test_is_there(rows: &[String]) {
             let there = if name.ends_with(".txt") {
                 transcripts.iter().any(|transcript| transcript == name)
             } else {
-                sources.contains(&format!("fn {name}("))
+                is_a_test(&sources, name)
             };
             if !there {
                 missing.push(format!("{name} of {row}"));
@@ -45,6 +45,24 @@ fn each_test_is_there(rows: &[String]) {
         }
     }
     assert!(missing.is_empty(), "no such test:\n{}", missing.join("\n"));
+}
+
+/// Whether there is a function of this name that is run as a test, and not one that tests call.
+fn is_a_test(sources: &str, name: &str) -> bool {
+    sources.match_indices(&format!("fn {name}(")).any(|(at, _)| {
+        let line = sources[..at].rfind('\n').unwrap_or(0);
+        let mut attributes =
+            sources[..line].lines().rev().take_while(|line| line.trim_start().starts_with(['#', '/']));
+        attributes
+            .any(|line| ["#[test]", "#[tokio::test"].iter().any(|test| line.trim_start().starts_with(test)))
+    })
+}
+
+#[test]
+fn a_test_is_told_from_what_tests_call() {
+    let sources = "/// x\nfn helper() {}\n\n    #[test]\n    #[ignore]\n    /// y\n    pub fn one() {}\n#[tokio::test(x)]\nasync fn two() {}\n\n#[test]\nfn four() {}";
+    let found = ["helper", "one", "two", "three", "four"].map(|name| is_a_test(sources, name));
+    assert_eq!(found, [false, true, true, false, true]);
 }
 
 #[test]
