@@ -151,7 +151,8 @@ pub(super) async fn serve(
         }
     }
     // The client may be gone; then this fails and there is nobody to tell.
-    let _ = timeout(SHUTDOWN, goodbye(&mut stream, finished && unread)).await;
+    // Boxed: the task is as large as the largest thing that it ever waits for.
+    let _ = Box::pin(timeout(SHUTDOWN, goodbye(&mut stream, finished && unread))).await;
     Next::Over
 }
 
