@@ -10,17 +10,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// - Other IPv6 is its network of 64 bits: one subscriber has as many of the rest as they like.
 pub fn counted(address: IpAddr) -> IpAddr {
     const TRANSLATED: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
-    let address = address.to_canonical();
+    let address = match address.to_canonical() {
+        IpAddr::V6(v6) if v6.segments().starts_with(&TRANSLATED) => {
+            let [.., a, b, c, d] = v6.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
+        address => address,
+    };
     match address {
         _ if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.segments() {
-            [prefix @ .., high, low] if prefix == TRANSLATED => {
-                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-                Ipv4Addr::new(a, b, c, d).into()
-            }
-            [a, b, c, d, ..] => Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into(),
-        },
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
     }
 }
 
@@ -34,6 +37,7 @@ mod tests {
             ("192.0.2.1", "192.0.2.1"),
             ("::ffff:192.0.2.1", "192.0.2.1"),
             ("64:ff9b::192.0.2.1", "192.0.2.1"),
+            ("64:ff9b::127.0.0.2", "127.0.0.1"),
             ("64:ff9b:1::192.0.2.1", "64:ff9b:1::"),
             ("2001:db8:1:2:3::4", "2001:db8:1:2::"),
             ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::"),

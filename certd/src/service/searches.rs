@@ -58,9 +58,10 @@ impl Searches {
     }
 }
 
-/// All addresses that one host may have: of IPv6 a /64.
+/// All addresses that one host may have: of IPv6 a /64, and all of loopback.
 fn host(source: &str) -> String {
     match source.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) if address.is_loopback() => "loopback".to_owned(),
         Ok(IpAddr::V6(address)) => {
             let [a, b, c, d, ..] = address.segments();
             format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
@@ -118,6 +119,11 @@ mod tests {
         let _mapped = searches.turn("::ffff:192.0.2.1").await.expect("free");
         let mut same = pin!(searches.turn("192.0.2.1"));
         assert!(poll!(same.as_mut()).is_pending());
+        let _loopback = searches.turn("127.0.0.1").await.expect("free");
+        for same in ["127.9.9.9", "::1"] {
+            let mut same = pin!(searches.turn(same));
+            assert!(poll!(same.as_mut()).is_pending());
+        }
     }
 
     #[tokio::test]

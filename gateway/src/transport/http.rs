@@ -52,8 +52,9 @@ use crate::{
 
 /// The largest head.
 const HEAD_MAX: usize = 8 << 10;
-/// So much of a body that was not wanted is taken from the client, so that it reads the answer.
+/// So much of a body that was not wanted is taken from the client, for so long, so that it reads the answer.
 const UNWANTED: usize = 8 << 20;
+const UNWANTED_FOR: Duration = Duration::from_secs(5);
 /// For saying goodbye to a client.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -139,29 +140,45 @@ pub(super) async fn serve(
         drop(shared.backend.abandon(front.client.id));
     }
     // Whatever answered requests is gone with the connection, so this is the last one.
+    let mut counted = None;
     if let Some(front) = Arc::into_inner(front) {
         let Front { mut client, shown, place, .. } = front;
-        let place = place.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if finished && let (Some((Admitted { direct }, way)), Some(permit)) = (place.upgraded, place.permit) {
-            // authd decides; not to ask is to spare it questions that it would refuse.
-            let local = direct && path != origin::Path::Remote && stream.is_within_host();
-            client.forwarded = place.forwarded;
-            let leftover = parts.read_buf;
-            return Next::WebSocket(Box::new(Opened { stream, leftover, shown, client, permit, local, way }));
+        let Place { permit, upgraded, forwarded, .. } =
+            place.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (upgraded, permit) {
+            (Some((Admitted { direct }, way)), Some(permit)) if finished => {
+                // authd decides; not to ask is to spare it questions that it would refuse.
+                let local = direct && path != origin::Path::Remote && stream.is_within_host();
+                client.forwarded = forwarded;
+                let leftover = parts.read_buf;
+                return Next::WebSocket(Box::new(Opened {
+                    stream,
+                    leftover,
+                    shown,
+                    client,
+                    permit,
+                    local,
+                    way,
+                }));
+            }
+            // Who goes on sending is counted until the end of it; whoever sees an end has given the place back.
+            (_, permit) => counted = (finished && unread).then_some((client, permit)),
         }
     }
-    // The client may be gone; then this fails and there is nobody to tell.
-    // Boxed: the task is as large as the largest thing that it ever waits for.
-    let _ = Box::pin(timeout(SHUTDOWN, goodbye(&mut stream, finished && unread))).await;
+    // The client may be gone; then these fail and there is nobody to tell.
+    let _ = timeout(SHUTDOWN, stream.shutdown()).await;
+    if counted.is_some() {
+        // Boxed: the task is as large as the largest thing that it ever waits for.
+        let _ = Box::pin(timeout(UNWANTED_FOR, take_unwanted(&mut stream))).await;
+    }
     Next::Over
 }
 
-/// Ends the connection. Where the body of the last request was not read, what the client goes on to send of it is taken:
-/// closing with unread input would reset the connection, and the answer might be lost.
-async fn goodbye(stream: &mut Stream, unread: bool) -> io::Result<()> {
-    stream.shutdown().await?;
+/// Takes what the client goes on to send of a body that was not read: closing with unread input would reset the
+/// connection, and the answer might be lost.
+async fn take_unwanted(stream: &mut Stream) -> io::Result<()> {
     let (mut unwanted, mut left) = ([0; 4096], UNWANTED);
-    while unread && left > 0 {
+    while left > 0 {
         match stream.read(&mut unwanted).await? {
             0 => break,
             length => left = left.saturating_sub(length),

@@ -34,6 +34,7 @@ mod rest;
 mod rows;
 mod sessions;
 mod settings;
+mod stop;
 mod subsystem_bounds;
 mod subsystem_rights;
 mod subsystem_streams;

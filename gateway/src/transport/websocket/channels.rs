@@ -219,10 +219,13 @@ impl Connection {
         match (&mut entered).now_or_never() {
             Some(result) => self.joined_own(&echo, own, result.err()),
             None => {
-                let echo = echo.into_owned();
+                // It is waited for like a request, by nobody but this connection.
+                self.ticket = self.ticket.wrapping_add(1);
+                let ticket = self.ticket;
+                self.echoes.push((ticket, echo.into_owned()));
                 self.calls.push(Box::pin(async move {
                     let missed = entered.await.err();
-                    Told::JoinedOwn(echo, own, missed)
+                    Told::JoinedOwn(ticket, own, missed)
                 }));
             }
         }

@@ -44,7 +44,7 @@ pub(super) enum Told {
     /// The same of what was allowed before, on one channel.
     Again(SessionId, u64, ChannelName, Answers),
     /// The same of the channel of whoever has logged in.
-    JoinedOwn(Echo<'static>, Address, Option<NotSure>),
+    JoinedOwn(Ticket, Address, Option<NotSure>),
 }
 
 impl Connection {
@@ -101,8 +101,11 @@ impl Connection {
                 self.joined(ticket, joined, &missed);
                 Event::Heard
             }
-            Told::JoinedOwn(echo, own, missed) => {
-                return self.joined_own(&echo, own, missed);
+            Told::JoinedOwn(ticket, own, missed) => {
+                if let Some(echo) = self.echo(ticket) {
+                    self.joined_own(&echo, own, missed);
+                }
+                return;
             }
             Told::Admitted(ticket, session, changes, all) => {
                 self.admitted(ticket, session, changes, all);
