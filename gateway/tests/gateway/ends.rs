@@ -2,7 +2,7 @@
 
 use doorward_proto::authd::v1::EndReason;
 
-use crate::support::{Gateway, auth, until};
+use crate::support::{Gateway, auth};
 
 #[tokio::test]
 async fn an_idle_session_leaves_its_connection_open() {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{
-    Connection, Echo,
+    Connection,
     again::Answers,
     channels::{Joined, Missed},
     handled::{Permitted, Said},
