@@ -123,6 +123,10 @@ fn anything_else_is_not() {
     }
     assert!(read(&authd().sign(&claims()), &signer.public, "certd", NOW).is_err(), "another key");
     assert!(matches!(read(&"x".repeat(JWT_MAX + 1), &signer.public, "certd", NOW), Err(Refused::TooLong)));
+    // Anybody's header is parsed before the signature, so it has room for authd's own and not for more.
+    let header = Header { kid: Some("x".repeat(64)), ..Header::new(Algorithm::EdDSA) };
+    let long = jsonwebtoken::encode(&header, &claims(), &signer.private).expect("signed");
+    assert!(matches!(read(&long, &signer.public, "certd", NOW), Err(Refused::TooLong)));
     for text in ["", ".", "..", "...", "a.b.c", "\0"] {
         assert!(read(text, &signer.public, "certd", NOW).is_err(), "{text:?}");
     }

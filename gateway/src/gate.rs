@@ -24,7 +24,7 @@ pub enum Source {
 impl Source {
     /// Of a remote address.
     pub fn of_address(address: IpAddr) -> Self {
-        match doorward_peercred::counted(address) {
+        match doorward_launch::counted(address) {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {
                 let [a, b, c, d, e, f, g, h, ..] = address.octets();

@@ -41,6 +41,8 @@ pub mod account;
 
 mod json;
 
+mod counted;
+
 #[cfg(test)]
 mod skip;
 
@@ -48,6 +50,7 @@ pub use account::Identity;
 pub use audit::Audit;
 pub use config::table;
 pub use control::{Control, Reload, Reloads};
+pub use counted::counted;
 pub use current::Current;
 pub use daemon::{Daemon, Question, run};
 pub use descriptors::descriptors;

@@ -1,8 +1,8 @@
 //! Who is at the other end of this socket, according to the kernel and nobody else.
 //!
 //! The modules stand in reading order: a descriptor that an untrusted process passed, how one is
-//! passed, the uid behind a Unix socket, (Linux) the owner of the far end of a loopback TCP
-//! connection, and as whom an address is counted where nobody says more.
+//! passed, the uid behind a Unix socket, and (Linux) the owner of the far end of a loopback TCP
+//! connection.
 
 mod pass;
 mod passed;
@@ -18,12 +18,9 @@ use linux as system;
 
 mod uid;
 
-mod counted;
-
 use std::io;
 use std::os::fd::AsFd;
 
-pub use counted::counted;
 #[cfg(target_os = "linux")]
 pub use linux::tcp::{Owner, TcpState, tcp_owner};
 pub use pass::{recv_one_descriptor, send_with_descriptor};

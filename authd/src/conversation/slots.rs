@@ -26,7 +26,7 @@ pub enum SourceKey {
 impl SourceKey {
     /// The key of an address as reported.
     pub fn of(address: Option<IpAddr>) -> Self {
-        address.map_or(Self::Local, |address| Self::Address(doorward_peercred::counted(address)))
+        address.map_or(Self::Local, |address| Self::Address(doorward_launch::counted(address)))
     }
 }
 

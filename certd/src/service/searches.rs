@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -58,17 +57,9 @@ impl Searches {
     }
 }
 
-/// All addresses that one host may have: of IPv6 a /64, and all of loopback.
+/// As whom a source has its turn; what is no address is a user, by uid.
 fn host(source: &str) -> String {
-    match source.parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(address) if address.is_loopback() => "loopback".to_owned(),
-        Ok(IpAddr::V6(address)) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-        Ok(IpAddr::V4(address)) => address.to_string(),
-        Err(_) => source.to_owned(),
-    }
+    source.parse().map_or_else(|_| source.to_owned(), |address| doorward_launch::counted(address).to_string())
 }
 
 impl Drop for Place {

@@ -101,7 +101,7 @@ struct Connection {
     /// Requests that were done at once.
     finished: VecDeque<(Ticket, Result<Answer, Error>)>,
     place: Place,
-    /// What the replies to waiting requests repeat; at most as many as may be in flight.
+    /// What the replies to waiting requests repeat; at most twice as many as may be in flight.
     echoes: Vec<(Ticket, Echo<'static>)>,
     ticket: Ticket,
     actions: Vec<Action>,

@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    channels::{TABLE, gateway},
+    channels::{TABLE, gateway, gateway_over},
+    redis_server::Redis,
     support::{Client, Gateway, PATIENCE},
 };
 
@@ -131,6 +132,23 @@ async fn names_that_reach_for_another_key_are_no_names() {
     }
     let told = client.says(json!({"action": "subscribe", "channel": "group", "pk": 7})).await;
     assert_eq!(told, r#"{"name":"subscribed","channel":"group","status":2,"pk":"7"}"#);
+}
+
+#[tokio::test]
+async fn whoever_logs_in_without_end_while_redis_is_silent_is_sent_away() {
+    let Some(redis) = Redis::start() else { return };
+    let gateway = gateway_over(&redis, |config| config.limits.in_flight = 4).await;
+    let mut client = gateway.channels().await;
+    redis.signal("STOP");
+    let login = json!({"action": "auth", "kind": "jwt", "token": "user.alice.signed"}).to_string();
+    // Not all at once: that would be too many in flight.
+    for begun in 1..=8 {
+        client.send(login.clone()).await;
+        gateway.authd.received_at_least("begin", begun).await;
+    }
+    client.send(login).await;
+    assert_eq!(client.closed().await, (1008, "too many logins".to_owned()));
+    redis.signal("CONT");
 }
 
 #[tokio::test]

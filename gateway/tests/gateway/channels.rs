@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use doorward_gateway::config::{Carrier, Config};
+use doorward_launch::Identity;
 use doorward_proto::authd::v1::EndReason;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Gateway};
+use crate::{
+    redis_server::Redis,
+    support::{Client, Gateway, until},
+};
 
 pub(crate) const TABLE: &str = r#"
     [channels.news]
@@ -20,6 +25,20 @@ pub(crate) const TABLE: &str = r#"
     [channels.user]
     publish = "nobody"
 "#;
+
+/// A gateway whose channels a Redis carries, connected to it.
+pub(crate) async fn gateway_over(redis: &Redis, change: impl FnOnce(&mut Config)) -> Gateway {
+    let gateway = Gateway::start_with(|config| {
+        config.channels.engine = Carrier::Redis;
+        config.redis.socket = Some(redis.socket());
+        config.redis.socket_user = Identity::current().uid.to_string();
+        config.redis.prefix = Some("ws".into());
+        change(config);
+    })
+    .await;
+    until(|| (!gateway.hub.is_interrupted()).then_some(())).await;
+    gateway
+}
 
 /// A gateway with this table of policies.
 pub(crate) async fn gateway_with(table: &str) -> Gateway {

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite;
 
-use crate::support::{Client, Gateway, Io, PATIENCE};
+use crate::support::{Client, Gateway, Io, PATIENCE, until_async};
 
 /// Sends a head and reads until a response with its body is complete.
 async fn exchange(stream: &mut Io, head: &str) -> String {
@@ -224,6 +224,25 @@ async fn plain_connections_have_a_limit_of_their_own() {
     );
     drop(newcomer);
     assert_eq!(status(&exchange(&mut first, &get("/", "")).await), "404");
+}
+
+#[tokio::test]
+async fn whoever_goes_on_sending_what_is_not_wanted_is_counted_until_the_end_of_it() {
+    let gateway = Gateway::start_with(|config| config.limits.plain_http = 32).await;
+    let request = get("/rpc/query", "Content-Length: 1000000000\r\n").replace("GET", "POST");
+    let mut sending = Vec::new();
+    for _ in 0..2 {
+        let mut stream = gateway.unix_stream().await;
+        assert_eq!(status(&exchange(&mut stream, &request).await), "401");
+        sending.push(stream);
+    }
+    let another = async || {
+        let mut stream = gateway.unix_stream().await;
+        status(&exchange(&mut stream, &get("/", "")).await).to_owned()
+    };
+    assert_eq!(another().await, "429", "a source has two");
+    sending.clear();
+    until_async(async || another().await == "404").await;
 }
 
 #[tokio::test]

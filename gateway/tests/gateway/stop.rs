@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use doorward_gateway::config::Carrier;
-use doorward_launch::Identity;
 use serde_json::json;
 
 use crate::{
+    channels::gateway_over,
     redis_server::Redis,
     subsystems::{World, request},
     support::{Gateway, auth, code, until},
@@ -99,14 +98,7 @@ async fn what_does_not_end_when_the_gateway_stops_is_refused_in_time() {
 #[tokio::test]
 async fn a_login_that_waits_for_redis_is_answered_when_the_gateway_stops() {
     let Some(redis) = Redis::start() else { return };
-    let gateway = Gateway::start_with(|config| {
-        config.channels.engine = Carrier::Redis;
-        config.redis.socket = Some(redis.socket());
-        config.redis.socket_user = Identity::current().uid.to_string();
-        config.redis.prefix = Some("ws".into());
-    })
-    .await;
-    until(|| (!gateway.hub.is_interrupted()).then_some(())).await;
+    let gateway = gateway_over(&redis, |_| {}).await;
     let mut client = gateway.channels().await;
     redis.signal("STOP");
     client.send(json!({"action": "auth", "kind": "jwt", "token": "user.alice.signed"}).to_string()).await;

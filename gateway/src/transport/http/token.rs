@@ -48,21 +48,16 @@ pub(super) fn answer(front: &Arc<Front>, request: Request<Incoming>, found: Foun
     if asked == Asked::Document {
         return now(shown.finish(document()));
     }
-    let front = Arc::clone(front);
-    let ask = Ask { front: Arc::clone(&front), number };
+    let ask = Ask { front: Arc::clone(front), number };
     if matches!(asked, Asked::Look | Asked::Check)
         && let Some(known) = found.token.as_ref().and_then(|token| ask.known(token))
     {
         let scope = token::scope(request.uri().query());
         return now(shown.finish(ask.tell(asked, &known, scope.as_deref())));
     }
+    let front = Arc::clone(front);
     Answering::Later(Box::pin(async move {
-        let answer = async {
-            match ask.answer(asked, found.token, request).await {
-                Ok(answer) => answer,
-                Err(refusal) => refusal.answer(),
-            }
-        };
+        let answer = async { ask.answer(asked, found.token, request).await.unwrap_or_else(Refusal::answer) };
         let refused = || Refusal::of(503, "The service stops: try again later").answer();
         shown.finish(front.unless_overdue(answer, refused).await)
     }))

@@ -218,6 +218,10 @@ impl Connection {
         let mut entered = Box::pin(self.sit().seat.enter_own(&own));
         match (&mut entered).now_or_never() {
             Some(result) => self.joined_own(&echo, own, result.err()),
+            // Logins are begun one after the other, but Redis may keep what they are told for a while.
+            None if self.echoes.len() >= 2 * self.shared.limits.in_flight => {
+                self.close = Some(Close::Policy("too many logins"));
+            }
             None => {
                 // It is waited for like a request, by nobody but this connection.
                 self.ticket = self.ticket.wrapping_add(1);
