@@ -25,7 +25,7 @@ use doorward_launch::{
     log,
     socket::{Bound, Owner, Sockets},
 };
-use doorward_peercred::{Listeners, TcpListeners, can_examine_tcp};
+use doorward_peercred::{Diagnosis, Listeners, TcpListeners};
 use doorward_proto::authd::v1::{
     login_server::LoginServer, rights_server::RightsServer, sessions_server::SessionsServer,
 };
@@ -67,6 +67,7 @@ pub struct Parts {
     socket: Bound,
     peer_socket: Bound,
     public_key: File,
+    kernel: Diagnosis,
     peers: Neighbours,
 }
 
@@ -126,8 +127,7 @@ impl Daemon for Authd {
             .keep(&config.state_dir)
             .read(Boot::FILE.as_ref())
             .read(&config.subsystems.directory)
-            .user_database()
-            .asks_for_sockets();
+            .user_database();
         config.issuers().iter().fold(confinement, |confinement, issuer| {
             let (KeyFile::Key(file) | KeyFile::Set(file)) = &issuer.file;
             confinement.read_beside(file)
@@ -198,7 +198,18 @@ impl Parts {
         let public_key = open_public(&config.socket.assertion_key).map_err(|failure| {
             StartError::failed(format!("cannot write {}", config.socket.assertion_key.display()), failure)
         })?;
-        Ok(Self { socket, peer_socket, public_key, peers })
+        let kernel = kernel(sockets)?;
+        Ok(Self { socket, peer_socket, public_key, kernel, peers })
+    }
+}
+
+/// Whom to ask whose a local connection is. Had before this process confines itself, so that it need not be
+/// allowed to have another.
+fn kernel(sockets: &mut Sockets) -> Result<Diagnosis, StartError> {
+    match sockets.socket_diagnosis() {
+        None => Ok(Diagnosis::of_this_namespace()),
+        Some(passed) => Diagnosis::over(passed)
+            .map_err(|e| StartError::failed("cannot use the service manager's socket of netlink", e)),
     }
 }
 
@@ -242,7 +253,7 @@ pub async fn serve(
     service: Service,
     control: Control<Config>,
 ) -> Result<(), StartError> {
-    let Parts { socket, peer_socket, public_key, peers } = parts;
+    let Parts { socket, peer_socket, public_key, kernel, peers } = parts;
     let Neighbours { gateway, certd: certd_uid, authenticators } = peers;
     let signer = Signer::open(&config.state_dir.join("assertion.key"))
         .map_err(|e| StartError::failed("cannot have a signing key", e))?;
@@ -301,7 +312,7 @@ pub async fn serve(
         penalties: penalties.clone(),
     };
     let logins = Arc::new(Logins::new(parts, tasks.clone(), stop.clone()));
-    let accepted_from = listeners(config.local_login.mode, &config.peers, gateway);
+    let accepted_from = listeners(config.local_login.mode, &config.peers, gateway, kernel.clone());
     let accepted_from = Arc::new(Current::new(accepted_from));
     let renewal = Renewal {
         logins: logins.clone(),
@@ -309,6 +320,7 @@ pub async fn serve(
         own_uids,
         accepted_from: accepted_from.clone(),
         gateway: (gateway, config.peers.clone()),
+        kernel,
         kinds,
         registered,
     };
@@ -348,20 +360,21 @@ pub async fn serve(
 }
 
 /// What a local user's connection must have been accepted from.
-fn listeners(mode: LocalMode, peers: &config::Peers, gateway: Identity) -> Listeners {
+fn listeners(mode: LocalMode, peers: &config::Peers, gateway: Identity, kernel: Diagnosis) -> Listeners {
     let tcp = match mode {
         LocalMode::Kernel => {
-            if let Err(failure) = can_examine_tcp() {
+            if let Err(failure) = kernel.can_examine_tcp() {
                 warn!(
                     cause = %failure,
-                    "the kernel cannot be asked about TCP: local users need a password there, not on the Unix socket"
+                    mend = "under systemd, doorward-authd.socket needs ListenNetlink=inet-diag; restart it after a change",
+                    "the kernel cannot be asked about TCP: local users need a password there"
                 );
             }
             Some(TcpListeners { uid: gateway.uid, ports: peers.gateway_ports.clone() })
         }
         LocalMode::Unix | LocalMode::Off => None,
     };
-    Listeners { unix: peers.gateway_socket.clone(), tcp }
+    Listeners { unix: peers.gateway_socket.clone(), tcp, kernel }
 }
 
 /// Uids that are services': nobody logs in as one of them without a password. Without separation there

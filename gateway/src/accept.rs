@@ -299,7 +299,7 @@ impl Door {
 
 #[cfg(target_os = "linux")]
 fn owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    let owner = doorward_peercred::tcp_owner(local, peer).ok().flatten()?;
+    let owner = doorward_peercred::Diagnosis::of_this_namespace().tcp_owner(local, peer).ok().flatten()?;
     Some(owner.uid.as_raw())
 }
 

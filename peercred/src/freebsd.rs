@@ -11,6 +11,33 @@ use rustix::net::{SocketAddrUnix, getsockname};
 use crate::passed::failed;
 use crate::{TcpListeners, Uid, Unfit};
 
+/// Nobody but root is told about sockets: there is nothing to ask.
+#[derive(Debug, Clone)]
+pub struct Diagnosis(());
+
+impl Diagnosis {
+    /// Each question fails.
+    pub fn of_this_namespace() -> Diagnosis {
+        Diagnosis(())
+    }
+
+    /// There is no such socket on this system.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn over(_: OwnedFd) -> io::Result<Diagnosis> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// TCP cannot be examined here.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn can_examine_tcp(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 pub(crate) fn uid_of_peer(socket: BorrowedFd<'_>) -> io::Result<Uid> {
     let (uid, _) = nix::unistd::getpeereid(socket)?;
     Uid::from_kernel(uid.as_raw())
@@ -19,7 +46,7 @@ pub(crate) fn uid_of_peer(socket: BorrowedFd<'_>) -> io::Result<Uid> {
 /// An accepted socket has its listener's address. Listeners are bound under a temporary name and
 /// renamed, so the name itself says nothing; the directory does: nobody but its owner can bind there,
 /// and there are no mount namespaces in which another directory could pass for it.
-pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path) -> Result<(), Unfit> {
+pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path, _: &Diagnosis) -> Result<(), Unfit> {
     let address = getsockname(socket).map_err(failed("cannot ask for its address"))?;
     let address = SocketAddrUnix::try_from(address).map_err(failed("cannot read its address"))?;
     let bound = address.path_bytes().map(|path| Path::new(OsStr::from_bytes(path)));
@@ -30,14 +57,10 @@ pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path) -> Result<(), Un
 }
 
 /// Who owns the far end of a TCP connection (the sysctl `getcred`) is told to root alone.
-pub(crate) fn uid_of_accepted(_: &OwnedFd, _: &TcpListeners) -> Result<Uid, Unfit> {
+pub(crate) fn uid_of_accepted(_: &OwnedFd, _: &TcpListeners, _: &Diagnosis) -> Result<Uid, Unfit> {
     Err(Unfit::Io { what: "this system does not tell", source: io::ErrorKind::Unsupported.into() })
 }
 
 pub(crate) fn keep_syn(_: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
-}
-
-pub(crate) fn can_ask() -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }

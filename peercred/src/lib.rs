@@ -22,8 +22,10 @@ use std::io;
 use std::os::fd::AsFd;
 
 #[cfg(target_os = "linux")]
-pub use linux::tcp::{Owner, TcpState, tcp_owner};
+pub use linux::tcp::{Owner, TcpState};
 pub use pass::{recv_one_descriptor, send_with_descriptor};
+pub use system::Diagnosis;
+
 pub use passed::{Listeners, PassedSocket, TcpListeners, Unfit};
 pub use uid::Uid;
 
@@ -37,12 +39,4 @@ pub fn uid_of_peer(socket: impl AsFd) -> io::Result<Uid> {
 /// [`PassedSocket::examine`] knows an accepted one by. Does nothing where TCP is not examined.
 pub fn keep_proof_of_accept(listener: impl AsFd) -> io::Result<()> {
     system::keep_syn(listener.as_fd())
-}
-
-/// Whether the kernel can be asked about TCP connections at all.
-///
-/// # Errors
-/// Why not.
-pub fn can_examine_tcp() -> io::Result<()> {
-    system::can_ask()
 }

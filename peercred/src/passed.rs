@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use crate::{Uid, system};
+use crate::{Diagnosis, Uid, system};
 
 /// Whose connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +48,15 @@ impl PassedSocket {
     }
 }
 
-/// What a passed connection must have been accepted from.
+/// What a passed connection must have been accepted from, and who says so.
 #[derive(Debug, Clone)]
 pub struct Listeners {
     /// The path of a Unix socket.
     pub unix: PathBuf,
     /// TCP; none: no TCP connection is fit.
     pub tcp: Option<TcpListeners>,
+    /// Whom to ask: of the namespace of all these sockets.
+    pub kernel: Diagnosis,
 }
 
 /// Listening TCP sockets that [`crate::keep_proof_of_accept`] was called for.
@@ -172,14 +174,15 @@ impl PassedSocket {
         match &listeners.tcp {
             _ if family == AddressFamily::UNIX => {
                 cleared.map_err(failed("cannot clear SO_LINGER"))?;
-                system::check_accepted(&descriptor, &listeners.unix)?;
+                system::check_accepted(&descriptor, &listeners.unix, &listeners.kernel)?;
                 check_open(&descriptor)?;
                 let uid = crate::uid_of_peer(&descriptor).map_err(failed("cannot ask for its peer"))?;
                 Ok(PassedSocket::Unix { uid })
             }
             Some(tcp) if internet => {
                 cleared.map_err(failed("cannot clear SO_LINGER"))?;
-                Ok(PassedSocket::Tcp { uid: system::uid_of_accepted(&descriptor, tcp)? })
+                let uid = system::uid_of_accepted(&descriptor, tcp, &listeners.kernel)?;
+                Ok(PassedSocket::Tcp { uid })
             }
             Some(_) | None => Err(Unfit::Family(family.as_raw())),
         }

@@ -1,7 +1,7 @@
 //! The kernel's answers, from real sockets.
 
 use std::fs::File;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use doorward_peercred::{
-    Listeners, PassedSocket, Unfit, recv_one_descriptor, send_with_descriptor, uid_of_peer,
+    Diagnosis, Listeners, PassedSocket, Unfit, recv_one_descriptor, send_with_descriptor, uid_of_peer,
 };
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
@@ -52,7 +52,8 @@ impl Door {
     }
 
     fn examine(&self, descriptor: impl Into<OwnedFd>) -> Result<PassedSocket, Unfit> {
-        let listeners = Listeners { unix: self.path.clone(), tcp: None };
+        let listeners =
+            Listeners { unix: self.path.clone(), tcp: None, kernel: Diagnosis::of_this_namespace() };
         PassedSocket::examine(descriptor.into(), &listeners)
     }
 }
@@ -293,7 +294,11 @@ fn refused_descriptors_are_closed() {
 #[cfg(target_os = "linux")]
 mod tcp {
     use super::*;
-    use doorward_peercred::{TcpState, tcp_owner};
+    use doorward_peercred::{Owner, TcpState};
+
+    fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Owner>> {
+        Diagnosis::of_this_namespace().tcp_owner(local, peer)
+    }
 
     /// Connects to a listener there and asks for the client.
     fn owner_of_client(listen: &str, connect: impl Fn(u16) -> SocketAddr) {

@@ -3,6 +3,8 @@
 
 #[path = "tcp/attacks.rs"]
 mod attacks;
+#[path = "tcp/kernel.rs"]
+mod kernel;
 #[path = "tcp/race.rs"]
 mod race;
 #[path = "tcp/support.rs"]
@@ -12,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
-use doorward_peercred::{PassedSocket, Unfit, can_examine_tcp, keep_proof_of_accept};
+use doorward_peercred::{Diagnosis, PassedSocket, Unfit, keep_proof_of_accept};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::support::{ALICE, Gateway, as_user, is_root, own_uid, skip};
@@ -94,7 +96,7 @@ fn it_can_be_asked_again_and_the_connection_goes_on() {
 
 #[test]
 fn the_kernel_can_be_asked_here() {
-    can_examine_tcp().expect("an answer about a connection that is not there");
+    Diagnosis::of_this_namespace().can_examine_tcp().expect("an answer about a connection that is not there");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) environment: Vec<(String, String)>,
     /// The uid (and gid) to start it under, when it is not that of the tests.
     pub(crate) uid: Option<u32>,
-    /// What it listens on, opened before it: as a service manager keeps them, for every start. At most two.
+    /// What it listens on, opened before it: as a service manager keeps them, for every start. At most three.
     pub(crate) sockets: Vec<Arc<OwnedFd>>,
     pub(crate) log: PathBuf,
     /// The directory for the socket on which it says that it is ready.
@@ -232,15 +232,27 @@ fn spawn(plan: &Plan, notify: &Path) -> Child {
 /// Makes `command` a shell that moves the sockets to where systemd puts them, and becomes the program: so
 /// the announcement can name the pid.
 fn pass_sockets(command: &mut Command, plan: &Plan) {
-    let [one, other] = plan.sockets.as_slice() else { panic!("two sockets for each service") };
-    let copy = |socket: &OwnedFd| socket.try_clone().expect("a second descriptor");
-    let script = "export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=one:other
-        exec \"$0\" \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
     let log = File::options().append(true).open(&plan.log).expect("a log file");
+    let mut given: Vec<OwnedFd> =
+        plan.sockets.iter().map(|socket| socket.try_clone().expect("a second descriptor")).collect();
+    let (names, moved) = match given.len() {
+        2 => ("one:other", "3<&0 4<&1"),
+        // Its uid is changed after the shell: this one opens the log.
+        3 => ("one:other:third", "3<&0 4<&1 5<&2 2>>\"$log\""),
+        count => panic!("{count} sockets for a service"),
+    };
+    let count = given.len();
+    given.push(log.into());
+    let script = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; log=$1; shift
+        exec \"$0\" \"$@\" {moved} </dev/null >/dev/null"
+    );
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", script]).arg(&plan.program).args(&plan.arguments).env_clear();
+    shell.arg("-c").arg(script).arg(&plan.program).arg(&plan.log).args(&plan.arguments).env_clear();
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell.current_dir("/").stdin(copy(one)).stdout(copy(other)).stderr(log);
+    let mut given = given.into_iter();
+    let mut next = || given.next().expect("two sockets, and one more or the log");
+    shell.current_dir("/").stdin(next()).stdout(next()).stderr(next());
     *command = shell;
 }
 

@@ -6,7 +6,7 @@ use doorward_launch::{
     Current, Identity, Misconfigured, Reloads, StartError,
     registrations::{Registrations, Watch},
 };
-use doorward_peercred::Listeners;
+use doorward_peercred::{Diagnosis, Listeners};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -26,6 +26,8 @@ pub(super) struct Renewal {
     pub(super) accepted_from: Arc<Current<Listeners>>,
     /// As at the start: to change them takes a restart.
     pub(super) gateway: (Identity, config::Peers),
+    /// Whom to ask whose a local connection is.
+    pub(super) kernel: Diagnosis,
     /// Of the plug-ins that are there: likewise.
     pub(super) kinds: Vec<String>,
     pub(super) registered: Registered,
@@ -54,7 +56,8 @@ impl Renewal {
         self.registered.configured = config.acls();
         self.holders.acls.set(self.registered.acls());
         let (gateway, peers) = &self.gateway;
-        self.accepted_from.set(listeners(config.local_login.mode, peers, *gateway));
+        let listeners = listeners(config.local_login.mode, peers, *gateway, self.kernel.clone());
+        self.accepted_from.set(listeners);
         let policy = policy(config, self.own_uids.clone());
         self.logins.take_over(policy, rules, config.refusal_delay(), config.conversations());
         Ok(())

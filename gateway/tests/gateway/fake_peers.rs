@@ -63,7 +63,8 @@ fn uid_of(client: OwnedFd) -> Option<u32> {
     #[cfg(target_os = "linux")]
     {
         let tcp = std::net::TcpStream::from(client);
-        let owner = doorward_peercred::tcp_owner(tcp.local_addr().ok()?, tcp.peer_addr().ok()?);
+        let kernel = doorward_peercred::Diagnosis::of_this_namespace();
+        let owner = kernel.tcp_owner(tcp.local_addr().ok()?, tcp.peer_addr().ok()?);
         owner.ok().flatten().map(|owner| owner.uid.as_raw())
     }
     #[cfg(not(target_os = "linux"))]

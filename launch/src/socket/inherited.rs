@@ -2,7 +2,8 @@
 //!
 //! They come as descriptors from 3 on, announced by LISTEN_FDS for the process LISTEN_PID. Which is which
 //! the kernel says: each must be a listening socket of the type and at the address that the configuration
-//! names, so a unit and a configuration that disagree are refused and not guessed about.
+//! names, so a unit and a configuration that disagree are refused and not guessed about. Beside these there
+//! may be a socket of netlink, which no configuration names: `ListenNetlink=inet-diag`.
 
 use std::env;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -29,6 +30,8 @@ const MOST: usize = 64;
 pub(super) enum Address {
     Path(PathBuf),
     Network(SocketAddr),
+    /// Asks the kernel about sockets (sock_diag(7)).
+    SocketDiagnosis,
 }
 
 impl std::fmt::Display for Address {
@@ -36,6 +39,7 @@ impl std::fmt::Display for Address {
         match self {
             Address::Path(path) => path.display().fmt(f),
             Address::Network(address) => address.fmt(f),
+            Address::SocketDiagnosis => f.write_str("netlink inet-diag"),
         }
     }
 }
@@ -144,6 +148,9 @@ fn examine(fd: OwnedFd, name: String) -> Result<Inherited, SocketError> {
     let wrong =
         |what: &str| SocketError::Activation(format!("what the service manager passed as '{name}' {what}"));
     let kind = sockopt::socket_type(&fd).map_err(|_| wrong("is no socket"))?;
+    if is_for_diagnosis(&fd) {
+        return Ok(Inherited { fd, kind, address: Address::SocketDiagnosis, name });
+    }
     let listening = sockopt::socket_acceptconn(&fd).map_err(|_| wrong("does not say whether it listens"))?;
     if !listening {
         return Err(wrong(
@@ -160,6 +167,19 @@ fn examine(fd: OwnedFd, name: String) -> Result<Inherited, SocketError> {
     }
     rustix::io::ioctl_fionbio(&fd, true).map_err(|_| wrong("cannot be made non-blocking"))?;
     Ok(Inherited { fd, kind, address, name })
+}
+
+#[cfg(target_os = "linux")]
+fn is_for_diagnosis(fd: impl AsFd) -> bool {
+    let diagnosis = Some(rustix::net::netlink::SOCK_DIAG);
+    sockopt::socket_domain(&fd) == Ok(AddressFamily::NETLINK)
+        && sockopt::socket_protocol(&fd) == Ok(diagnosis)
+}
+
+/// There is no netlink of Linux's.
+#[cfg(not(target_os = "linux"))]
+fn is_for_diagnosis(_: impl AsFd) -> bool {
+    false
 }
 
 fn address(fd: impl AsFd) -> rustix::io::Result<Option<Address>> {
@@ -247,6 +267,20 @@ mod tests {
         assert_eq!((tcp.kind, tcp.address), (SocketType::STREAM, Address::Network(address)));
         let flags = rustix::fs::fcntl_getfl(&tcp.fd).expect("flags");
         assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn of_netlink_only_what_asks_about_sockets_is_taken() {
+        use rustix::net::netlink;
+        let made = |protocol| {
+            let kind = SocketType::RAW;
+            rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, Some(protocol))
+        };
+        let asks = judged(made(netlink::SOCK_DIAG).expect("a socket")).expect("good");
+        assert_eq!(asks.address, Address::SocketDiagnosis);
+        let error = judged(made(netlink::KOBJECT_UEVENT).expect("a socket")).expect_err("refused");
+        assert!(error.contains("does not listen"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! All sockets of one daemon: bound by itself, or all of them passed by the service manager.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, statat};
@@ -52,6 +53,14 @@ impl Sockets {
         bound.map(Some)
     }
 
+    /// The socket of netlink that asks the kernel about sockets (sock_diag(7)), if the service manager made one:
+    /// about those of the network namespace in which it made it, which need not be this process's.
+    pub fn socket_diagnosis(&mut self) -> Option<OwnedFd> {
+        let passed = self.passed.as_mut()?;
+        let at = passed.iter().position(|socket| socket.address == Address::SocketDiagnosis)?;
+        Some(passed.swap_remove(at).fd)
+    }
+
     /// Nothing may be left: it would take connections that nobody ever answers.
     pub(crate) fn finish(self) -> Result<(), SocketError> {
         match self.passed.unwrap_or_default().first() {
@@ -85,6 +94,9 @@ fn claim(passed: &mut Vec<Inherited>, kind: SocketType, wanted: Address) -> Resu
     let place = match wanted {
         Address::Path(path) => Place::Path(path),
         Address::Network(address) => Place::Address(address),
+        Address::SocketDiagnosis => {
+            return Err(SocketError::Activation(format!("'{name}' is nothing to listen on")));
+        }
     };
     Ok(Bound { fd, place })
 }

@@ -51,6 +51,13 @@ fn seqpacket(path: &Path) -> OwnedFd {
     socket
 }
 
+/// What asks the kernel about sockets, for a daemon that has nothing to ask.
+#[cfg(target_os = "linux")]
+fn diagnosis() -> OwnedFd {
+    let kind = Some(rustix::net::netlink::SOCK_DIAG);
+    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, kind).expect("a socket")
+}
+
 pub(crate) fn activated() {
     let place = Place::new();
     let config = place.configure("");
@@ -98,6 +105,8 @@ pub(crate) fn activation_does_not_fit() {
         (one, &stray, None, "passed sockets, but none at "),
         (one, &packets, None, "the socket unit needs ListenStream="),
         (two, &good, Some(&stray), "('stray') that the configuration does not name"),
+        #[cfg(target_os = "linux")]
+        (two, &good, Some(&diagnosis), "netlink inet-diag ('stray') that the configuration does not name"),
         (one, &file, None, "passed as 'door' is no socket"),
         (one, &datagram, None, "passed as 'door' does not listen"),
         (one, &wide, None, "wider than 0666"),

@@ -13,8 +13,9 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::Uid;
 
+pub use diag::Diagnosis;
 pub(crate) use syn::keep as keep_syn;
-pub(crate) use tcp::{can_ask, uid_of_accepted};
+pub(crate) use tcp::uid_of_accepted;
 pub(crate) use unix::check_accepted;
 
 pub(crate) fn uid_of_peer(socket: BorrowedFd<'_>) -> io::Result<Uid> {

@@ -11,7 +11,7 @@ use rustix::net::{
     sockopt,
 };
 
-use super::diag::{Reader, ask, malformed};
+use super::diag::{Diagnosis, Reader, malformed};
 use super::syn;
 use crate::passed::{check_open, failed};
 use crate::{TcpListeners, Uid, Unfit};
@@ -42,28 +42,45 @@ pub enum TcpState {
     Other(u8),
 }
 
-/// The owner of the far end of a connection, of which `local` and `peer` are the addresses as this
-/// process sees them. `None` if nobody on this host has it, or nobody has it any more.
-///
-/// One answer alone must not authorise: the client may close, and another user take its port,
-/// between accept() and this question.
-pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Owner>> {
-    // Seen from the far end, whose socket is looked for.
-    owner(canonical(peer), canonical(local))
-}
+impl Diagnosis {
+    /// The owner of the far end of a connection, of which `local` and `peer` are the addresses as its own
+    /// end sees them. `None` if nobody on this host has it, or nobody has it any more.
+    ///
+    /// One answer alone must not authorise: the client may close, and another user take its port,
+    /// between accept() and this question.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or answers what makes no sense.
+    pub fn tcp_owner(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Owner>> {
+        // Seen from the far end, whose socket is looked for.
+        self.owner(canonical(peer), canonical(local))
+    }
 
-/// Whether such questions are answered at all. `Err` says why not; a network namespace of one's own
-/// answers, and knows nothing of others.
-pub(crate) fn can_ask() -> io::Result<()> {
-    let Ok((_own, address)) = connected_to_itself() else {
-        // Whoever may have no such socket cannot tell a kernel that does not know TCP from one that knows
-        // no such connection.
-        let nowhere = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        return owner(nowhere, nowhere).map(drop);
-    };
-    match owner(address, address)? {
-        Some(_) => Ok(()),
-        None => Err(io::Error::new(ErrorKind::NotFound, "it knows no TCP (is tcp_diag missing?)")),
+    /// Whether questions about TCP are answered at all. A network namespace of one's own answers, and knows
+    /// nothing of others.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_examine_tcp(&self) -> io::Result<()> {
+        let own = if self.knows_own_sockets { connected_to_itself().ok() } else { None };
+        let Some((_own, address)) = own else {
+            // Whoever may have no such socket cannot tell a kernel that does not know TCP from one that knows
+            // no such connection.
+            let nowhere = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+            return self.owner(nowhere, nowhere).map(drop);
+        };
+        match self.owner(address, address)? {
+            Some(_) => Ok(()),
+            None => Err(io::Error::new(ErrorKind::NotFound, "it knows no TCP (is tcp_diag missing?)")),
+        }
+    }
+
+    /// The owner of the socket whose own address is `source`.
+    fn owner(&self, source: (IpAddr, u16), destination: (IpAddr, u16)) -> io::Result<Option<Owner>> {
+        match self.ask(&question(source, destination)?)? {
+            Some(answer) => read(&answer, source, destination),
+            None => Ok(None),
+        }
     }
 }
 
@@ -85,7 +102,11 @@ fn connected_to_itself() -> io::Result<(OwnedFd, (IpAddr, u16))> {
 /// - the own end is established before and after the far end is named, and cookies name one socket for as
 ///   long as the machine runs. A client that left took the own end out of that state before another user
 ///   could have its port.
-pub(crate) fn uid_of_accepted(socket: &OwnedFd, listeners: &TcpListeners) -> Result<Uid, Unfit> {
+pub(crate) fn uid_of_accepted(
+    socket: &OwnedFd,
+    listeners: &TcpListeners,
+    kernel: &Diagnosis,
+) -> Result<Uid, Unfit> {
     let protocol = sockopt::socket_protocol(socket).map_err(failed("cannot ask for its protocol"))?;
     if protocol != Some(ipproto::TCP) {
         return Err(Unfit::NotTcp);
@@ -107,7 +128,7 @@ pub(crate) fn uid_of_accepted(socket: &OwnedFd, listeners: &TcpListeners) -> Res
     let inode = fstat(socket).map_err(failed("cannot examine it"))?.st_ino;
     let cookie = sockopt::socket_cookie(socket).map_err(failed("cannot ask for its cookie"))?;
 
-    let own_end = || match owner(local, peer).map_err(failed("cannot ask about its own end"))? {
+    let own_end = || match kernel.owner(local, peer).map_err(failed("cannot ask about its own end"))? {
         // No other namespace's sockets are known here.
         None => Err(Unfit::NotKnown),
         Some(own) if own.cookie != cookie || u64::from(own.inode) != inode => Err(Unfit::NotKnown),
@@ -115,7 +136,7 @@ pub(crate) fn uid_of_accepted(socket: &OwnedFd, listeners: &TcpListeners) -> Res
         Some(Owner { state: TcpState::Other(_), .. }) => Err(Unfit::NotEstablished),
         Some(Owner { state: TcpState::Established, .. }) => Ok(()),
     };
-    let far_end = || match owner(peer, local).map_err(failed("cannot ask about its far end"))? {
+    let far_end = || match kernel.owner(peer, local).map_err(failed("cannot ask about its far end"))? {
         Some(far) if far.state == TcpState::Established => Ok(far),
         Some(_) | None => Err(Unfit::NobodyThere),
     };
@@ -130,14 +151,6 @@ pub(crate) fn uid_of_accepted(socket: &OwnedFd, listeners: &TcpListeners) -> Res
         return Err(Unfit::NotAccepted);
     }
     Ok(far.uid)
-}
-
-/// The owner of the socket whose own address is `source`.
-fn owner(source: (IpAddr, u16), destination: (IpAddr, u16)) -> io::Result<Option<Owner>> {
-    match ask(&question(source, destination)?)? {
-        Some(answer) => read(&answer, source, destination),
-        None => Ok(None),
-    }
 }
 
 fn canonical(address: SocketAddr) -> (IpAddr, u16) {

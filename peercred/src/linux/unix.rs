@@ -12,7 +12,7 @@ use rustix::fs::{FileType, fstat, stat};
 use rustix::net::sockopt;
 
 use super::device;
-use super::diag::{Reader, ask, malformed};
+use super::diag::{Diagnosis, Reader, malformed};
 use crate::Unfit;
 use crate::passed::failed;
 
@@ -30,7 +30,7 @@ struct BoundTo {
 }
 
 /// Whether `socket` was accepted from the socket that has the path `listener`.
-pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path) -> Result<(), Unfit> {
+pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path, kernel: &Diagnosis) -> Result<(), Unfit> {
     let file = stat(listener).map_err(failed("cannot examine the listener's path"))?;
     if FileType::from_raw_mode(file.st_mode) != FileType::Socket {
         return Err(Unfit::NotAccepted);
@@ -38,7 +38,7 @@ pub(crate) fn check_accepted(socket: &OwnedFd, listener: &Path) -> Result<(), Un
     let inode = fstat(socket).map_err(failed("cannot examine it"))?.st_ino;
     let cookie = sockopt::socket_cookie(socket).map_err(failed("cannot ask for its cookie"))?;
     let found =
-        ask_kernel(low_half(inode), cookie).map_err(failed("cannot ask which file it is bound to"))?;
+        bound_to(low_half(inode), cookie, kernel).map_err(failed("cannot ask which file it is bound to"))?;
     // Half of the inode's number is all that the kernel tells.
     let Some(found) = found.filter(|found| found.inode == low_half(file.st_ino)) else {
         return Err(Unfit::NotAccepted);
@@ -54,14 +54,14 @@ fn low_half(number: u64) -> u32 {
 }
 
 /// Asks by inode and cookie, which together name one socket for as long as the machine runs.
-fn ask_kernel(inode: u32, cookie: u64) -> io::Result<Option<BoundTo>> {
+fn bound_to(inode: u32, cookie: u64, kernel: &Diagnosis) -> io::Result<Option<BoundTo>> {
     let mut question = vec![AF_UNIX, 0, 0, 0];
     question.extend(u32::MAX.to_ne_bytes());
     question.extend(inode.to_ne_bytes());
     question.extend(SHOW_VFS.to_ne_bytes());
     question.extend(low_half(cookie).to_ne_bytes());
     question.extend(low_half(cookie >> 32).to_ne_bytes());
-    match ask(&question)? {
+    match kernel.ask(&question)? {
         Some(answer) => read(&answer, inode, cookie),
         None => Ok(None),
     }

@@ -8,12 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use doorward_peercred::{
-    PassedSocket, TcpState, Unfit, recv_one_descriptor, send_with_descriptor, tcp_owner,
-};
+use doorward_peercred::{PassedSocket, TcpState, Unfit, recv_one_descriptor, send_with_descriptor};
 use rustix::net::{bind, connect, connect_unspec, listen, sockopt};
 
-use crate::support::{ALICE, GATEWAY, Gateway, as_user, is_root, own_uid, skip, socket};
+use crate::support::{ALICE, GATEWAY, Gateway, as_user, is_root, own_uid, skip, socket, tcp_owner};
 
 /// Somebody who listens on loopback: a development server, say.
 fn somebodys_listener(uid: u32) -> (TcpListener, SocketAddr) {

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use doorward_peercred::{TcpState, tcp_owner};
+use doorward_peercred::TcpState;
 use rustix::net::{bind, connect, getsockname, sockopt};
 
-use crate::support::{ALICE, Gateway, MALLORY, as_user, is_root, socket};
+use crate::support::{ALICE, Gateway, MALLORY, as_user, is_root, socket, tcp_owner};
 
 /// How the first client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,16 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
-use doorward_peercred::{Listeners, PassedSocket, TcpListeners, Unfit, keep_proof_of_accept};
+use doorward_peercred::{
+    Diagnosis, Listeners, Owner, PassedSocket, TcpListeners, Unfit, keep_proof_of_accept,
+};
 use nix::unistd::{Uid, setfsuid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+
+/// The owner of the far end.
+pub(crate) fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Owner>> {
+    Diagnosis::of_this_namespace().tcp_owner(local, peer)
+}
 
 /// Users of the tests; nobody has to have an account.
 pub(crate) const ALICE: u32 = 41_001;
@@ -54,6 +61,8 @@ pub(crate) fn socket(to: SocketAddr) -> OwnedFd {
 pub(crate) struct Gateway {
     pub(crate) listener: TcpListener,
     pub(crate) tcp: TcpListeners,
+    /// One for all questions, as a service has it.
+    kernel: Diagnosis,
 }
 
 impl Gateway {
@@ -65,7 +74,8 @@ impl Gateway {
         let listener = TcpListener::bind(address)?;
         keep_proof_of_accept(&listener)?;
         let port = listener.local_addr()?.port();
-        Ok(Gateway { listener, tcp: TcpListeners { uid: own_uid(), ports: vec![port] } })
+        let tcp = TcpListeners { uid: own_uid(), ports: vec![port] };
+        Ok(Gateway { listener, tcp, kernel: Diagnosis::of_this_namespace() })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -92,7 +102,11 @@ impl Gateway {
     }
 
     pub(crate) fn listeners(&self) -> Listeners {
-        Listeners { unix: "/nonexistent".into(), tcp: Some(self.tcp.clone()) }
+        self.listeners_by(self.kernel.clone())
+    }
+
+    pub(crate) fn listeners_by(&self, kernel: Diagnosis) -> Listeners {
+        Listeners { unix: "/nonexistent".into(), tcp: Some(self.tcp.clone()), kernel }
     }
 
     pub(crate) fn examine(&self, descriptor: impl Into<OwnedFd>) -> Result<PassedSocket, Unfit> {

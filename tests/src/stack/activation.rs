@@ -8,12 +8,13 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
 use super::Uids;
 use crate::options::{Options, set_default};
 
-/// Two sockets.
+/// Two or three sockets.
 type Sockets = Vec<Arc<OwnedFd>>;
 
 /// Opens the sockets of certd, authd and the gateway, listening, with the owners that the units give them.
@@ -30,7 +31,11 @@ pub(super) fn open(dir: &Path, options: &Options, uids: Uids) -> (Options, [Sock
         unix("certd/authd.sock", uids.certd, uids.authd, 0o660),
     ];
     let peer = dir.join("run/authd/peer.sock");
-    let authd = vec![unix("authd/authd.sock", uids.authd, uids.gateway, 0o660), Arc::new(seqpacket(&peer))];
+    let authd = vec![
+        unix("authd/authd.sock", uids.authd, uids.gateway, 0o660),
+        Arc::new(seqpacket(&peer)),
+        Arc::new(socket_diagnosis()),
+    ];
     own(&peer, uids.authd, uids.gateway, 0o660);
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = tcp.local_addr().expect("an address").to_string();
@@ -50,6 +55,15 @@ pub(super) fn open(dir: &Path, options: &Options, uids: Uids) -> (Options, [Sock
 fn own(path: &Path, uid: u32, gid: u32, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod of our own");
     chown(path, Some(uid), Some(gid)).expect("chown of our own");
+}
+
+/// As systemd makes it for `ListenNetlink=inet-diag`: of the host's network, which authd is not in.
+fn socket_diagnosis() -> OwnedFd {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let kind = Some(netlink::SOCK_DIAG);
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, kind).expect("a socket");
+    bind(&socket, &SocketAddrNetlink::new(0, 0)).expect("bound");
+    socket
 }
 
 fn seqpacket(path: &Path) -> OwnedFd {

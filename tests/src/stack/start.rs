@@ -158,6 +158,8 @@ impl Stack {
             (certd.sockets, certd.uid) = (at_certd, Some(uids.certd));
             (authd.sockets, authd.uid) = (at_authd, Some(uids.authd));
             (gateway.sockets, gateway.uid) = (at_gateway, Some(uids.gateway));
+            // As the unit has it.
+            authd.alone();
             if options.gateway_alone {
                 gateway.alone();
             }
