@@ -12,7 +12,7 @@ help:
 	@echo "make build      the programs, optimised, in target/release (pam-guard static)"
 	@echo "make install    put what \`make build\` built below DESTDIR and PREFIX (packaging/README.md)"
 	@echo "make uninstall  take it away again, without configuration and state"
-	@echo "make try-install  the same in a Debian made by debootstrap: start by hand, log in, remove (root)"
+	@echo "make try-install  the same in a Debian made by debootstrap: by hand and by systemd (root)"
 	@echo "make dev        start everything on loopback until Ctrl-C"
 	@echo "make proto      generate proto/src/generated anew from the .proto files"
 
@@ -54,12 +54,12 @@ test:
 test-long:
 	DOORWARD_LONG=1 $(MAKE) test
 	$(MAKE) freebsd-check
-	@if [ "$$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; then \
-		scripts/try-install target/debug; \
+	@if [ "$$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null; then \
+		scripts/try-install target/debug && scripts/try-install --systemd target/debug; \
 	elif [ -n "$$DOORWARD_NO_SKIP" ]; then \
-		echo "skipped although DOORWARD_NO_SKIP is set: try-install takes root and debootstrap" >&2; exit 1; \
+		echo "skipped although DOORWARD_NO_SKIP is set: try-install takes root, debootstrap, systemd-nspawn" >&2; exit 1; \
 	else \
-		echo "SKIPPED: try-install takes root and debootstrap (make try-install installs it)" >&2; \
+		echo "SKIPPED: try-install takes root, debootstrap, systemd-nspawn (make try-install installs them)" >&2; \
 	fi
 
 # --- installing: packaging/README.md says what goes where -----------------------------------------------
@@ -102,11 +102,13 @@ install:
 uninstall:
 	@$(INSTALL_VARIABLES) scripts/install uninstall
 
-# Installs into a Debian made by debootstrap, starts the services there by hand, and logs in. As root.
+# Installs into a Debian made by debootstrap, starts the services there by hand, then boots it, so that systemd
+# starts them, and logs in each time. As root.
 try-install:
 	scripts/need-packages build install
 	$(MAKE) build
 	scripts/try-install target/release
+	scripts/try-install --systemd target/release
 
 freebsd-check:
 	scripts/freebsd-check

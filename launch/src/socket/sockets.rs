@@ -42,7 +42,16 @@ impl Sockets {
     /// A TCP socket; see [`bind_tcp`]. None, and a warning, for all addresses of IPv6 (`[::]`) where the kernel has no IPv6:
     /// service managers pass no such socket there either.
     pub fn tcp(&mut self, address: SocketAddr) -> Result<Option<Bound>, SocketError> {
-        if is_dispensable(address, tcp::kernel_has_ipv6) {
+        self.tcp_where(address, tcp::kernel_has_ipv6)
+    }
+
+    fn tcp_where(
+        &mut self,
+        address: SocketAddr,
+        has_ipv6: impl FnOnce() -> bool,
+    ) -> Result<Option<Bound>, SocketError> {
+        let passed = self.passed.iter().flatten().any(|socket| socket.address == Address::Network(address));
+        if !passed && is_dispensable(address, has_ipv6) {
             tracing::warn!(%address, "left out: this kernel has no IPv6");
             return Ok(None);
         }
@@ -131,6 +140,24 @@ fn claim_path(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_that_was_passed_is_taken_whatever_this_process_may_make() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let all: SocketAddr = "[::]:12150".parse().expect("an address");
+        let socket = Inherited {
+            fd: listener.into(),
+            kind: SocketType::STREAM,
+            address: Address::Network(all),
+            name: "clients".to_owned(),
+        };
+        let mut sockets = Sockets { passed: Some(vec![socket]) };
+        let bound = sockets.tcp_where(all, || false).expect("it fits");
+        assert_eq!(bound.and_then(|bound| bound.address()), Some(all));
+        assert!(sockets.tcp_where(all, || false).expect("left out").is_none(), "there is no second one");
+        sockets.tcp_where(all, || true).expect_err("it should have been passed");
+        sockets.finish().expect("nothing is left");
+    }
 
     #[test]
     fn without_ipv6_only_all_of_its_addresses_are_left_out() {

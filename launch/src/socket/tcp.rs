@@ -1,6 +1,7 @@
 //! TCP sockets, bound while privileged ports can still be had.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
@@ -26,7 +27,10 @@ pub fn bind_tcp(address: SocketAddr) -> Result<Bound, SocketError> {
 /// Whether there is IPv6 at all: not with `ipv6.disable=1` on the kernel's command line.
 pub(super) fn kernel_has_ipv6() -> bool {
     let made = rustix::net::socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None);
-    !matches!(made, Err(rustix::io::Errno::AFNOSUPPORT))
+    let refused = matches!(made, Err(rustix::io::Errno::AFNOSUPPORT));
+    // A service manager's filter (RestrictAddressFamilies=) refuses with the same word where there is one. Linux
+    // has this file in every network namespace, or nowhere.
+    !refused || Path::new("/proc/self/net/if_inet6").exists()
 }
 
 #[cfg(test)]
@@ -56,6 +60,32 @@ mod tests {
             Err(error) => return crate::skip::because(&format!("no IPv6: {error}")),
         };
         let _both = (four.listen_tcp(1).expect("listening"), six.listen_tcp(1).expect("listening"));
+    }
+
+    /// As under systemd's `RestrictAddressFamilies=AF_UNIX`.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_may_make_no_socket_of_ipv6_still_knows_that_there_is_ipv6() {
+        use seccompiler::{
+            BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+            SeccompRule,
+        };
+        let filtered = || {
+            // Of this thread alone.
+            let family = nix::libc::AF_INET6.cast_unsigned().into();
+            let ipv6 = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)
+                .expect("a condition");
+            let rule = SeccompRule::new(vec![ipv6]).expect("a rule");
+            let rules = [(nix::libc::SYS_socket, vec![rule])].into();
+            let refused = SeccompAction::Errno(nix::libc::EAFNOSUPPORT.cast_unsigned());
+            let here = std::env::consts::ARCH.try_into().expect("known");
+            let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, here).expect("a filter");
+            seccompiler::apply_filter(&BpfProgram::try_from(filter).expect("a program")).expect("applied");
+            assert!(bind_tcp("[::]:0".parse().expect("an address")).is_err(), "the filter is one");
+            kernel_has_ipv6()
+        };
+        let outside = kernel_has_ipv6();
+        assert_eq!(std::thread::spawn(filtered).join().expect("no panic"), outside);
     }
 
     #[test]
