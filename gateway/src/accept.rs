@@ -111,9 +111,8 @@ impl Door {
         while let Some((tcp, peer)) = self.next(|| accepting.accept()).await {
             // Of this host it is not known yet whose connection it is.
             let address = peer.ip().to_canonical();
-            let source = Source::of_address(address);
-            if !address.is_loopback() && !Self::may_come(&self.shared.get(), listener, source, Some(address))
-            {
+            let whence = Whence::of_address(address);
+            if !address.is_loopback() && !whence.may_come(&self.shared.get(), listener) {
                 continue;
             }
             let Some(place) = self.places.all.enter() else {
@@ -175,38 +174,38 @@ impl Door {
     }
 
     /// Root finds room when others have taken all of theirs.
-    fn local_place(&self, uid: u32, exempt: bool) -> Option<Permit> {
+    fn local_place(&self, source: Source, exempt: bool) -> Option<Permit> {
         let places = &self.places;
         if exempt {
             places.reserve.enter().or_else(|| places.all.enter())
         } else {
-            places.all.enter_from(Source::Uid(uid))
+            places.all.enter_from(source)
         }
     }
 
     fn admit_unix(&self, unix: &UnixStream, shared: &Shared) -> Result<(Client, Permit), &'static str> {
         let uid = doorward_peercred::uid_of_peer(unix).map_err(|_| "its user is not known")?.as_raw();
         let exempt = self.exempt == Some(uid);
-        let source = Source::Uid(uid);
-        if !Self::may_come(shared, Listener::Door, source, None) {
+        let whence = Whence::of_user(uid, None);
+        if !whence.may_come(shared, Listener::Door) {
             return Err("under a penalty");
         }
-        let Some(place) = self.local_place(uid, exempt) else {
+        let Some(place) = self.local_place(whence.source, exempt) else {
             self.full();
             return Err("too many connections");
         };
         let gate = &shared.door.newcomers;
-        let past = Self::past(shared, source, None);
-        let permit = if exempt { Some(gate.enter_exempt()) } else { gate.enter_as(source, past) };
+        let past = whence.past(shared);
+        let permit = if exempt { Some(gate.enter_exempt()) } else { gate.enter_as(whence.source, past) };
         let permit = permit.ok_or("too many are not logged in")?;
         let id = connection_id().ok_or("no random bytes")?;
         let since = Instant::now();
-        let proxy = shared.proxies.trust(source, None);
         let client = Client {
             id,
-            source,
+            source: whence.source,
+            uid: whence.uid,
             address: None,
-            proxy,
+            proxy: whence.is_proxy(shared),
             forwarded: None,
             since,
             serves: Serves::Everything,
@@ -220,9 +219,10 @@ impl Door {
         let Arrival { tcp, peer, listener, tls, mut permit, mut place } = arrival;
         let since = Instant::now();
         let Some(id) = connection_id() else { return };
-        let (source, exempt) = self.source(&tcp, peer, id, &shared).await;
-        let address: Option<IpAddr> = Some(peer.ip());
-        if peer.ip().to_canonical().is_loopback() && !Self::may_come(&shared, listener, source, address) {
+        let whence = self.whence(&tcp, peer, id, &shared).await;
+        let exempt = whence.uid.is_some() && whence.uid == self.exempt;
+        let source = whence.source;
+        if peer.ip().to_canonical().is_loopback() && !whence.may_come(&shared, listener) {
             return;
         }
         if exempt {
@@ -232,7 +232,7 @@ impl Door {
             tracing::debug!(%source, "refused: too many connections from there");
             return;
         }
-        if !permit.claim_as(source, Self::past(&shared, source, address)) {
+        if !permit.claim_as(source, whence.past(&shared)) {
             tracing::debug!(%source, "refused: too many from there are not logged in");
             return;
         }
@@ -240,10 +240,18 @@ impl Door {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(connection = %id, %error, "no TCP_NODELAY");
         }
-        let proxy = shared.proxies.trust(source, address);
-        let serves = listener.serves();
-        let client =
-            Client { id, source, address, proxy, forwarded: None, since, serves, exempt, _place: place };
+        let client = Client {
+            id,
+            source,
+            uid: whence.uid,
+            address: whence.address,
+            proxy: whence.is_proxy(&shared),
+            forwarded: None,
+            since,
+            serves: listener.serves(),
+            exempt,
+            _place: place,
+        };
         let accepted = match listener {
             Listener::Door | Listener::Token => Accepted::Tcp(tcp, tls),
             Listener::PlainToken => Accepted::Plain(tcp),
@@ -251,36 +259,10 @@ impl Door {
         serve(accepted, client, permit, shared).await;
     }
 
-    /// Whether no penalty keeps a newcomer out. A proxy asks for others, and is looked at with each request;
-    /// whoever asks about tokens was shown them by others.
-    fn may_come(shared: &Shared, listener: Listener, source: Source, address: Option<IpAddr>) -> bool {
-        if listener.serves() == Serves::TokenApi || shared.proxies.trust(source, address) {
-            return true;
-        }
-        let penalty = shared.backend.penalties().left(source, Instant::now());
-        if let Some(left) = penalty {
-            tracing::debug!(%source, ?left, "refused: under a penalty");
-        }
-        penalty.is_none()
-    }
-
-    fn past(shared: &Shared, source: Source, address: Option<IpAddr>) -> Past {
-        if shared.proxies.trust(source, address) {
-            return Past::Clean;
-        }
-        shared.backend.penalties().past(source, Instant::now())
-    }
-
     /// On loopback it is the user that counts, where the kernel can say who that is: here or, if this process has
     /// a network namespace of its own (systemd's `PrivateNetwork=`) or may not ask, where authd asks it.
-    async fn source(
-        &self,
-        tcp: &TcpStream,
-        peer: SocketAddr,
-        id: ConnectionId,
-        shared: &Shared,
-    ) -> (Source, bool) {
-        let by_address = (Source::of_address(peer.ip()), false);
+    async fn whence(&self, tcp: &TcpStream, peer: SocketAddr, id: ConnectionId, shared: &Shared) -> Whence {
+        let by_address = Whence::of_address(peer.ip());
         if !peer.ip().to_canonical().is_loopback() {
             return by_address;
         }
@@ -293,7 +275,53 @@ impl Door {
                 Err(_) => None,
             },
         };
-        uid.map_or(by_address, |uid| (Source::Uid(uid), self.exempt == Some(uid)))
+        uid.map_or(by_address, |uid| Whence::of_user(uid, Some(peer.ip())))
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+struct Whence {
+    /// As whom it is counted.
+    source: Source,
+    /// The user, where the kernel says who that is.
+    uid: Option<u32>,
+    /// None on the Unix socket.
+    address: Option<IpAddr>,
+}
+
+impl Whence {
+    fn of_user(uid: u32, address: Option<IpAddr>) -> Self {
+        Self { source: Source::of_uid(uid), uid: Some(uid), address }
+    }
+
+    fn of_address(address: IpAddr) -> Self {
+        Self { source: Source::of_address(address), uid: None, address: Some(address) }
+    }
+
+    /// Whether it may say for whom it asks.
+    fn is_proxy(self, shared: &Shared) -> bool {
+        shared.proxies.trust(self.uid, self.address)
+    }
+
+    /// Whether no penalty keeps a newcomer out. A proxy asks for others, and is looked at with each request;
+    /// whoever asks about tokens was shown them by others.
+    fn may_come(self, shared: &Shared, listener: Listener) -> bool {
+        if listener.serves() == Serves::TokenApi || self.is_proxy(shared) {
+            return true;
+        }
+        let penalty = shared.backend.penalties().left(self.source, Instant::now());
+        if let Some(left) = penalty {
+            tracing::debug!(source = %self.source, ?left, "refused: under a penalty");
+        }
+        penalty.is_none()
+    }
+
+    fn past(self, shared: &Shared) -> Past {
+        if self.is_proxy(shared) {
+            return Past::Clean;
+        }
+        shared.backend.penalties().past(self.source, Instant::now())
     }
 }
 

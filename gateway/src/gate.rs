@@ -17,11 +17,16 @@ pub enum Source {
     V4(Ipv4Addr),
     /// One IPv6 network of 64 bits: one host can have all of its addresses.
     V6([u8; 8]),
-    /// A user of this host.
+    /// A user of this host; of uids that one user was given the first.
     Uid(u32),
 }
 
 impl Source {
+    /// Of a user of this host.
+    pub fn of_uid(uid: u32) -> Self {
+        Self::Uid(doorward_launch::counted_uid(uid))
+    }
+
     /// Of a remote address.
     pub fn of_address(address: IpAddr) -> Self {
         match doorward_launch::counted(address) {

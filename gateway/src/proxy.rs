@@ -5,8 +5,6 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use hyper::header::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
-use crate::gate::Source;
-
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Hops of one request that are looked at.
 const HOPS_MAX: usize = 16;
@@ -88,9 +86,9 @@ impl fmt::Display for Proxy {
 
 impl Proxies {
     /// Whether this is one of them.
-    pub fn trust(&self, source: Source, address: Option<IpAddr>) -> bool {
+    pub fn trust(&self, uid: Option<u32>, address: Option<IpAddr>) -> bool {
         self.0.iter().any(|proxy| match proxy {
-            Proxy::Uid(uid) => source == Source::Uid(*uid),
+            Proxy::Uid(own) => uid == Some(*own),
             Proxy::Network(..) => address.is_some_and(|address| proxy.contains(address)),
         })
     }
@@ -204,19 +202,19 @@ mod tests {
     #[test]
     fn only_those_are_trusted_who_are_listed() {
         let proxies = proxies(&["10.1.0.0/16", "fd00::1", "uid:33"]);
-        for (source, address, trusted) in [
-            (Source::Uid(33), None, true),
-            (Source::Uid(34), None, false),
-            (Source::Uid(33), Some("127.0.0.1"), true),
-            (Source::Uid(34), Some("127.0.0.1"), false),
-            (Source::Uid(0), Some("10.1.255.255"), true),
-            (Source::Uid(0), Some("::ffff:10.1.0.1"), true),
-            (Source::Uid(0), Some("10.2.0.0"), false),
-            (Source::Uid(0), Some("fd00::1"), true),
-            (Source::Uid(0), Some("fd00::2"), false),
+        for (uid, address, trusted) in [
+            (33, None, true),
+            (34, None, false),
+            (33, Some("127.0.0.1"), true),
+            (34, Some("127.0.0.1"), false),
+            (0, Some("10.1.255.255"), true),
+            (0, Some("::ffff:10.1.0.1"), true),
+            (0, Some("10.2.0.0"), false),
+            (0, Some("fd00::1"), true),
+            (0, Some("fd00::2"), false),
         ] {
             let address = address.map(|address| address.parse().expect("an address"));
-            assert_eq!(proxies.trust(source, address), trusted, "{source} {address:?}");
+            assert_eq!(proxies.trust(Some(uid), address), trusted, "{uid} {address:?}");
         }
     }
 

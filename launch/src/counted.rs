@@ -1,6 +1,13 @@
-//! As whom an address is counted: by bounds and penalties, whose sources must be dear to change.
+//! As whom an address or a user is counted: by bounds and penalties, whose sources must be dear to change.
+
+mod subordinate;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use subordinate::Subordinates;
 
 /// The address that stands for whoever can come from `address`.
 ///
@@ -25,6 +32,15 @@ pub fn counted(address: IpAddr) -> IpAddr {
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
     }
+}
+
+/// The uid that stands for whoever can come as `uid`: a user to whom root gave subordinate uids (/etc/subuid,
+/// subuid(5)) runs programs under any of them, so all of one range are one, the first. The file is read again
+/// when it has changed, at most once a second; where it cannot be read each uid is itself.
+pub fn counted_uid(uid: u32) -> u32 {
+    static SUBORDINATES: LazyLock<Subordinates> =
+        LazyLock::new(|| Subordinates::of(Path::new("/etc/subuid")));
+    SUBORDINATES.counted(uid, Instant::now())
 }
 
 #[cfg(test)]

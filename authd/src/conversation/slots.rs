@@ -17,7 +17,7 @@ use crate::error::AuthError;
 pub enum SourceKey {
     /// An IPv4 address, all of loopback as 127.0.0.1, or the /64 of an IPv6 address.
     Address(IpAddr),
-    /// A local user, as the kernel says.
+    /// A local user, as the kernel says; of uids that one user was given the first.
     Uid(u32),
     /// The Unix socket, with no uid known.
     Local,
@@ -27,6 +27,11 @@ impl SourceKey {
     /// The key of an address as reported.
     pub fn of(address: Option<IpAddr>) -> Self {
         address.map_or(Self::Local, |address| Self::Address(doorward_launch::counted(address)))
+    }
+
+    /// The key of a local user.
+    pub fn of_uid(uid: u32) -> Self {
+        Self::Uid(doorward_launch::counted_uid(uid))
     }
 }
 

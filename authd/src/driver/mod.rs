@@ -90,7 +90,7 @@ impl Asker {
 
     /// What its share of the bounds is counted by.
     fn share(&self) -> SourceKey {
-        self.local_uid.map_or_else(|| SourceKey::of(self.source), SourceKey::Uid)
+        self.local_uid.map_or_else(|| SourceKey::of(self.source), SourceKey::of_uid)
     }
 
     /// Where from, for audit records.
@@ -119,7 +119,7 @@ impl Asker {
 
     /// The same for certd.
     fn share_text(&self) -> String {
-        self.local_uid.map_or_else(|| self.source(), |uid| format!("uid:{uid}"))
+        self.local_uid.map_or_else(|| self.source(), |uid| SourceKey::of_uid(uid).to_string())
     }
 }
 

@@ -255,7 +255,7 @@ impl Run {
                 Err(failure) => Step::Fail(failure),
             },
             Step::Converse(user, task) => {
-                let source = self.peer.map_or_else(|| self.asker.share(), SourceKey::Uid);
+                let source = self.peer.map_or_else(|| self.asker.share(), SourceKey::of_uid);
                 let start = Start { user, vouched: self.peer.is_some(), rhost: self.asker.source(), task };
                 match self.logins.parts.conversations.open(source, start).await {
                     Ok(conversation) => {

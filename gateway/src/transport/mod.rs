@@ -155,6 +155,8 @@ pub struct Client {
     pub id: ConnectionId,
     /// Where it is counted.
     pub source: Source,
+    /// Its user, where the kernel says who that is.
+    pub uid: Option<u32>,
     /// The address as it is reported; none on the Unix socket.
     pub address: Option<IpAddr>,
     /// It may say for whom it asks.
@@ -267,11 +269,7 @@ impl Client {
     }
 
     fn origin(&self) -> Origin {
-        let uid = match self.source {
-            Source::Uid(uid) => Some(uid),
-            Source::V4(_) | Source::V6(_) => None,
-        };
-        Origin { address: self.address, uid, forwarded: self.forwarded }
+        Origin { address: self.address, uid: self.uid, forwarded: self.forwarded }
     }
 
     /// A place among those who come for everything and are not logged in, if there is one for it.

@@ -184,6 +184,51 @@ async fn whoever_hides_whose_connection_it_is_is_one_source_whatever_the_address
 }
 
 /// Logs in on fresh connections of this user, and as root over TLS: every one must be let in.
+/// The first of the uids that useradd(8) gave to a user, and how many there are. It gives some where the file exists.
+fn subordinate_uids(name: &str) -> Option<(u32, u32)> {
+    let text = std::fs::read_to_string("/etc/subuid").ok()?;
+    let (first, count) =
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split_once(':'))?;
+    Some((first.parse().expect("a uid"), count.parse().expect("a number")))
+}
+
+/// Whoever has 65,536 uids is no 65,536 strangers.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_uids_that_one_user_was_given_are_one_source() {
+    if !skip::root("connections of other users") {
+        return;
+    }
+    let options = Options::new(Pam::Real).authd("penalty.failures", 2);
+    let Some(stack) = Stack::start(&options) else { return };
+    let (alice, bob) = (stack.person(Role::Full).clone(), stack.person(Role::Limited).clone());
+    let ranges = (subordinate_uids(&bob.name), subordinate_uids(&alice.name));
+    let (Some((first, count)), Some((of_another, _))) = ranges else {
+        return skip::skipped("useradd(8) gives no subordinate uids here");
+    };
+    assert!(count > 1000, "{count}");
+    for uid in [first + 7, first + count - 1] {
+        let mut client = Client::unix_as(&stack, uid).await;
+        assert_eq!(guess(&mut client, &alice.name).await, Err(401), "{uid}");
+        client.close().await;
+    }
+    let line = stack.await_log(Program::Authd, &["penalty", "too many failed logins"]);
+    assert!(line.contains(&format!("uid:{first}")), "{line}");
+    let under_it = || async {
+        let mut all = Vec::new();
+        for uid in [first, first + 1, first + count - 1] {
+            all.push(served(&stack, uid).await);
+        }
+        all
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while under_it().await != [false; 3] {
+        assert!(Instant::now() < deadline, "the gateway is told of a penalty at once");
+    }
+    for uid in [of_another, first - 1, first + count, bob.uid, alice.uid] {
+        assert!(served(&stack, uid).await, "{uid} is somebody else");
+    }
+}
+
 async fn everybody_else_logs_in(stack: &Stack, uid: u32, times: usize) {
     for _ in 0..times {
         let mut client = Client::unix_as(stack, uid).await;
