@@ -122,7 +122,8 @@ impl Sessions for SessionsService {
             acl: &seen.acl,
             session: seen.session.id.to_string(),
             method: &holder.method,
-            login_time: seen.session.started_utc,
+            // By the clock as it goes now: how long ago it was must not depend on a step of it.
+            login_time: self.0.holders.sessions.times_utc(&seen.session).0,
         };
         let signed = self
             .0

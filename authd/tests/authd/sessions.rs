@@ -167,6 +167,7 @@ struct Claims {
     acl: Vec<String>,
     sid: String,
     method: String,
+    auth_time: u64,
     iat: u64,
     exp: u64,
 }
@@ -194,6 +195,14 @@ async fn an_assertion_is_verified_by_the_published_key() {
     assert_eq!((claims.access.as_str(), claims.acl.len()), ("limited", 5));
     assert_eq!((claims.sid, claims.method.as_str()), (bob.session.expect("a session").session, "password"));
     assert_eq!((claims.exp - claims.iat, signed.valid_ms), (60, 60_000));
+    assert!(claims.iat.abs_diff(claims.auth_time) <= 2, "{} {}", claims.iat, claims.auth_time);
+
+    // The session's clock goes on and the time of day does not: that is a clock set back. A login of then must
+    // not be one of now, which may change keys.
+    bench.forward(240_000);
+    let signed = sessions.assert(request(&bob.token, "certd")).await.expect("signed").into_inner();
+    let claims = jsonwebtoken::decode::<Claims>(&signed.jwt, &key, &rules).expect("verified").claims;
+    assert!((238..=242).contains(&claims.iat.saturating_sub(claims.auth_time)), "{}", claims.auth_time);
 
     assert_eq!(code(sessions.assert(request(&bob.token, "Cert d")).await), Code::InvalidArgument);
     assert_eq!(code(sessions.assert(request(ONE, "certd")).await), Code::NotFound);

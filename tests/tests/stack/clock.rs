@@ -101,14 +101,11 @@ async fn a_revocation_counts_when_the_wall_clock_was_set_back() {
     let mut by_key = Client::tls(&stack).await;
     log_in_with(&mut by_key, &key).await.expect("bob's key opens the door");
     stack.set_wall_clock(0);
-    // A login that lies in the future is not recent; nobody can say how long ago it was.
-    assert_eq!(revoke(&mut owner, &key).await, Err(403));
-    let mut again = Client::tls(&stack).await;
-    again.login(&bob).await.expect("bob logs in again");
-    revoke(&mut again, &key).await.expect("bob's key");
+    // authd knows how long ago bob logged in, whatever day it is.
+    revoke(&mut owner, &key).await.expect("bob's key");
     let Received::Json(event) = by_key.receive().await else { panic!("no event") };
     assert_eq!(event["args"]["reason"], "revoked", "{event}");
     assert_eq!(by_key.receive().await, Received::Closed(Some(1000)));
     assert_eq!(log_in_with(&mut Client::tls(&stack).await, &key).await, Err(401));
-    again.close().await;
+    owner.close().await;
 }
