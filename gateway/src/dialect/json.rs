@@ -38,6 +38,46 @@ pub(super) fn members<'a, const N: usize>(
     Ok(members)
 }
 
+/// An object without its members of these names: the others as they are written, in their order.
+///
+/// # Errors
+/// As [`members`]; also where a name cannot be read, as of a lone surrogate.
+pub(super) fn without(text: &str, names: &[&str]) -> Result<String, NoMembers> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let written = json
+        .deserialize_map(Others(names))
+        .map_err(|error| if error.is_data() { NoMembers::NotObject } else { NoMembers::NotJson })?;
+    json.end().map_err(|_| NoMembers::NotJson)?;
+    Ok(written)
+}
+
+struct Others<'n>(&'n [&'n str]);
+
+impl<'a> Visitor<'a> for Others<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<String, A::Error> {
+        let mut written = String::from("{");
+        while let Some((name, value)) = map.next_entry::<String, &'a RawValue>()? {
+            if self.0.contains(&name.as_str()) {
+                continue;
+            }
+            if written.len() > 1 {
+                written.push(',');
+            }
+            written.push_str(&serde_json::to_string(&name).map_err(serde::de::Error::custom)?);
+            written.push(':');
+            written.push_str(value.get());
+        }
+        written.push('}');
+        Ok(written)
+    }
+}
+
 struct Wanted<'n, const N: usize>(&'n [&'static str; N]);
 
 impl<'a, const N: usize> DeserializeSeed<'a> for Wanted<'_, N> {
@@ -150,6 +190,25 @@ mod tests {
         assert_eq!(found.twice, None);
         let found = members(r#"{"a":1,"x":0,"x":0,"a":2}"#, &["a"]).expect("an object");
         assert_eq!((found.values[0].map(RawValue::get), found.twice), (Some("1"), Some("a")));
+    }
+
+    #[test]
+    fn members_are_left_out_and_the_others_stay_as_they_are() {
+        for (text, expected) in [
+            (r#"{"a":1,"id":{"id":2},"b": [1,  2.50],"n\u0061me":0}"#, r#"{"a":1,"b":[1,  2.50]}"#),
+            (r#"{"x\"y":"\u00e9","x":1,"x":2}"#, r#"{"x\"y":"\u00e9","x":1,"x":2}"#),
+            (r#"{"id":1}"#, "{}"),
+            ("{}", "{}"),
+            (
+                r#"{"$serde_json::private::RawValue":"[1]","a":{"$serde_json::private::RawValue":"["}}"#,
+                r#"{"$serde_json::private::RawValue":"[1]","a":{"$serde_json::private::RawValue":"["}}"#,
+            ),
+        ] {
+            assert_eq!(without(text, &["id", "name"]).as_deref(), Ok(expected), "{text}");
+        }
+        assert_eq!(without("[]", &["id"]), Err(NoMembers::NotObject));
+        assert_eq!(without("{} x", &["id"]), Err(NoMembers::NotJson));
+        without(r#"{"\ud800":1}"#, &["id"]).expect_err("no name");
     }
 
     #[test]

@@ -56,10 +56,24 @@ pub fn decode(text: &str, depth: usize) -> Decoded<Envelope<'_>> {
         }
         let namespace = word("namespace", namespace.is_some(), namespace_text)?;
         let name = word("name", name.is_some(), name.and_then(json::string))?;
-        request_of(namespace::target(&namespace, &name), args.map_or(text, RawValue::get))
+        let target = namespace::target(&namespace, &name);
+        let args = args.map_or_else(|| args_of_whole(&target, text), |args| args.get().into());
+        request_of(target, &args)
     };
     let request = request();
     Decoded { echo, request }
+}
+
+/// The args of a message without `args`: the whole object. Our own rows pick what they know; a subsystem gets what
+/// is not of the envelope, because it may refuse what it does not know.
+fn args_of_whole<'a>(target: &Target, text: &'a str) -> Cow<'a, str> {
+    match target {
+        // What cannot be read so is refused as it is.
+        Target::Subsystem(_) => {
+            json::without(text, &["namespace", "name", "id"]).map_or(text.into(), Cow::Owned)
+        }
+        Target::Row(_) | Target::Nothing => text.into(),
+    }
 }
 
 /// What these args ask of this row or subsystem.

@@ -70,6 +70,10 @@ async fn people_call_sysinfo(pam: Pam) {
         let told = client.ask("rpc/describe", json!({"name": "sysadm/systemmanager"})).await.expect("told");
         assert_eq!(told["actions"]["memory"]["right"], "read", "{told}");
     }
+    // As clients of the original write it: no args, the whole object is.
+    bob.send(r#"{"namespace":"sysadm","name":"systemmanager","id":"flat","action":"memory"}"#).await;
+    let reply = bob.json().await;
+    assert_eq!((&reply["name"], &reply["id"]), (&json!("response"), &json!("flat")), "{reply}");
     // The last state is told to who subscribes.
     let accepted = bob.ask("events/subscribe", json!("system-state")).await.expect("accepted");
     assert_eq!(accepted, json!({"subscribe": "system-state"}));

@@ -140,9 +140,22 @@ mod tests {
             assert_eq!((found.name.as_str(), found.args.as_str()), ("example/a", args));
             assert_eq!(found.action, action, "{args}");
         }
-        let whole = r#"{"namespace":"example","name":"a","action":"x"}"#;
-        let Call::Subsystem(found) = decoded(whole) else { panic!("no subsystem") };
-        assert_eq!((found.args.as_str(), found.action), (whole, Ok(Some("x".into()))));
+    }
+
+    #[test]
+    fn without_args_they_are_the_object_without_its_envelope() {
+        for (rest, args, action) in [
+            (r#","action":"x","id":"7","y": [1]"#, r#"{"action":"x","y":[1]}"#, Ok(Some("x".into()))),
+            ("", "{}", Ok(None)),
+            (r#","action":"a","action":"b""#, r#"{"action":"a","action":"b"}"#, bad("action is given twice")),
+        ] {
+            let whole = format!(r#"{{"namespace":"example","name":"a"{rest}}}"#);
+            let Call::Subsystem(found) = decoded(&whole) else { panic!("no subsystem") };
+            assert_eq!((found.args.as_str(), found.action), (args, action), "{whole}");
+        }
+        let unlike = r#"{"namespace":"example","name":"a","x":"\udc00","action":"delete"}"#;
+        let Call::Subsystem(found) = decoded(unlike) else { panic!("no subsystem") };
+        assert_eq!(found.action, bad(UNLIKE));
     }
 
     #[test]
