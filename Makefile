@@ -116,8 +116,8 @@ freebsd-check:
 FUZZ_SECONDS = 30
 fuzz:
 	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
-	for target in key certificate proof envelope acl http; do \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) \
+	for target in $$(ls fuzz/libfuzzer/fuzz_targets | sed 's/\.rs$$//'); do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir fuzz/libfuzzer $$target -- -max_total_time=$(FUZZ_SECONDS) \
 			-rss_limit_mb=1024 -timeout=5 -max_len=20000 || exit 1; \
 	done
 

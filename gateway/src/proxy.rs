@@ -100,7 +100,7 @@ impl Proxies {
 
     /// The client that a trusted proxy names: the last hop that is not a trusted proxy itself. What stands
     /// before it was said by that hop, and is worth nothing.
-    pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    pub fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let values: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
         let hops = values.iter().rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
         for hop in hops.take(HOPS_MAX) {

@@ -25,6 +25,8 @@ use std::os::fd::AsFd;
 pub use linux::tcp::{Owner, TcpState};
 pub use pass::{recv_one_descriptor, send_with_descriptor};
 pub use system::Diagnosis;
+#[doc(hidden)]
+pub use system::read_any_answer;
 
 pub use passed::{Listeners, PassedSocket, TcpListeners, Unfit};
 pub use uid::Uid;

@@ -32,6 +32,22 @@ use self::{
     subscriber::Wishes,
 };
 
+/// For the fuzzer: how many frames there are in these pieces, one after the other, or what is not of the protocol.
+///
+/// # Errors
+/// [`Garbage`], as of a connection that is closed for it.
+#[doc(hidden)]
+pub fn frames(pieces: &[&[u8]]) -> Result<usize, Garbage> {
+    let (mut decoder, mut buffer, mut count) = (resp::Decoder::new(64), bytes::BytesMut::new(), 0);
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        while decoder.next(&mut buffer)?.is_some() {
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
 /// How to reach it, and what is taken from it.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -148,7 +148,7 @@ fn request(question: &[u8], sequence: u32) -> io::Result<Vec<u8>> {
 }
 
 /// The payload of the first message, which is the whole answer to a question about one socket.
-fn read(answer: &[u8], expected: u32) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read(answer: &[u8], expected: u32) -> io::Result<Option<Vec<u8>>> {
     let mut rest = Reader(answer);
     let length = usize::try_from(rest.u32()?).map_err(|_| malformed())?;
     let kind = rest.u16()?;

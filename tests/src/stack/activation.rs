@@ -8,7 +8,6 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
 use super::Uids;
@@ -31,11 +30,9 @@ pub(super) fn open(dir: &Path, options: &Options, uids: Uids) -> (Options, [Sock
         unix("certd/authd.sock", uids.certd, uids.authd, 0o660),
     ];
     let peer = dir.join("run/authd/peer.sock");
-    let authd = vec![
-        unix("authd/authd.sock", uids.authd, uids.gateway, 0o660),
-        Arc::new(seqpacket(&peer)),
-        Arc::new(socket_diagnosis()),
-    ];
+    let mut authd =
+        vec![unix("authd/authd.sock", uids.authd, uids.gateway, 0o660), Arc::new(seqpacket(&peer))];
+    authd.extend(socket_diagnosis().map(Arc::new));
     own(&peer, uids.authd, uids.gateway, 0o660);
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = tcp.local_addr().expect("an address").to_string();
@@ -58,12 +55,20 @@ fn own(path: &Path, uid: u32, gid: u32, mode: u32) {
 }
 
 /// As systemd makes it for `ListenNetlink=inet-diag`: of the host's network, which authd is not in.
-fn socket_diagnosis() -> OwnedFd {
+#[cfg(target_os = "linux")]
+fn socket_diagnosis() -> Option<OwnedFd> {
+    use rustix::net::netlink::{self, SocketAddrNetlink};
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let kind = Some(netlink::SOCK_DIAG);
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, kind).expect("a socket");
     bind(&socket, &SocketAddrNetlink::new(0, 0)).expect("bound");
-    socket
+    Some(socket)
+}
+
+/// There is no such socket.
+#[cfg(not(target_os = "linux"))]
+fn socket_diagnosis() -> Option<OwnedFd> {
+    None
 }
 
 fn seqpacket(path: &Path) -> OwnedFd {

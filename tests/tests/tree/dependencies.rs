@@ -17,6 +17,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doorward-bench", &["doorward-authd", "doorward-proto", "doorward-tests"]),
     ("doorward-certd", &["doorward-assertion", "doorward-launch", "doorward-proto"]),
     ("doorward-fake-subsystem", &["doorward-proto"]),
+    // It reads what each of them reads.
+    (
+        "doorward-fuzz",
+        &[
+            "doorward-assertion",
+            "doorward-authd",
+            "doorward-certd",
+            "doorward-gateway",
+            "doorward-launch",
+            "doorward-peercred",
+            "doorward-proto",
+        ],
+    ),
     ("doorward-gateway", &["doorward-launch", "doorward-peercred", "doorward-proto"]),
     ("doorward-launch", &[]),
     ("doorward-pam-guard", &["doorward-peercred"]),

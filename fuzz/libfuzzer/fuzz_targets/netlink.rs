@@ -1,0 +1,4 @@
+//! libFuzzer at the target `netlink` of doorward-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| doorward_fuzz::run("netlink", input));
