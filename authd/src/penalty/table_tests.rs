@@ -212,6 +212,20 @@ fn what_is_taken_up_cannot_be_more_than_the_rules_allow() {
 }
 
 #[test]
+fn what_is_taken_up_is_bounded_and_goes_on_counting() {
+    let mut table = Table::new(RULES, 64);
+    for number in 0..100 {
+        let record = Record::from_parts(20_000, 1, 0, &[]).expect("a record");
+        table.restore(source(number), record, 1_000);
+    }
+    assert_eq!(table.standings(1_000).len(), 64, "a file with more, as of a larger table");
+    assert!(left(&mut table, 0, 1_000) > 0, "what is taken up holds");
+    // A full table refuses nobody that is new.
+    fail(&mut table, 1_000, 1_000).expect("a try");
+    assert!(table.standings(1_000).len() <= 64);
+}
+
+#[test]
 fn what_changes_is_written_once() {
     let mut table = Table::new(RULES, 10);
     fail(&mut table, 1, 0).expect("a try");
