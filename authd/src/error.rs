@@ -122,10 +122,10 @@ impl AuthError {
             | Self::UserMissing
             | Self::Unrecorded(_)
             | Self::Unread(Unread::File(_) | Unread::Io(_))
+            // As of a full disk: it works again when there is room.
+            | Self::Store(_)
             | Self::Gone(_) => Reason::Unavailable,
-            Self::Unread(Unread::Broken) | Self::Store(_) | Self::Random(_) | Self::Signing(_) => {
-                Reason::Fault
-            }
+            Self::Unread(Unread::Broken) | Self::Random(_) | Self::Signing(_) => Reason::Fault,
         }
     }
 }
@@ -204,6 +204,11 @@ impl AuthError {
         reason.to_wire(sentence)
     }
 
+    /// Whether somebody has to do something about it: it is the log's gravest kind of line.
+    pub fn is_grave(&self) -> bool {
+        self.reason() == Reason::Fault || matches!(self, Self::Store(_))
+    }
+
     /// How many of its kind the log was not told of since the last line, if it may be told of this one: some of
     /// them anybody can cause as often as they like, before any login.
     pub fn may_log(&self) -> Option<u64> {
@@ -227,20 +232,17 @@ impl Lines {
 
 impl From<AuthError> for Status {
     fn from(failure: AuthError) -> Self {
-        let (unavailable, fault) = match failure.reason() {
-            Reason::Unavailable => (true, false),
-            Reason::Fault => (false, true),
+        let told = match failure.reason() {
+            Reason::Unavailable | Reason::Fault => true,
             Reason::BadRequest
             | Reason::Unauthenticated
             | Reason::NotFound
             | Reason::TooMany
             | Reason::TimedOut
-            | Reason::Forbidden => (false, false),
+            | Reason::Forbidden => false,
         };
-        if (unavailable || fault)
-            && let Some(unsaid) = failure.may_log()
-        {
-            if fault {
+        if told && let Some(unsaid) = failure.may_log() {
+            if failure.is_grave() {
                 error!(cause = %chain(&failure), unsaid, "a call failed");
             } else {
                 warn!(cause = %chain(&failure), unsaid, "a call failed");
@@ -257,6 +259,9 @@ mod tests {
     #[test]
     fn a_fault_keeps_its_details_to_itself() {
         let status = Status::from(AuthError::Store("disk /dev/sda1 is full".into()));
+        assert_eq!(status.code(), tonic::Code::Unavailable);
+        assert_eq!(status.message(), "not available now");
+        let status = Status::from(AuthError::Signing("the key of /var/lib/x".into()));
         assert_eq!(status.code(), tonic::Code::Internal);
         assert_eq!(status.message(), "internal error");
     }

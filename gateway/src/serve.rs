@@ -41,7 +41,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 
 /// A start reads the key as root, a reload does not.
 const MEND_KEY: &str = "the gateway reads certificate and key as its own user: chgrp the key to the \
-    gateway's group and chmod 640 it, let that group through the directories above, or restart the gateway";
+    gateway's group, chmod 640 it, and let that group through the directories above";
 
 /// What was bound and read before privileges were dropped.
 #[derive(Debug)]

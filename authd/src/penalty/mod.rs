@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use doorward_launch::log::Sparingly;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -48,6 +49,8 @@ const BEHIND: usize = 1_024;
 const TOLD_AT_ONCE: usize = 512;
 /// What changed is written after this; so much of the counting may a kill undo.
 const WRITE_AFTER: Duration = Duration::from_millis(500);
+/// Between two lines about a disk that takes nothing.
+const QUIET: Duration = Duration::from_secs(10);
 /// How often those are looked for who have not failed for long.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -65,6 +68,8 @@ pub struct Penalties {
     changed: Notify,
     /// None once closed.
     store: Arc<Mutex<Option<Store>>>,
+    /// Lines about a disk that takes nothing.
+    unwritten: Mutex<Sparingly>,
 }
 
 impl Penalties {
@@ -95,6 +100,7 @@ impl Penalties {
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             changed: Notify::new(),
             store: Arc::new(Mutex::new(Some(store))),
+            unwritten: Mutex::new(Sparingly::once_in(QUIET)),
         })
     }
 
@@ -181,7 +187,9 @@ impl Penalties {
             Err(panic) => panic.to_string(),
         };
         // They hold all the same, and are tried again.
-        error!(cause = failure, "penalties are not yet on disk");
+        if let Some(unsaid) = lock(&self.unwritten).now() {
+            error!(cause = failure, unsaid, "penalties are not yet on disk");
+        }
         self.table().write_all();
         self.changed.notify_one();
     }

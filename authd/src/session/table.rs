@@ -122,7 +122,7 @@ impl Sessions {
     ) -> Result<Self, StoreError> {
         let ended = |session: &Session| record_end(&audit, session, EndReason::Reboot, None);
         let (store, sessions) = Store::open(directory, boot, &ended)?;
-        let mut table = Table::default();
+        let mut table = Table::new();
         let now = clock.now();
         let mut turns = 1;
         for (mut session, turn) in sessions {
@@ -404,8 +404,11 @@ impl Sessions {
         }
         let result = self.with_store(async |store| store.used(times).await).await;
         if let Err(failure) = &result {
-            error!(cause = %failure, "activity is not yet on disk");
-            self.table().unsaved.extend(hashes);
+            let mut table = self.table();
+            if let Some(unsaid) = table.unwritten.now() {
+                error!(cause = %failure, unsaid, "activity is not yet on disk");
+            }
+            table.unsaved.extend(hashes);
         }
         result
     }

@@ -316,7 +316,7 @@ async fn a_taking_up_that_fails_after_its_record_has_no_second_one() {
         .expect("made");
     let again = begin(TWO, "192.0.2.1", Method::Token(wire::Token { token: token.clone() }));
     let again = wire::BeginRequest { dialect: CHANNEL.into(), ..again };
-    assert_eq!(code(logins.begin(again.clone()).await), Code::Internal);
+    assert_eq!(code(logins.begin(again.clone()).await), Code::Unavailable);
     let events = |bench: &Bench| -> Vec<String> {
         let word = |record: &serde_json::Value| record["event"].as_str().expect("an event").to_owned();
         bench.records().iter().map(word).collect()

@@ -62,6 +62,7 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     found.sockets(facts);
     found.subsystems(facts);
     found.certificate(facts);
+    found.issuers(facts);
     found.clock(facts);
     found.gateway(facts);
     found.0

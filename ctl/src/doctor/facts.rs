@@ -156,6 +156,16 @@ pub(super) struct Authd {
     pub(super) subsystems: Subsystems,
     #[serde(default)]
     pub(super) local_login: LocalLogin,
+    #[serde(default)]
+    pub(super) jwt: Vec<Jwt>,
+}
+
+/// An issuer of JWTs.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Jwt {
+    pub(super) algorithm: String,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) jwks_file: Option<PathBuf>,
 }
 
 /// certd.toml.

@@ -162,7 +162,9 @@ fn files(facts: &mut Facts) {
         paths.extend(registered.socket.parent().map(Path::to_owned));
     }
     // What a link names is what is read.
+    let issuers = facts.authd.iter().flat_map(|authd| &authd.jwt);
     let followed = facts.certificate.iter().flat_map(|found| [&found.path, &found.key]);
+    let followed = followed.chain(issuers.flat_map(|issuer| issuer.key_file.iter().chain(&issuer.jwks_file)));
     let followed: Vec<_> = followed.map(|path| (path.clone(), look(path, true))).collect();
     for state in &states {
         if let Ok(room) = rustix::fs::statvfs(state) {

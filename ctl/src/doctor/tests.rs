@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::facts::{Certificate, Room};
+use super::super::facts::{Certificate, Jwt, Room};
 use super::*;
 
 const NOW: i64 = 1_800_000_000;
@@ -162,6 +162,12 @@ fn one_thing_broken_is_one_finding_that_says_how_to_mend_it() {
     }
     fn gateway(facts: &mut Facts) -> &mut super::super::facts::Gateway {
         facts.gateway.as_mut().expect("read")
+    }
+    /// With a key of authd's own (uid 102), if it is there.
+    fn issuer(facts: &mut Facts, algorithm: &str, mode: Option<u32>) {
+        let jwt = Jwt { algorithm: algorithm.into(), key_file: Some("/jwt".into()), jwks_file: None };
+        facts.authd.as_mut().expect("read").jwt.push(jwt);
+        set(facts, "/jwt", mode.map_or(File::Missing, |mode| file(Kind::File, 102, mode)));
     }
     fn sysinfo(facts: &mut Facts) -> &mut super::super::facts::Sysinfo {
         facts.sysinfo.as_mut().expect("registered").as_mut().expect("read")
@@ -334,6 +340,20 @@ fn one_thing_broken_is_one_finding_that_says_how_to_mend_it() {
             "one pair",
         ),
         (|f| f.certificate.as_mut().expect("one").key_fits = None, Grade::Unseen, "/tls/k", "as root"),
+        (|f| set(f, "/tls/k", file(Kind::File, 101, 0o644)), Grade::Error, "/tls/k", "chmod o= /tls/k"),
+        (|f| issuer(f, "HS256", None), Grade::Error, "/jwt", "another in [[jwt]]"),
+        (|f| issuer(f, "HS256", Some(0o644)), Grade::Error, "/jwt", "chown a /jwt && chmod 600 /jwt"),
+        (|f| issuer(f, "HS256", Some(0o640)), Grade::Error, "/jwt", "chown a /jwt && chmod 600 /jwt"),
+        (|f| issuer(f, "EdDSA", Some(0o666)), Grade::Error, "/jwt", "chmod go-w /jwt"),
+        (
+            |f| {
+                issuer(f, "EdDSA", None);
+                set(f, "/jwt", file(Kind::File, 0, 0o600));
+            },
+            Grade::Error,
+            "/jwt",
+            "chmod g+r /jwt",
+        ),
         (
             |f| set(f, "/tls/k", file(Kind::File, 0, 0o600)),
             Grade::Warning,

@@ -111,7 +111,10 @@ impl<A: Accept, F: Fn(u32) -> bool> Door<A, F> {
             } else {
                 "too many connections"
             };
-            if let Some(unsaid) = self.refused.now() {
+            if uid == 0 {
+                // Nobody learns anything of root by it, as where `doorward doctor` looks who listens.
+                tracing::debug!(uid, "refused a connection: {reason}");
+            } else if let Some(unsaid) = self.refused.now() {
                 tracing::warn!(uid, unsaid, "refused a connection: {reason}");
             }
         }

@@ -78,7 +78,7 @@ async fn a_full_disk_ends_no_session_and_needs_no_restart() {
 
     let ballast = disk.fill();
     for _ in 0..3 {
-        assert_eq!(login(&stack, Role::Limited).await, Err(500));
+        assert_eq!(login(&stack, Role::Limited).await, Err(503));
     }
     let line = stack.await_log(Program::Authd, &[" error ", "the session store failed", "full"]);
     assert!(!line.contains(&before), "{line}");

@@ -7,7 +7,6 @@ use doorward_launch::{
     audit::{Event, Record},
     chain,
 };
-use doorward_proto::Reason;
 use tracing::{error, info, warn};
 
 use super::{super::lines::Say, Run};
@@ -127,7 +126,7 @@ impl Run {
         }
         let (user, source, cause) = (self.user(), self.asker.source(), chain(failure));
         let (method, connection) = (self.method, &self.asker.connection);
-        if failure.reason() == Reason::Fault {
+        if failure.is_grave() {
             error!(user, method, source, %connection, %cause, "login failed");
         } else {
             warn!(user, method, source, %connection, %cause, "login failed");

@@ -1,6 +1,9 @@
 //! The sessions in memory: found by token and by key, counted by owner.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use doorward_launch::log::Sparingly;
 
 use super::{
     super::{
@@ -60,11 +63,20 @@ pub(super) struct Table {
     not_due_before: u64,
     /// Used since last written.
     pub(super) unsaved: HashSet<TokenHash>,
+    /// Lines about activity that is not yet on disk.
+    pub(super) unwritten: Sparingly,
     /// Ended here but not yet on disk, because that failed: tried again until it works.
     pub(super) undeleted: Vec<SessionId>,
 }
 
+/// Between two lines about activity that is not yet on disk.
+const QUIET: Duration = Duration::from_secs(10);
+
 impl Table {
+    pub(super) fn new() -> Self {
+        Self { unwritten: Sparingly::once_in(QUIET), ..Self::default() }
+    }
+
     pub(super) fn reserve(&mut self, one: &Counted) {
         self.count += 1;
         self.vouched += usize::from(one.vouched);

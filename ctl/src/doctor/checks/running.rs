@@ -121,11 +121,52 @@ impl Found {
         }
         if let (false, Some(File::There { uid, gid, mode, .. }), Ok(gateway)) =
             (certificate.own, facts.files.get(&certificate.key), &facts.gateway)
-            && let Some(ids) = facts.ids(&gateway.user)
-            && !may_read(ids, *uid, *gid, *mode)
         {
-            let what = format!("{} cannot read it: a new one takes a restart, not a reload", gateway.user);
-            self.warning(&key, what, format!("chgrp {} {key} && chmod 640 {key}", ids.gid));
+            if mode & 0o007 != 0 {
+                self.error(&key, "others can read it: the gateway refuses it", format!("chmod o= {key}"));
+            }
+            if let Some(ids) = facts.ids(&gateway.user).filter(|ids| !may_read(*ids, *uid, *gid, *mode)) {
+                let what = format!(
+                    "{} cannot read it: it does not start under systemd, and otherwise a reload takes no new one",
+                    gateway.user
+                );
+                self.warning(&key, what, format!("chgrp {} {key} && chmod 640 {key}", ids.gid));
+            }
+        }
+    }
+
+    /// The keys of `[[jwt]]`: authd reads them at its start, and does not start without.
+    pub(super) fn issuers(&mut self, facts: &Facts) {
+        let Ok(authd) = &facts.authd else { return };
+        for issuer in &authd.jwt {
+            for path in issuer.key_file.iter().chain(&issuer.jwks_file) {
+                self.issuer_key(facts, path, &authd.user, issuer.algorithm == "HS256");
+            }
+        }
+    }
+
+    fn issuer_key(&mut self, facts: &Facts, path: &Path, user: &str, secret: bool) {
+        let shown = path.display();
+        let (uid, gid, mode) = match facts.files.get(path) {
+            Some(File::There { uid, gid, mode, .. }) => (*uid, *gid, *mode),
+            Some(File::Hidden(why)) => return self.unseen(path, why),
+            Some(File::Missing) | None => {
+                return self.error(&shown, "there is no such file", "name another in [[jwt]] of authd.toml");
+            }
+        };
+        if secret && mode & 0o077 != 0 {
+            let mend = format!("chown {user} {shown} && chmod 600 {shown}");
+            self.error(&shown, format!("others than {user} can read it: authd refuses it"), mend);
+        } else if mode & 0o022 != 0 {
+            let mend = format!("chmod go-w {shown}");
+            self.error(&shown, "others can write it: authd refuses it", mend);
+        }
+        if let Some(ids) = facts.ids(user).filter(|ids| !may_read(*ids, uid, gid, mode)) {
+            let mend = match secret {
+                true => format!("chown {user} {shown}"),
+                false => format!("chgrp {} {shown} && chmod g+r {shown}", ids.gid),
+            };
+            self.error(&shown, format!("{user} cannot read it"), mend);
         }
     }
 
