@@ -198,19 +198,42 @@ impl Parts {
         let public_key = open_public(&config.socket.assertion_key).map_err(|failure| {
             StartError::failed(format!("cannot write {}", config.socket.assertion_key.display()), failure)
         })?;
-        let kernel = kernel(sockets)?;
+        let kernel = kernel(config.local_login.mode, sockets, &peer_socket)?;
         Ok(Self { socket, peer_socket, public_key, kernel, peers })
     }
 }
 
 /// Whom to ask whose a local connection is. Had before this process confines itself, so that it need not be
-/// allowed to have another.
-fn kernel(sockets: &mut Sockets) -> Result<Diagnosis, StartError> {
-    match sockets.socket_diagnosis() {
-        None => Ok(Diagnosis::of_this_namespace()),
+/// allowed to have another. Where it does not answer nobody comes in by it.
+fn kernel(mode: LocalMode, sockets: &mut Sockets, peer_socket: &Bound) -> Result<Diagnosis, StartError> {
+    let kernel = match sockets.socket_diagnosis() {
+        None => Diagnosis::of_this_namespace(),
         Some(passed) => Diagnosis::over(passed)
-            .map_err(|e| StartError::failed("cannot use the service manager's socket of netlink", e)),
+            .map_err(|e| StartError::failed("cannot use the service manager's socket of netlink", e))?,
+    };
+    let cause = match kernel.knows_of(peer_socket) {
+        Ok(true) => None,
+        Ok(false) => Some("the network namespace is another than that of the peer socket".to_owned()),
+        Err(failure) => Some(doorward_launch::chain(&failure)),
+    };
+    match (mode, cause) {
+        (LocalMode::Off, _) => {}
+        (LocalMode::Kernel | LocalMode::Unix, Some(cause)) => warn!(
+            cause,
+            mend = "under systemd doorward-authd.socket needs ListenNetlink=inet-diag: restart that unit",
+            "the kernel cannot be asked whose a connection is: local users need a password"
+        ),
+        (LocalMode::Unix, None) => {}
+        (LocalMode::Kernel, None) => {
+            if let Err(failure) = kernel.can_examine_tcp() {
+                warn!(
+                    cause = %failure,
+                    "the kernel cannot be asked about TCP: local users need a password there, not on the Unix socket"
+                );
+            }
+        }
     }
+    Ok(kernel)
 }
 
 /// The file of the public key, open for writing: its directory is root's, but the key is made later, by
@@ -362,16 +385,7 @@ pub async fn serve(
 /// What a local user's connection must have been accepted from.
 fn listeners(mode: LocalMode, peers: &config::Peers, gateway: Identity, kernel: Diagnosis) -> Listeners {
     let tcp = match mode {
-        LocalMode::Kernel => {
-            if let Err(failure) = kernel.can_examine_tcp() {
-                warn!(
-                    cause = %failure,
-                    mend = "under systemd, doorward-authd.socket needs ListenNetlink=inet-diag; restart it after a change",
-                    "the kernel cannot be asked about TCP: local users need a password there"
-                );
-            }
-            Some(TcpListeners { uid: gateway.uid, ports: peers.gateway_ports.clone() })
-        }
+        LocalMode::Kernel => Some(TcpListeners { uid: gateway.uid, ports: peers.gateway_ports.clone() }),
         LocalMode::Unix | LocalMode::Off => None,
     };
     Listeners { unix: peers.gateway_socket.clone(), tcp, kernel }

@@ -30,13 +30,15 @@ pub(crate) const ENVELOPES: &[&[u8]] = &[
 ];
 
 /// A message of a WebSocket. What is refused is told by one JSON object.
-pub(crate) fn envelope(input: &[u8]) {
-    let Ok(text) = str::from_utf8(input) else { return };
+pub(crate) fn envelope(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else { return false };
     let decoded = sysadm::decode(text, 32);
+    let taken = decoded.request.is_ok();
     if let Err(error) = decoded.request {
         let reply = sysadm::encode(&decoded.echo, &Reply::Error(error));
         assert!(is_object(&reply), "{}", String::from_utf8_lossy(&reply));
     }
+    taken
 }
 
 pub(crate) const CHANNELS: &[&[u8]] = &[
@@ -50,17 +52,20 @@ pub(crate) const CHANNELS: &[&[u8]] = &[
 ];
 
 /// The same where channels are spoken, and where both are. Every reply is JSON.
-pub(crate) fn channel(input: &[u8]) {
-    let Ok(text) = str::from_utf8(input) else { return };
+pub(crate) fn channel(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else { return false };
+    let mut taken = false;
     for channels in [true, false] {
         let place = Place { facility: Default::default(), channels };
         let decoded = dialect::decode(text, 32, &place);
+        taken |= decoded.request.is_ok();
         if let Err(error) = decoded.request {
             dialect::encode(&decoded.echo, &Reply::Error(error), |reply| {
                 assert!(is_object(&reply), "{}", String::from_utf8_lossy(&reply));
             });
         }
     }
+    taken
 }
 
 pub(crate) const HTTP: &[&[u8]] = &[
@@ -72,7 +77,7 @@ pub(crate) const HTTP: &[&[u8]] = &[
 ];
 
 /// A path, a query, a header and a body of plain HTTP. What is refused is told by JSON.
-pub(crate) fn http(input: &[u8]) {
+pub(crate) fn http(input: &[u8]) -> bool {
     let mut texts = texts(input);
     let mut next = || texts.next().unwrap_or_default();
     let (path, query, header, body) = (next(), next(), next(), next().as_bytes());
@@ -82,9 +87,9 @@ pub(crate) fn http(input: &[u8]) {
         headers.append(CONTENT_TYPE, value);
     }
     let _ = (rest::authorization(&headers), rest::is_json(&headers));
-    if let Some(target) = rest::target(path)
-        && let Err(error) = rest::decode(target, body, 32)
-    {
+    let decoded = rest::target(path).map(|target| rest::decode(target, body, 32));
+    let taken = decoded.as_ref().is_some_and(Result::is_ok);
+    if let Some(Err(error)) = decoded {
         let (status, told) = rest::encode(&Reply::Error(error));
         assert!((400..600).contains(&status));
         assert!(is_object(&told), "{}", String::from_utf8_lossy(&told));
@@ -100,6 +105,7 @@ pub(crate) fn http(input: &[u8]) {
         let answers = scopes.into_iter().map(|scope| (scope, false)).collect();
         assert!(token::scopes(answers).ends_with(b"}"));
     }
+    taken
 }
 
 pub(crate) const FORWARDED: &[&[u8]] = &[
@@ -109,10 +115,10 @@ pub(crate) const FORWARDED: &[&[u8]] = &[
 ];
 
 /// A proxy of the configuration, and two headers that one wrote. Whoever is trusted is not the client.
-pub(crate) fn forwarded(input: &[u8]) {
+pub(crate) fn forwarded(input: &[u8]) -> bool {
     let mut texts = texts(input);
     let read = |proxies| serde_json::from_value::<Proxies>(proxies);
-    let Ok(proxies) = read(json!([texts.next().unwrap_or_default()])) else { return };
+    let Ok(proxies) = read(json!([texts.next().unwrap_or_default()])) else { return false };
     let written = serde_json::to_value(&proxies).expect("JSON");
     let again = read(written.clone()).expect("it is read as it is written");
     assert_eq!(serde_json::to_value(&again).expect("JSON"), written);
@@ -120,5 +126,7 @@ pub(crate) fn forwarded(input: &[u8]) {
     for value in texts.take(4).filter_map(|text| HeaderValue::from_str(text).ok()) {
         headers.append(HeaderName::from_static("x-forwarded-for"), value);
     }
-    assert!(proxies.client(&headers).is_none_or(|client| !proxies.trust_address(client)));
+    let client = proxies.client(&headers);
+    assert!(client.is_none_or(|client| !proxies.trust_address(client)));
+    client.is_some()
 }

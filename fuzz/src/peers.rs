@@ -13,29 +13,32 @@ pub(crate) const MESSAGES: &[&[u8]] = &[
 ];
 
 /// Every message that crosses a process boundary, as the other end might write it. What is read is read again.
-pub(crate) fn messages(input: &[u8]) {
-    read::<pam::v1::ToWorker>(input);
-    read::<pam::v1::FromWorker>(input);
-    read::<authd::v1::BeginRequest>(input);
-    read::<authd::v1::Outcome>(input);
-    read::<authd::v1::PeerQuery>(input);
-    read::<authd::v1::PeerAnswer>(input);
-    read::<authd::v1::ActivityReport>(input);
-    read::<authd::v1::SessionEntry>(input);
-    read::<certd::v1::RegisterRequest>(input);
-    read::<certd::v1::VerifyRequest>(input);
-    read::<certd::v1::RevokedEvent>(input);
-    read::<subsystem::v1::Description>(input);
-    read::<subsystem::v1::CallRequest>(input);
-    read::<subsystem::v1::CallPart>(input);
-    read::<channel::v1::MessageReply>(input);
-    read::<authenticator::v1::AuthenticateReply>(input);
+pub(crate) fn messages(input: &[u8]) -> bool {
+    [
+        read::<pam::v1::ToWorker>(input),
+        read::<pam::v1::FromWorker>(input),
+        read::<authd::v1::BeginRequest>(input),
+        read::<authd::v1::Outcome>(input),
+        read::<authd::v1::PeerQuery>(input),
+        read::<authd::v1::PeerAnswer>(input),
+        read::<authd::v1::ActivityReport>(input),
+        read::<authd::v1::SessionEntry>(input),
+        read::<certd::v1::RegisterRequest>(input),
+        read::<certd::v1::VerifyRequest>(input),
+        read::<certd::v1::RevokedEvent>(input),
+        read::<subsystem::v1::Description>(input),
+        read::<subsystem::v1::CallRequest>(input),
+        read::<subsystem::v1::CallPart>(input),
+        read::<channel::v1::MessageReply>(input),
+        read::<authenticator::v1::AuthenticateReply>(input),
+    ]
+    .contains(&true)
 }
 
-fn read<M: Message + Default>(input: &[u8]) {
-    if let Ok(message) = M::decode(input) {
-        M::decode(&*message.encode_to_vec()).expect("what was written");
-    }
+fn read<M: Message + Default>(input: &[u8]) -> bool {
+    let Ok(message) = M::decode(input) else { return false };
+    M::decode(&*message.encode_to_vec()).expect("what was written");
+    true
 }
 
 pub(crate) const NETLINK: &[&[u8]] = &[
@@ -46,8 +49,8 @@ pub(crate) const NETLINK: &[&[u8]] = &[
 ];
 
 /// The kernel's answer about a socket.
-pub(crate) fn netlink(input: &[u8]) {
-    doorward_peercred::read_any_answer(input);
+pub(crate) fn netlink(input: &[u8]) -> bool {
+    doorward_peercred::read_any_answer(input)
 }
 
 pub(crate) const REDIS: &[&[u8]] = &[
@@ -57,12 +60,13 @@ pub(crate) const REDIS: &[&[u8]] = &[
 ];
 
 /// What Redis answers, in pieces: however it is cut, it is the same.
-pub(crate) fn redis(input: &[u8]) {
+pub(crate) fn redis(input: &[u8]) -> bool {
     let whole = doorward_gateway::redis::frames(&[input]);
     let middle = input.len() / 2;
     let (first, second) = input.split_at_checked(middle).unwrap_or_default();
     let halves = doorward_gateway::redis::frames(&[first, second]);
     assert_eq!(whole, halves);
+    whole.is_ok_and(|frames| frames > 0)
 }
 
 pub(crate) const CONFIGS: &[&[u8]] = &[
@@ -74,17 +78,13 @@ pub(crate) const CONFIGS: &[&[u8]] = &[
 ];
 
 /// The configuration of each service: what root writes by mistake.
-pub(crate) fn config(input: &[u8]) {
-    let Ok(text) = str::from_utf8(input) else { return };
-    if let Some(config) = parsed::<doorward_gateway::config::Config>(text) {
-        let _ = config.check();
-    }
-    if let Some(config) = parsed::<doorward_authd::config::Config>(text) {
-        let _ = config.check();
-    }
-    if let Some(config) = parsed::<doorward_certd::config::Config>(text) {
-        let _ = config.check();
-    }
+pub(crate) fn config(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else { return false };
+    let gateway =
+        parsed::<doorward_gateway::config::Config>(text).is_some_and(|config| config.check().is_ok());
+    let authd = parsed::<doorward_authd::config::Config>(text).is_some_and(|config| config.check().is_ok());
+    let certd = parsed::<doorward_certd::config::Config>(text).is_some_and(|config| config.check().is_ok());
+    gateway || authd || certd
 }
 
 fn parsed<C: DeserializeOwned>(text: &str) -> Option<C> {

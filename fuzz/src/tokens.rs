@@ -2,6 +2,7 @@
 
 use std::{str, sync::LazyLock};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use doorward_authd::{
     jwt::{Issuer, Issuers, KeyFile, Signing},
     secret::Jwt,
@@ -19,7 +20,7 @@ pub(crate) const ACLS: &[&[u8]] = &[
 ];
 
 /// A subject, a holder and entries, all as strangers might send them. A newline is matched by nothing.
-pub(crate) fn acl(input: &[u8]) {
+pub(crate) fn acl(input: &[u8]) -> bool {
     let mut texts = texts(input);
     let mut next = || texts.next().unwrap_or_default().to_owned();
     let (subject, auth_id, session) = (next(), next(), next());
@@ -37,23 +38,28 @@ pub(crate) fn acl(input: &[u8]) {
             assert!(granted(std::slice::from_ref(entry), entry, holder));
         }
     }
+    allows
 }
 
+/// The half that signs, for whoever is believed here.
+static SIGNER: LazyLock<Ed25519KeyPair> =
+    LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes"));
+
 pub(crate) const JWTS: &[&[u8]] = &[
-    // {"alg":"EdDSA","kid":"1"}.{"iss":"https://id.example","aud":["doorward"],"sub":"7","exp":1800000100}
-    b"eyJhbGciOiJFZERTQSIsImtpZCI6IjEifQ.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJhdWQiOlsiZG9vcndhcmQiXSwic3ViIjoiNyIsImV4cCI6MTgwMDAwMDEwMH0.AAAA",
+    br#"{"alg":"EdDSA"}.{"iss":"https://id.example","aud":["doorward"],"sub":"7","exp":1800000100,"acl":["ws.group.3.subscribe"]}"#,
+    br#"{"alg":"EdDSA","kid":"1"}.{"iss":"https://id.example","aud":"doorward","sub":"x","exp":1800000100,"nbf":1,"iat":1}"#,
     b"eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUifQ.",
     b"e30.e30.",
 ];
 
-/// Issuers whose keys nobody has the other half of.
+/// The issuer of that key, which is in fuzz/keys/signer.pem.
 static ISSUERS: LazyLock<Issuers> = LazyLock::new(|| {
     let issuer = Issuer {
         kind: "terminal".into(),
         issuer: Some("https://id.example".into()),
         audience: Some("doorward".into()),
         signing: Signing::EdDsa,
-        file: KeyFile::Key(concat!(env!("CARGO_MANIFEST_DIR"), "/keys/ed25519.pem").into()),
+        file: KeyFile::Key(concat!(env!("CARGO_MANIFEST_DIR"), "/keys/signer.pem").into()),
         user_claim: "sub".into(),
         acl_claim: Some("acl".into()),
         acl_max: vec!["ws.group.#".to_owned()].into(),
@@ -61,53 +67,45 @@ static ISSUERS: LazyLock<Issuers> = LazyLock::new(|| {
     Issuers::open(vec![issuer]).expect("a good key")
 });
 
-/// A JWT as a client logs in by it; nobody here could sign one. The bytes are one, or its header and its claims.
-pub(crate) fn jwt(input: &[u8]) {
-    for text in jwts(input) {
-        let Ok(jwt) = Jwt::parse(text) else { continue };
-        ISSUERS.verify(&jwt, Moment { at: 1, utc: 1_800_000_000 }).expect_err("a forged one");
-    }
+/// A JWT as a client logs in by it: what nobody signed, and header and claims that the issuer did.
+pub(crate) fn jwt(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else { return false };
+    let verify = |text: String| {
+        let jwt = Jwt::parse(text).ok()?;
+        ISSUERS.verify(&jwt, Moment { at: 1, utc: 1_800_000_000 }).ok()
+    };
+    assert!(verify(text.to_owned()).is_none(), "a forged one");
+    signed(text).and_then(verify).is_some()
 }
 
 pub(crate) const ASSERTIONS: &[&[u8]] = &[
     b"eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.eyJpc3MiOiJkb29yd2FyZC1hdXRoZCIsImF1ZCI6ImNlcnRkIn0.AAAA",
     br#"{"typ":"JWT","alg":"EdDSA"}.{"iss":"doorward-authd","aud":"certd","sub":"bob","uid":1001,"auth_id":"1001","access":"limited","acl":["a.#"],"sid":"s","method":"password","auth_time":1800000000,"iat":1800000000,"exp":1800000060,"jti":"j"}"#,
+    br#"{"alg":"EdDSA"}.{"iss":"doorward-authd","aud":"certd","sub":"terminal/t","kind":"terminal","pk":"7","name":"T","auth_id":"t","access":"limited","acl":[],"sid":"s","method":"model","auth_time":1800000000,"iat":1800000000,"exp":1800000060,"jti":"j"}"#,
 ];
 
-/// authd's word on who calls, as a subsystem gets it; nobody here could sign one.
-pub(crate) fn assertion(input: &[u8]) {
-    for text in jwts(input) {
-        doorward_assertion::read(&text, &[7; 32], "certd", 1_800_000_000).expect_err("a forged one");
-    }
+/// authd's word on who calls, as a subsystem gets it: what nobody signed, and header and claims that authd did.
+pub(crate) fn assertion(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else { return false };
+    let key: &[u8; 32] = SIGNER.public_key().as_ref().try_into().expect("32 bytes");
+    let read = |text: &str| doorward_assertion::read(text, key, "certd", 1_800_000_000).ok();
+    assert!(read(text).is_none(), "a forged one");
+    let Some(caller) = signed(text).and_then(|text| read(&text)) else { return false };
+    assert!(caller.uid.is_none() || doorward_assertion::is_user(&caller.user), "{caller:?}");
+    true
 }
 
-/// The text itself, and what it says as header and claims, encoded.
-fn jwts(input: &[u8]) -> Vec<String> {
-    let Ok(text) = str::from_utf8(input) else { return Vec::new() };
-    let mut jwts = vec![text.to_owned()];
-    if let Some((header, claims)) = text.split_once("}.") {
-        jwts.push(format!(
-            "{}.{}.AAAA",
-            base64url(format!("{header}}}").as_bytes()),
-            base64url(claims.as_bytes())
-        ));
-    }
-    jwts
+/// Header and claims, as the signer's JWT (RFC 7515, 3.1).
+fn signed(text: &str) -> Option<String> {
+    let (header, claims) = text.split_once("}.")?;
+    let input = format!("{}.{}", base64url(format!("{header}}}").as_bytes()), base64url(claims.as_bytes()));
+    let signature = base64url(SIGNER.sign(input.as_bytes()).as_ref());
+    Some(format!("{input}.{signature}"))
 }
 
 /// RFC 4648, 5, without padding.
 fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits =
-            three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for digit in 0..=three.len() {
-            let at = bits >> (18 - 6 * digit) & 63;
-            text.push(DIGITS.get(at as usize).copied().map_or('A', char::from));
-        }
-    }
-    text
+    base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
 }
 
 pub(crate) const ARGS: &[&[u8]] = &[
@@ -118,10 +116,10 @@ pub(crate) const ARGS: &[&[u8]] = &[
 
 /// Args as a subsystem reads them. What is read is read again when it is written, and nothing that looks like
 /// serde_json's own is in it.
-pub(crate) fn args(input: &[u8]) {
-    if let Ok(value) = Plain::read(input) {
-        let written = serde_json::to_vec(&value).expect("it is JSON");
-        assert_eq!(Plain::read(&written).expect("what was written"), value);
-        assert!(!String::from_utf8_lossy(&written).contains("{\"$serde_json::"));
-    }
+pub(crate) fn args(input: &[u8]) -> bool {
+    let Ok(value) = Plain::read(input) else { return false };
+    let written = serde_json::to_vec(&value).expect("it is JSON");
+    assert_eq!(Plain::read(&written).expect("what was written"), value);
+    assert!(!String::from_utf8_lossy(&written).contains("{\"$serde_json::"));
+    true
 }

@@ -17,7 +17,7 @@ pub enum Source {
     V4(Ipv4Addr),
     /// One IPv6 network of 64 bits: one host can have all of its addresses.
     V6([u8; 8]),
-    /// A user of this host; of uids that one user was given the first.
+    /// A user of this host; of subordinate uids the first of their user.
     Uid(u32),
 }
 

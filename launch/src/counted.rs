@@ -34,13 +34,20 @@ pub fn counted(address: IpAddr) -> IpAddr {
     }
 }
 
+/// /etc/subuid, which is read again when it has changed, at most once a second.
+static SUBORDINATES: LazyLock<Subordinates> = LazyLock::new(|| Subordinates::of(Path::new("/etc/subuid")));
+
 /// The uid that stands for whoever can come as `uid`: a user to whom root gave subordinate uids (/etc/subuid,
-/// subuid(5)) runs programs under any of them, so all of one range are one, the first. The file is read again
-/// when it has changed, at most once a second; where it cannot be read each uid is itself.
+/// subuid(5)) runs programs under any of them, so all that one user was given are one, the first. Where the file
+/// cannot be read each uid is itself.
 pub fn counted_uid(uid: u32) -> u32 {
-    static SUBORDINATES: LazyLock<Subordinates> =
-        LazyLock::new(|| Subordinates::of(Path::new("/etc/subuid")));
-    SUBORDINATES.counted(uid, Instant::now())
+    SUBORDINATES.given(Instant::now()).counted(uid)
+}
+
+/// Whether root gave this uid to another user as a subordinate one (/etc/subuid, subuid(5)): whoever has the uid by
+/// then is that user, or the account that has the number, too.
+pub fn is_subordinate_uid(uid: u32) -> bool {
+    SUBORDINATES.given(Instant::now()).has(uid)
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub use account::Identity;
 pub use audit::Audit;
 pub use config::table;
 pub use control::{Control, Reload, Reloads};
-pub use counted::{counted, counted_uid};
+pub use counted::{counted, counted_uid, is_subordinate_uid};
 pub use current::Current;
 pub use daemon::{Daemon, Question, run};
 pub use descriptors::descriptors;

@@ -87,6 +87,8 @@ pub struct Account {
     pub groups: Memberships,
     /// Whether its shell is one of /etc/shells.
     pub shell_listed: bool,
+    /// Whether root gave its uid to another user as well (subuid(5)), who can be it.
+    pub subordinate: bool,
 }
 
 /// An account's groups, out of those that are configured to give something.
@@ -242,7 +244,8 @@ fn look_up(directory: &dyn Directory, groups: &Groups, who: Who) -> io::Result<O
     }
     let (access, groups) = members::access(directory, groups, &user)?;
     let shell_listed = directory.shells()?.iter().any(|listed| listed == Path::new(&user.shell));
-    Ok(Some(Account { name, uid, access, groups, shell_listed }))
+    let subordinate = doorward_launch::is_subordinate_uid(uid.as_u32());
+    Ok(Some(Account { name, uid, access, groups, shell_listed, subordinate }))
 }
 
 #[cfg(test)]

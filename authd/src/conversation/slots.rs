@@ -17,7 +17,7 @@ use crate::error::AuthError;
 pub enum SourceKey {
     /// An IPv4 address, all of loopback as 127.0.0.1, or the /64 of an IPv6 address.
     Address(IpAddr),
-    /// A local user, as the kernel says; of uids that one user was given the first.
+    /// A local user, as the kernel says; of subordinate uids the first of their user.
     Uid(u32),
     /// The Unix socket, with no uid known.
     Local,

@@ -18,6 +18,7 @@ fn account(text: &str, uid: u32, access: Option<Access>) -> Account {
         access,
         groups: Memberships::default(),
         shell_listed: true,
+        subordinate: false,
     }
 }
 

@@ -23,6 +23,9 @@ fn admits(account: &Account, policy: &Policy) -> Result<(), Cause> {
     if !policy.local_login {
         return Err(Cause::LocalLoginOff);
     }
+    if account.subordinate {
+        return Err(Cause::SubordinateUid);
+    }
     person(account, policy)
 }
 
@@ -38,6 +41,7 @@ mod tests {
             access: Some(Access::Limited),
             groups: Memberships::default(),
             shell_listed: true,
+            subordinate: false,
         }
     }
 
@@ -58,6 +62,7 @@ mod tests {
             (account(u32::MAX - 1), None),
             (Account { access: None, ..plain.clone() }, Some(Cause::NoAccessGroup)),
             (Account { shell_listed: false, ..plain.clone() }, Some(Cause::Shell)),
+            (Account { subordinate: true, ..plain.clone() }, Some(Cause::SubordinateUid)),
         ] {
             assert_eq!(admits(&account, &policy).err(), refused, "{account:?}");
         }

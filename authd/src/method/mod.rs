@@ -221,6 +221,8 @@ pub enum Cause {
     Root,
     /// A uid below those of people.
     SystemUid,
+    /// A uid that root gave to another user as well: the kernel's word is not about one person.
+    SubordinateUid,
     /// The uid of authd or of the gateway.
     OwnUid,
     /// The shell is not one of /etc/shells.
@@ -267,7 +269,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::MalformedUser,
         Self::MalformedPassword,
         Self::UnknownUser,
@@ -283,6 +285,7 @@ impl Cause {
         Self::OtherUser,
         Self::Root,
         Self::SystemUid,
+        Self::SubordinateUid,
         Self::OwnUid,
         Self::Shell,
         Self::NoSuchToken,
@@ -324,6 +327,7 @@ impl Cause {
             Self::OtherUser => "other-user",
             Self::Root => "root",
             Self::SystemUid => "system-uid",
+            Self::SubordinateUid => "subordinate-uid",
             Self::OwnUid => "own-uid",
             Self::Shell => "shell",
             Self::NoSuchToken => "no-such-token",

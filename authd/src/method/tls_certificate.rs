@@ -57,6 +57,7 @@ mod tests {
             access,
             groups: Memberships::default(),
             shell_listed: true,
+            subordinate: false,
         };
         for (account, refused) in [
             (account("alice", 1000, Some(Access::Full)), None),

@@ -210,6 +210,7 @@ mod tests {
                 tokens: owned(tokens),
             },
             shell_listed: true,
+            subordinate: false,
         }
     }
 

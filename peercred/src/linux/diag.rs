@@ -5,10 +5,13 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::libc;
+use nix::sys::socket::GetSockOpt as _;
+use nix::sys::socket::sockopt::GetStruct;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
@@ -76,12 +79,35 @@ impl Diagnosis {
         Ok(Diagnosis { asker, knows_own_sockets: false })
     }
 
+    /// Whether it is about the network namespace in which this socket was made. Linux tells since 5.14; before, it is
+    /// taken to be.
+    ///
+    /// # Errors
+    /// Why there is nothing to ask through.
+    pub fn knows_of(&self, socket: impl AsFd) -> io::Result<bool> {
+        let own = namespace(&self.asker()?.socket);
+        Ok(own.is_none() || own == namespace(socket))
+    }
+
     /// `None` means that the kernel knows no such socket.
     pub(super) fn ask(&self, question: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.asker()?.ask(question)
+    }
+
+    fn asker(&self) -> io::Result<MutexGuard<'_, Asker>> {
         let asker = self.asker.as_ref().as_ref().map_err(|errno| io::Error::from(*errno))?;
         // What is left behind by a panic is one answer at most, which the next question does not take.
-        asker.lock().unwrap_or_else(PoisonError::into_inner).ask(question)
+        Ok(asker.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct NetnsCookie;
+nix::getsockopt_impl!(NetnsCookie, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, u64, GetStruct<u64>);
+
+/// What names the network namespace of a socket for as long as the machine runs (SO_NETNS_COOKIE).
+fn namespace(socket: impl AsFd) -> Option<u64> {
+    NetnsCookie.get(&socket).ok()
 }
 
 impl Asker {

@@ -181,9 +181,9 @@ fn padded(address: Ipv4Addr) -> [u8; 16] {
 }
 
 /// As the answer about a connection from 127.0.0.1:40000 to 127.0.0.1:12150.
-pub(super) fn read_any(answer: &[u8]) {
+pub(super) fn read_any(answer: &[u8]) -> bool {
     let end = |port| (IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    let _ = read(answer, end(40_000), end(12_150));
+    matches!(read(answer, end(40_000), end(12_150)), Ok(Some(_)))
 }
 
 fn read(answer: &[u8], source: (IpAddr, u16), destination: (IpAddr, u16)) -> io::Result<Option<Owner>> {

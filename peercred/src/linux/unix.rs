@@ -68,8 +68,8 @@ fn bound_to(inode: u32, cookie: u64, kernel: &Diagnosis) -> io::Result<Option<Bo
 }
 
 /// As the answer about inode 7 with cookie 0x1_0000_0002.
-pub(super) fn read_any(answer: &[u8]) {
-    let _ = read(answer, 7, 0x1_0000_0002);
+pub(super) fn read_any(answer: &[u8]) -> bool {
+    matches!(read(answer, 7, 0x1_0000_0002), Ok(Some(_)))
 }
 
 fn read(answer: &[u8], inode: u32, cookie: u64) -> io::Result<Option<BoundTo>> {

@@ -33,7 +33,10 @@ fn who_has_no_network_asks_about_the_one_where_the_socket_was_made() {
             // This thread's alone.
             unshare(CloneFlags::CLONE_NEWNET).expect("root may");
             from_outside.can_examine_tcp().expect("an answer");
-            let inside = gateway.listeners_by(Diagnosis::of_this_namespace());
+            let own = Diagnosis::of_this_namespace();
+            assert!(from_outside.knows_of(&near).expect("an answer"), "its network is the outer one");
+            assert!(!own.knows_of(&near).expect("an answer"));
+            let inside = gateway.listeners_by(own);
             let outside = gateway.listeners_by(from_outside);
             (PassedSocket::examine(near.into(), &outside), PassedSocket::examine(again.into(), &inside))
         });

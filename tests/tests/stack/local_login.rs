@@ -70,6 +70,46 @@ async fn switched_off_it_is_refused_to_everybody() {
     assert_eq!(refused.len(), 2, "one each, whether or not anything was handed over: {refused:?}");
 }
 
+/// Asks usermod(8) for a change of what somebody was given.
+fn give(option: &str, uid: u32, to: &str) -> bool {
+    let range = format!("{uid}-{uid}");
+    std::process::Command::new("usermod")
+        .args([option, &range, to])
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The kernel names a uid. Where two users can be that, it names nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_uid_was_given_to_another_needs_the_password() {
+    if !skip::root("accounts of their own") {
+        return;
+    }
+    let Some(stack) = Stack::start(&Options::new(Pam::Real)) else { return };
+    let (person, other) = (stack.person(Role::Code).clone(), stack.person(Role::Lapsed).name.clone());
+    let local = async || {
+        let mut client = Client::unix_as(&stack, person.uid).await;
+        let outcome = client.ask("rpc/auth", json!({})).await.map(drop);
+        client.close().await;
+        outcome
+    };
+    assert_eq!(local().await, Ok(()));
+    if !give("--add-subuids", person.uid, &other) {
+        return skip::skipped("usermod(8) gives no subordinate uids here");
+    }
+    let began = std::time::Instant::now();
+    while local().await.is_ok() && began.elapsed() < std::time::Duration::from_secs(10) {}
+    let refused = local().await;
+    assert!(give("--del-subuids", person.uid, &other), "left behind in /etc/subuid");
+    assert_eq!(refused, Err(401));
+    let fields = [("event", "login_refused"), ("method", "local_peer"), ("reason", "subordinate-uid")];
+    assert!(!stack.records(Program::Authd, &fields).is_empty());
+    let began = std::time::Instant::now();
+    while local().await.is_err() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "what is taken back counts no more");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn descriptors_that_prove_nothing_are_refused() {
     let Some(mut stack) = Stack::start(&Options::new(Pam::Wrapper)) else { return };

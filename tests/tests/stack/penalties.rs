@@ -183,7 +183,6 @@ async fn whoever_hides_whose_connection_it_is_is_one_source_whatever_the_address
     open.close().await;
 }
 
-/// Logs in on fresh connections of this user, and as root over TLS: every one must be let in.
 /// The first of the uids that useradd(8) gave to a user, and how many there are. It gives some where the file exists.
 fn subordinate_uids(name: &str) -> Option<(u32, u32)> {
     let text = std::fs::read_to_string("/etc/subuid").ok()?;
@@ -229,6 +228,7 @@ async fn all_uids_that_one_user_was_given_are_one_source() {
     }
 }
 
+/// Logs in on fresh connections of this user, and as root over TLS: every one must be let in.
 async fn everybody_else_logs_in(stack: &Stack, uid: u32, times: usize) {
     for _ in 0..times {
         let mut client = Client::unix_as(stack, uid).await;
