@@ -104,10 +104,10 @@ async fn what_is_up_is_listed_and_answers() {
     assert_eq!(received[0].args, br#"{"action": "ECHO",  "x": 1.0}"#, "as they were written");
     assert_eq!(received[0].assertion, "alice example/a 0");
     assert!((1..=30_000).contains(&received[0].deadline_ms));
-    // No action is named; without args the whole is args.
+    // No action is named; without args they are the whole less its envelope.
     assert_eq!(ask(&mut client, "a", json!([1])).await["args"]["action"], "_");
     let whole = client.call(r#"{"namespace":"example","name":"a","action":"echo"}"#).await;
-    assert_eq!(whole["args"]["args"]["namespace"], "example");
+    assert_eq!(whole["args"]["args"], json!({"action": "echo"}));
     for (args, expected) in
         [(json!({"action": "nothing"}), 404), (json!({"action": "a b"}), 404), (json!({"action": 7}), 400)]
     {
