@@ -21,6 +21,7 @@ pub(super) struct Subordinates {
     file: PathBuf,
     /// Whoever looks. Nobody waits for a file that does not answer, but at the first look.
     looking: Mutex<Looking>,
+    /// None before that is over.
     given: OnceLock<Current<Given>>,
 }
 
@@ -65,16 +66,15 @@ impl Subordinates {
             return;
         }
         looking.last = Some(now);
-        let holds = self.given.get_or_init(|| Current::new(Given::default()));
         match self.read(looking.stamp) {
             Ok(None) => {}
             Ok(Some((stamp, given))) => {
                 *looking = Looking { stamp: Some(stamp), told: false, ..*looking };
-                holds.set(given);
+                self.hold(given);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 *looking = Looking { stamp: None, told: false, ..*looking };
-                holds.set(Given::default());
+                self.hold(Given::default());
             }
             // What was known may still be so.
             Err(error) if !looking.told => {
@@ -82,6 +82,15 @@ impl Subordinates {
                 tracing::warn!(file = %self.file.display(), %error, "subordinate uids are not known");
             }
             Err(_) => {}
+        }
+    }
+
+    /// Only whoever looks calls this.
+    fn hold(&self, given: Given) {
+        match self.given.get() {
+            Some(current) => current.set(given),
+            // Nobody may see that there is something before it is what the file says.
+            None => drop(self.given.set(Current::new(given))),
         }
     }
 
@@ -293,6 +302,27 @@ mod tests {
         assert_eq!(counted(start + LOOK * 3), 1004, "no file, and not gone either");
         fs::remove_dir(&file).expect("our directory");
         assert_eq!(counted(start + LOOK * 4), 1005);
+    }
+
+    #[test]
+    fn at_the_first_look_nobody_takes_an_account_for_its_own_before_the_file_was_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("subuid");
+        // So long that reading it takes a while.
+        let filler = "#\n".repeat(MOST as usize / 2 - 100);
+        fs::write(&file, format!("alice:1000:10\n{filler}")).expect("our file");
+        for _ in 0..10 {
+            let (subordinates, start) = (Subordinates::of(&file), Instant::now());
+            let together = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        together.wait();
+                        assert!(subordinates.given(start).has(1005));
+                    });
+                }
+            });
+        }
     }
 
     #[test]
