@@ -157,14 +157,20 @@ impl<C> Control<C> {
                 tokio::select! {
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
-                    () = shutdown.cancelled() => break,
+                    () = shutdown.cancelled() => return,
                     _ = hangup.recv() => hangups.notify_one(),
                 }
             }
-            tell_manager(&[NotifyState::Stopping]);
-            shutdown.cancel();
+            stop(&shutdown);
         })
     }
+}
+
+/// Asks the daemon to stop and tells the service manager that it does. It is told first: once the
+/// daemon knows, the process may be gone before anything else is done.
+pub(crate) fn stop(shutdown: &CancellationToken) {
+    tell_manager(&[NotifyState::Stopping]);
+    shutdown.cancel();
 }
 
 /// Tells systemd, or whoever set NOTIFY_SOCKET; nobody is not an error.

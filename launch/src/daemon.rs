@@ -378,7 +378,7 @@ async fn serve_until_stopped<D: Daemon>(
         let shutdown = shutdown.clone();
         std::thread::spawn(move || {
             await_eof();
-            shutdown.cancel();
+            crate::control::stop(&shutdown);
         });
     }
     let reloads = tokio::spawn(reloading.run::<D>(hangups, control.clone()));
