@@ -23,6 +23,8 @@ pub mod sandbox;
 
 pub mod audit;
 
+mod counted;
+
 mod current;
 
 pub mod log;
@@ -40,8 +42,6 @@ mod directory;
 pub mod account;
 
 mod json;
-
-mod counted;
 
 #[cfg(test)]
 mod skip;

@@ -1,8 +1,8 @@
 //! Seeing that a file of keys has changed, by looking once a second.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use doorward_launch::chain;
+use doorward_launch::{chain, file::Stamp};
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -12,12 +12,12 @@ use super::{Issuer, Issuers, KeyFile, keys};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What changes whenever a file is written, replaced, or made somebody else's; None: it cannot be looked at.
-type Mark = Option<(u64, u64, i64, i64)>;
+/// The file as it was at a look; None: it cannot be looked at.
+type Found = Option<Stamp>;
 
-/// The files as they were at the last look.
+/// The files at the last look, once there was one.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Vec<Option<Mark>>);
+pub(super) struct Seen(Vec<Option<Found>>);
 
 impl Issuers {
     /// Takes over what files of keys hold, until `stop`. A file that cannot be used changes nothing: the keys that
@@ -41,8 +41,8 @@ impl Issuers {
                 move || look(&issuer, before)
             });
             // Nobody cancels it, and a panic is no reason to look no more.
-            let Ok(Some((mark, read))) = looked.await else { continue };
-            let first = seen.replace(mark).is_none();
+            let Ok(Some((stamp, read))) = looked.await else { continue };
+            let first = seen.replace(stamp).is_none();
             match read {
                 Ok(read) => {
                     if !first {
@@ -60,19 +60,14 @@ impl Issuers {
 }
 
 /// What the file holds, if it is not what it was.
-fn look(issuer: &Issuer, before: Option<Mark>) -> Option<(Mark, Result<Vec<keys::Key>, keys::KeyError>)> {
+fn look(issuer: &Issuer, before: Option<Found>) -> Option<(Found, Result<Vec<keys::Key>, keys::KeyError>)> {
     // Before the file is read: what changes in between is seen at the next look.
-    let mark = mark(path(&issuer.file));
-    (before != Some(mark)).then(|| (mark, keys::read(&issuer.file, issuer.signing)))
+    let stamp = Stamp::at(path(&issuer.file));
+    (before != Some(stamp)).then(|| (stamp, keys::read(&issuer.file, issuer.signing)))
 }
 
 fn path(file: &KeyFile) -> &Path {
     match file {
         KeyFile::Key(path) | KeyFile::Set(path) => path,
     }
-}
-
-fn mark(path: &Path) -> Mark {
-    let found = fs::symlink_metadata(path).ok()?;
-    Some((found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::Current;
+use crate::file::Stamp;
 
 /// The most that is read of the file, in bytes; what is beyond is not known.
 const MOST: u64 = 1 << 20;
@@ -31,14 +32,6 @@ struct Looking {
     stamp: Option<Stamp>,
     /// Whether it was told that the file cannot be read.
     told: bool,
-}
-
-/// Of which file, and of when, something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
 }
 
 impl Subordinates {
@@ -103,8 +96,7 @@ impl Subordinates {
         if !data.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let changed = (data.ctime(), data.ctime_nsec());
-        let stamp = Stamp { inode: data.ino(), size: data.size(), changed };
+        let stamp = Stamp::of(&data);
         if known == Some(stamp) {
             return Ok(None);
         }

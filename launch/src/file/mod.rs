@@ -3,6 +3,7 @@
 //! A file that somebody else can write is that somebody's configuration, so it is refused, with the
 //! command that mends it.
 
+mod stamp;
 mod temporary;
 mod way;
 
@@ -22,6 +23,7 @@ use crate::directory::{self, mode_of};
 pub(crate) use temporary::temporary_name;
 
 pub use crate::directory::DirectoryError;
+pub use stamp::Stamp;
 
 /// The largest configuration file.
 pub const CONFIG_LIMIT: usize = 1 << 20;

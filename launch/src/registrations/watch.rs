@@ -1,8 +1,6 @@
 //! Seeing that the directory has changed. By looking, once a second: it is small, and the same on every system.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +8,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::{Registrations, files, read};
+use crate::file::Stamp;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -20,17 +19,16 @@ const ANEW: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Watch {
     directory: PathBuf,
-    seen: Marks,
+    seen: Stamps,
     read: Option<(Instant, Registrations)>,
 }
 
-/// What changes whenever a file is written, replaced, or made somebody else's.
-type Marks = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
+type Stamps = BTreeMap<PathBuf, Stamp>;
 
 impl Watch {
     /// Nothing is told yet.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), seen: Marks::new(), read: None }
+        Self { directory: directory.to_owned(), seen: Stamps::new(), read: None }
     }
 
     /// What there is: at once the first time, then when it is not what it was. Dropped, it has told nothing.
@@ -43,12 +41,12 @@ impl Watch {
             let (directory, seen) = (self.directory.clone(), self.seen.clone());
             let looked = spawn_blocking(move || {
                 // Before the files are read: what changes in between is seen at the next look.
-                let marks = marks(&directory);
-                (due || marks != seen).then(|| (marks, read(&directory)))
+                let stamps = stamps(&directory);
+                (due || stamps != seen).then(|| (stamps, read(&directory)))
             });
             // Nobody cancels it, and a panic is no reason to look no more.
-            let Ok(Some((marks, now))) = looked.await else { continue };
-            self.seen = marks;
+            let Ok(Some((stamps, now))) = looked.await else { continue };
+            self.seen = stamps;
             let same = self.read.as_ref().is_some_and(|(_, before)| *before == now);
             self.read = Some((Instant::now(), now.clone()));
             if !same {
@@ -58,12 +56,8 @@ impl Watch {
     }
 }
 
-/// What cannot be looked at has no mark; reading says why.
-fn marks(directory: &Path) -> Marks {
+/// What cannot be looked at has no stamp; reading says why.
+fn stamps(directory: &Path) -> Stamps {
     let files = files(directory).unwrap_or_default().into_iter();
-    let mark = |path: PathBuf| {
-        let found = fs::symlink_metadata(&path).ok()?;
-        Some((path, (found.ino(), found.size(), found.ctime(), found.ctime_nsec())))
-    };
-    files.filter_map(mark).collect()
+    files.filter_map(|path| Stamp::at(&path).map(|stamp| (path, stamp))).collect()
 }
