@@ -126,6 +126,20 @@ impl Ran {
     }
 }
 
+/// A program of these lines of shell.
+fn write_script(path: &Path, lines: &str) {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, format!("#!/bin/sh\n{lines}\n")).unwrap();
+    copy_program(&draft, path);
+    fs::remove_file(draft).unwrap();
+}
+
+/// A copy that can be run. Made by another process: what is open for writing here is also open in what another
+/// test has just forked, and execve(2) refuses it then (ETXTBSY).
+fn copy_program(program: &Path, copy: &Path) {
+    assert!(Command::new("install").args(["-m", "755"]).args([program, copy]).status().unwrap().success());
+}
+
 fn start(mut command: Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }

@@ -32,5 +32,5 @@ pub mod web;
 pub use cast::{CODE, COLOUR, Cast, Person, Role};
 pub use client::{Client, Received};
 pub use options::{Options, Pam};
-pub use programs::{cargo_target, doorward, program};
+pub use programs::{cargo_target, copy_program, doorward, program};
 pub use stack::{Example, Fake, Plugin, Program, Stack};

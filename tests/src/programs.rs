@@ -149,8 +149,14 @@ pub(crate) fn for_any_uid(program: &Path, dir: &Path) -> PathBuf {
     }
     let copy = dir.join(program.file_name().expect("a program has a name"));
     if !copy.exists() {
-        std::fs::copy(program, &copy)
-            .unwrap_or_else(|e| panic!("copy {} to {}: {e}", program.display(), copy.display()));
+        copy_program(program, &copy);
     }
     copy
+}
+
+/// A copy that can be run. Made by another process: what is open for writing here is also open in what another
+/// test has just forked, and execve(2) refuses it then (ETXTBSY).
+pub fn copy_program(program: &Path, copy: &Path) {
+    let status = Command::new("install").args(["-m", "755"]).args([program, copy]).status();
+    assert!(status.expect("install runs").success(), "{} to {}", program.display(), copy.display());
 }

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use doorward_tests::skip;
+use doorward_tests::{copy_program, skip};
 use tempfile::TempDir;
 
 /// A tree into which things are installed.
@@ -34,9 +34,7 @@ impl Tree {
         let built = directory.path().join("built");
         fs::create_dir(&built).expect("a directory in ours");
         for program in PROGRAMS {
-            let script = "#!/bin/sh\n[ \"$1\" != completion ] || echo \"for $2\"\n";
-            fs::write(built.join(program), script).expect("a file in our directory");
-            fs::set_permissions(built.join(program), fs::Permissions::from_mode(0o755)).expect("chmod");
+            script(&built.join(program), "[ \"$1\" != completion ] || echo \"for $2\"");
         }
         Self { directory, built }
     }
@@ -88,13 +86,19 @@ impl Tree {
     }
 }
 
+fn script(path: &Path, lines: &str) {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, format!("#!/bin/sh\n{lines}\n")).expect("a file in our directory");
+    copy_program(&draft, path);
+    fs::remove_file(&draft).expect("our file");
+}
+
 #[test]
 fn a_step_that_fails_ends_the_installation_and_leaves_no_half_file() {
     let tree = Tree::new();
     let tools = tree.directory.path().join("tools");
     fs::create_dir(&tools).expect("a directory in ours");
-    fs::write(tools.join("sed"), "#!/bin/sh\necho half\nexit 1\n").expect("a file in our directory");
-    fs::set_permissions(tools.join("sed"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    script(&tools.join("sed"), "echo half\nexit 1");
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").expect("a path"));
     let mut command = Command::new("make");
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

@@ -101,10 +101,11 @@ impl Local {
             let own = UnixStream::connect(path).expect("connected");
             return Client { accepted: self.accept(), child: None, own: Some(own) };
         }
-        // This program may be where nobody else can look, so the other user runs a copy.
-        let copy = self.bench.path("client");
-        std::fs::copy(std::env::current_exe().expect("this program"), &copy).expect("copied");
-        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        // This program may be where nobody else can look, so the other user runs a copy. Made by another process:
+        // what is open for writing here is also open in what another test has just forked, and cannot be run.
+        let (own, copy) = (std::env::current_exe().expect("this program"), self.bench.path("client"));
+        let copied = Command::new("install").args(["-m", "755"]).args([&own, &copy]).status();
+        assert!(copied.expect("install runs").success());
         let mut child = Command::new(&copy)
             .args(["--exact", "peers::connects_and_waits", "--ignored", "--nocapture"])
             .env("DOORWARD_TEST_CONNECT", path)

@@ -22,6 +22,8 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::{copy_program, write_script};
+
 /// Somebody without an account, if the test runs as root.
 const NOBODY: u32 = 60_123;
 
@@ -65,14 +67,12 @@ impl Stage {
     /// How one of the services acts from its next start on.
     fn behave(&self, service: &str, way: &str) {
         let script = format!(
-            "#!/bin/sh\nFAKE_SERVICE={service} FAKE_WAY={way} FAKE_ARGUMENTS=\"$*\" FAKE_DIRECTORY='{}' \
-             exec '{}' --exact dev::fake_service --nocapture\n",
+            "FAKE_SERVICE={service} FAKE_WAY={way} FAKE_ARGUMENTS=\"$*\" FAKE_DIRECTORY='{}' \
+             exec '{}' --exact dev::fake_service --nocapture",
             self.path("tmp").display(),
             self.path("bin/fake").display(),
         );
-        let path = self.path("bin").join(service);
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        write_script(&self.path("bin").join(service), &script);
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -116,7 +116,7 @@ impl Stage {
 /// A link where that is possible, since programs are large.
 fn place(from: &Path, to: &Path) {
     if fs::hard_link(from, to).is_err() {
-        fs::copy(from, to).unwrap();
+        copy_program(from, to);
     }
 }
 

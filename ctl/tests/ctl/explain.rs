@@ -1,6 +1,6 @@
 //! `channels explain`, against a fake authd and a fake program of the gateway.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use doorward_proto::authd::v1::{
     Access, Dialect, ExplainRequest, Explanation, GivenEntry,
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status, transport::Server};
 
-use crate::{Ran, World, listening, run};
+use crate::{Ran, World, listening, run, write_script};
 
 /// It knows `root`, and `daemon`, who may not log in.
 struct FakeAuthd;
@@ -47,9 +47,7 @@ impl Host {
         fs::hard_link(built, place.path().join("doorward")).unwrap();
         fs::create_dir(place.path().join("etc")).unwrap();
         let program = place.path().join("doorward-gateway");
-        fs::write(&program, format!("#!/bin/sh\ncd {:?}\necho \"$*\" > args\n{script}\n", place.path()))
-            .unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&program, &format!("cd {:?}\necho \"$*\" > args\n{script}", place.path()));
         let socket = world.directory.path().join("authd.sock");
         let runtime = listening::grpc(&socket, Server::builder().add_service(RightsServer::new(FakeAuthd)));
         Self { authd: socket.display().to_string(), world, place, _runtime: runtime }
