@@ -7,6 +7,7 @@ use std::{collections::VecDeque, future::Future, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use doorward_launch::log::Sparingly;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{sleep, sleep_until},
@@ -178,7 +179,12 @@ async fn serve(mut link: Link, timing: Timing, exit: &mut Exit, refusals: &mut S
             }
             () = sleep_until(wake.into()) => {
                 if !owed.is_empty() {
-                    return Broken::Silent;
+                    // It may be this process that was given no time, and the answer is here.
+                    match link.progress().now_or_never() {
+                        Some(Ok(())) => continue,
+                        Some(Err(broken)) => return broken,
+                        None => return Broken::Silent,
+                    }
                 }
                 link.send(&[b"PING"]);
                 owed.push_back(Owed::Pong);

@@ -51,8 +51,7 @@ impl Listener<String> for Ear {
 const SYSTEM: &str = "";
 
 /// Quick to notice.
-pub(crate) const QUICK: Timing =
-    Timing { every: Duration::from_millis(200), within: Duration::from_millis(400) };
+pub(crate) const QUICK: Timing = Timing { every: Duration::from_millis(500), within: Duration::from_secs(2) };
 
 pub(crate) fn settings(address: Address) -> Settings {
     Settings { address, login: Login::default(), payload_max: 4_096, timing: Timing::default() }
@@ -251,6 +250,28 @@ async fn a_redis_that_hangs_is_found_out_and_who_waits_for_it_is_told() {
     redis.signal("CONT");
     end.is(true).await;
     end.enter("b").await.expect("confirmed");
+}
+
+/// What it has answered counts, also if nobody was there to read it in time.
+#[tokio::test]
+async fn a_gateway_that_is_given_no_time_takes_no_redis_for_silent() {
+    let Some(redis) = Redis::start() else { return };
+    let timing = Timing { every: Duration::from_millis(200), within: Duration::from_millis(400) };
+    let mut end = End::up(Settings { timing, ..unix(&redis) }).await;
+    end.enter("a").await.expect("confirmed");
+    for round in 0..4 {
+        redis.signal("STOP");
+        let publishing = end.handle.publish("a".to_owned(), "x".into());
+        // Until it is written; nothing answers.
+        let mut publishing = Box::pin(publishing);
+        let asked = timeout(Duration::from_millis(20), &mut publishing).await;
+        assert!(asked.is_err(), "round {round}");
+        redis.signal("CONT");
+        // As if the machine did something else: nothing of this process goes on, Redis does.
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(timeout(PATIENCE, publishing).await.expect("in time"), Ok(()), "round {round}");
+        end.expect("a", b"x").await;
+    }
 }
 
 #[tokio::test]
