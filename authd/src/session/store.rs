@@ -11,10 +11,14 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -137,8 +141,12 @@ impl Store {
     }
 }
 
-/// Two authds on one store would each believe what the other ended.
+/// Two authds on one store would each believe what the other ended. Blocks.
+///
+/// One that is just ending, or a child of it between fork() and exec(), is waited for a little.
 fn lock(directory: &Path) -> Result<File, StoreError> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(10);
     let path = directory.join("sessions.lock");
     let named = |source| StoreError::File { path: path.display().to_string(), source };
     let file = OpenOptions::new()
@@ -149,13 +157,19 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(&path)
         .map_err(named)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Refused {
-            path: directory.display().to_string(),
-            what: "another doorward-authd is using it; stop that one first".into(),
-        }),
-        Err(source) => Err(named(source.into())),
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(StoreError::Refused {
+                    path: directory.display().to_string(),
+                    what: "another doorward-authd is using it; stop that one first".into(),
+                });
+            }
+            Err(source) => return Err(named(source.into())),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{error::AuthError, secret::Token};
 mod places;
 
 #[derive(Clone)]
-struct Hand(Arc<AtomicU64>);
+pub(super) struct Hand(Arc<AtomicU64>);
 
 impl Hand {
     fn clock(&self) -> Clock {
@@ -25,12 +25,12 @@ impl Hand {
         Clock::from_fn(move || now.load(Ordering::SeqCst))
     }
 
-    fn forward(&self, millis: u64) {
+    pub(super) fn forward(&self, millis: u64) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
-fn hand() -> Hand {
+pub(super) fn hand() -> Hand {
     Hand(Arc::new(AtomicU64::new(1_000_000)))
 }
 
@@ -48,7 +48,7 @@ fn bounds() -> Bounds {
     }
 }
 
-fn holder(user: &str) -> Holder {
+pub(super) fn holder(user: &str) -> Holder {
     Holder {
         who: Identity::User { name: user.into(), uid: 1000 },
         method: "password".into(),
@@ -57,7 +57,7 @@ fn holder(user: &str) -> Holder {
     }
 }
 
-fn open(directory: &std::path::Path, hand: &Hand) -> Sessions {
+pub(super) fn open(directory: &std::path::Path, hand: &Hand) -> Sessions {
     Sessions::open(directory, &boot(), hand.clock(), bounds()).expect("opened")
 }
 
