@@ -37,9 +37,12 @@ impl Reloading {
             }
             tell_reloading();
             let reason = tokio::select! {
-                () = control.shutdown.cancelled() => return,
+                // In this order: what is done has its record, also if a stop comes at this moment.
+                biased;
                 outcome = tokio::time::timeout(PATIENCE, self.once::<D>(&control)) => match outcome {
                     Ok(Ok(())) => "done",
+                    // A service that stops takes nothing over.
+                    Ok(Err(_)) if control.shutdown.is_cancelled() => return,
                     Ok(Err(why)) => {
                         tracing::error!(why, "not reloaded, the old configuration stays");
                         "refused"
@@ -49,8 +52,13 @@ impl Reloading {
                         "late"
                     }
                 },
+                () = control.shutdown.cancelled() => return,
             };
             control.audit.record(Record { reason: Some(reason), ..Record::of(Event::Reload) });
+            // Nothing but STOPPING=1 is true of one that stops.
+            if control.shutdown.is_cancelled() {
+                return;
+            }
             tell_manager(&[NotifyState::Ready]);
         }
     }
