@@ -88,13 +88,20 @@ pub(crate) async fn call(options: Options, endpoint: &Endpoint, output: Output) 
         return Err(Error::Usage("--local is for the Unix socket and for loopback".to_owned()));
     }
     let (action, source) = understood(first, second, args_from)?;
-    let prepared = signals::until_signal(async {
-        let args = merged(action.as_deref(), read(source).await?)?;
-        let (client, known) = open(endpoint, local).await?;
-        Ok((args, client, known))
+    let mut interrupt = signals::first_interrupt()?;
+    let prepared = signals::until_terminated(async {
+        let prepared = async {
+            let args = merged(action.as_deref(), read(source).await?)?;
+            let (client, known) = open(endpoint, local).await?;
+            Ok((args, client, known))
+        };
+        // One that comes with the end of this is there still for the exchange.
+        tokio::select! {
+            prepared = prepared => prepared,
+            _ = interrupt.recv() => Err(Error::Interrupted),
+        }
     });
     let (args, client, known) = prepared.await?;
-    let interrupt = signals::first_interrupt()?;
     signals::until_terminated(async {
         let mut listener = client.listen();
         let said = exchange(&mut listener, &target, &args, interrupt, output).await;
