@@ -133,7 +133,7 @@ pub(crate) fn make_missing(path: &Path, mode: Mode) -> Result<bool, DirectoryErr
 /// Another service that starts at this moment has made the directory, and opens it to others as its next step, as
 /// [`make_missing`] does: waits for that, a second at most. What stays closed then is somebody's will.
 pub(crate) fn await_opened(path: &Path) {
-    let until = Instant::now() + Duration::from_secs(1);
+    let until = Instant::now() + Duration::from_secs(if cfg!(test) { 10 } else { 1 });
     let own = rustix::process::geteuid().as_raw();
     let closed = || stat(path).is_ok_and(|stat| stat.st_uid == own && !mode_of(&stat).contains(Mode::XOTH));
     while closed() && Instant::now() < until {

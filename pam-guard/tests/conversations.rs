@@ -151,11 +151,17 @@ fn a_worker_that_sees_the_half_close_may_end_by_itself() {
     // At end of file `read` fails; only the shell itself can then send what it wants to send.
     let worker = scratch.worker("printf ready >&0\nread line <&0\nprintf cleaned >&0");
     let listener = Listener::start(&scratch, &worker, &[]);
-    let connection = listener.connect();
-    assert_eq!(connection.receive().as_deref(), Some("ready"));
-    connection.half_close();
-    assert_eq!(connection.receive().as_deref(), Some("cleaned"));
-    assert_eq!(connection.receive(), None);
+    let cleans = || {
+        let connection = listener.connect();
+        assert_eq!(connection.receive().as_deref(), Some("ready"));
+        connection.half_close();
+        let said = connection.receive();
+        assert!(said.is_none() || connection.receive().is_none());
+        said
+    };
+    // On a busy machine it may not be given any of the time that it has.
+    let said = (0..20).find_map(|_| cleans());
+    assert_eq!(said.as_deref(), Some("cleaned"));
     gone.wait();
 }
 
@@ -200,7 +206,7 @@ fn an_orphan_of_a_successful_worker_is_killed_after_the_verdict() {
 fn a_conversation_ends_when_its_time_is_over() {
     let scratch = Scratch::new();
     let gone = scratch.watch();
-    let listener = Listener::start(&scratch, &scratch.worker(DEAF), &["--total-seconds", "1"]);
+    let listener = Listener::start(&scratch, &scratch.worker(DEAF), &["--total-seconds", "5"]);
     let connection = listener.connect();
     assert_eq!(connection.receive().as_deref(), Some("ready"));
     assert_eq!(connection.receive(), None);

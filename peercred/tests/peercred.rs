@@ -113,6 +113,8 @@ fn a_connection_whose_client_has_gone_is_refused() {
     // Whoever keeps the accepted end could be its user for ever.
     let door = Door::new();
     let (client, accepted) = door.connection();
+    // Also for what another test has just forked.
+    client.shutdown(std::net::Shutdown::Both).expect("shut");
     drop(client);
     assert_eq!(uid_of_peer(&accepted).expect("the kernel still answers"), own_uid());
     assert!(matches!(door.examine(accepted), Err(Unfit::HungUp)));
@@ -261,6 +263,8 @@ fn the_end_of_the_other_side_is_an_end_of_file() {
 #[test]
 fn sending_to_nobody_is_an_error_and_no_signal() {
     let (sender, receiver) = packets();
+    // Also for what another test has just forked.
+    rustix::net::shutdown(&receiver, rustix::net::Shutdown::Both).expect("shut");
     drop(receiver);
     let null = File::open("/dev/null").expect("a device");
     let error = send_with_descriptor(&sender, b"x", null.as_fd()).expect_err("nobody");

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::accounts::PREFIX;
 
 /// How long the last orphans may take to be gone after everything has stopped.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Processes with one of these names in their command line or environment. A longer name that begins with it is another
 /// one's: `dwt1n3` is not `dwt1n31`.

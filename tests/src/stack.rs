@@ -394,7 +394,9 @@ impl Stack {
 
 /// The records of a file that match all of these fields.
 fn matching(text: &str, fields: &[(&str, &str)]) -> Vec<Value> {
-    let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
+    // The last one may be half written.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let records = whole.lines().map(|line| serde_json::from_str(line).expect(line));
     records.filter(|record: &Value| fields.iter().all(|(field, value)| record[field] == *value)).collect()
 }
 

@@ -122,7 +122,7 @@ async fn a_silent_worker_and_a_long_conversation_are_told() {
 
 #[tokio::test]
 async fn texts_without_a_question_end_the_silence_but_not_the_conversation() {
-    let bench = bench(|settings| settings.total = Duration::from_secs(1));
+    let bench = bench(|settings| settings.total = Duration::from_secs(5));
     bench.guard(|worker| {
         for _ in 0..3 {
             worker.round(&[(WireStyle::Info, "wait")]);

@@ -111,7 +111,7 @@ async fn each_login_has_one_record_with_its_reason_and_its_user() {
 
 #[tokio::test]
 async fn a_login_that_comes_to_nothing_is_recorded_with_what_ended_it() {
-    let bench = Bench::start(|config| config.pam.answer_seconds = 1).await;
+    let bench = Bench::start(|config| config.pam.answer_seconds = 5).await;
     bench.pam(|worker| {
         worker.round(&[(Style::Visible, "Code: ")]);
         worker.await_end();
@@ -130,7 +130,7 @@ async fn a_login_that_comes_to_nothing_is_recorded_with_what_ended_it() {
 async fn a_question_that_is_open_for_too_long_or_that_the_worker_breaks_off_is_recorded_as_what_it_was() {
     let events = Events::default();
     let _listening = events.listen();
-    let bench = Bench::start(|config| config.pam.total_seconds = 1).await;
+    let bench = Bench::start(|config| config.pam.total_seconds = 4).await;
     bench.pam(|worker| {
         worker.round(&[(Style::Visible, "Code: ")]);
         match worker.start.user.as_str() {

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use doorward_authd::{
@@ -102,7 +102,17 @@ impl Bench {
         };
         let authenticators = self.config.authenticator.iter().map(own).collect();
         let peers = Neighbours { gateway: self.gateway, certd, authenticators };
-        let parts = Parts::bind(&self.config, &service, peers, &mut Sockets::default()).expect("bound");
+        let patience = Instant::now() + PATIENCE;
+        let parts = loop {
+            match Parts::bind(&self.config, &service, peers.clone(), &mut Sockets::default()) {
+                // Another test's fork() holds the descriptors of the one before until it calls exec().
+                Err(StartError::Socket(error)) if Instant::now() < patience => {
+                    assert!(error.to_string().contains("in use"), "{error}");
+                    tokio::task::yield_now().await;
+                }
+                bound => break bound.expect("bound"),
+            }
+        };
         let now = self.now.clone();
         let system = Service {
             directory: Arc::new(self.users.clone()),

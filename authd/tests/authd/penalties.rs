@@ -115,7 +115,7 @@ async fn every_refusal_of_a_guess_counts_alike() {
 async fn what_is_no_guess_is_not_counted() {
     let bench = Bench::start(|config| {
         config.penalty.failures = 1;
-        config.pam.silent_seconds = 1;
+        config.pam.silent_seconds = 3;
     })
     .await;
     let mut login = bench.login().await;
@@ -356,9 +356,13 @@ async fn answers_about_an_account_wait_whoever_it_is_and_whatever_they_are() {
     granted(login.begin(from("192.0.2.2", "alice", "pw")).await);
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(5), "{took:?}");
-    let began = Instant::now();
-    granted(login.begin(from("192.0.2.2", "bob", "pw")).await);
-    assert!(began.elapsed() < Duration::from_millis(500), "another account waits for nothing");
+    let mut least = Duration::MAX;
+    for number in 2..7 {
+        let began = Instant::now();
+        granted(login.begin(from(&format!("192.0.2.{number}"), "bob", "pw")).await);
+        least = least.min(began.elapsed());
+    }
+    assert!(least < Duration::from_millis(500), "another account waits for nothing: {least:?}");
 }
 
 #[tokio::test]

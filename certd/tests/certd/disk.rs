@@ -18,22 +18,27 @@ use crate::{
 };
 
 /// A certd whose disk is about to fail, and somebody who registers keys.
-struct Client {
+struct Client<'a> {
     gateway: Gateway,
-    assertion: String,
+    authd: &'a Authd,
     acknowledged: Vec<Vec<u8>>,
 }
 
-impl Client {
-    async fn new(directory: &Path, authd: &Authd) -> Self {
+impl<'a> Client<'a> {
+    async fn new(directory: &Path, authd: &'a Authd) -> Self {
         let channel = connect(directory.join("certd.sock")).await.expect("connected");
         let gateway = Gateway { registry: RegistryClient::new(channel) };
-        Self { gateway, assertion: authd.sign(&claims("alice")), acknowledged: Vec::new() }
+        Self { gateway, authd, acknowledged: Vec::new() }
+    }
+
+    /// What authd says of alice; good for a minute.
+    fn assertion(&self) -> String {
+        self.authd.sign(&claims("alice"))
     }
 
     async fn register(&mut self) -> Result<(), (Code, String)> {
         let key = new_key();
-        let mut request = registration(self.assertion.clone(), key.clone());
+        let mut request = registration(self.assertion(), key.clone());
         request.nickname = "n".repeat(128);
         let result = self.gateway.register(request).await;
         if result.is_ok() {
@@ -59,7 +64,7 @@ impl Client {
 
     /// Every acknowledged key is listed, and no other.
     async fn state_is_intact(&mut self) {
-        let entries = self.gateway.list(self.assertion.clone()).await.expect("listed");
+        let entries = self.gateway.list(self.assertion()).await.expect("listed");
         let listed: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
         assert_eq!(listed, self.acknowledged);
     }
@@ -87,7 +92,7 @@ async fn an_import_that_breaks_off_says_how_far_it_came() {
     let imported = StoreClient::new(channel).import(tokio_stream::iter(entries.clone())).await;
     let (code, sentence) = told(imported);
     let mut client = Client::new(directory.path(), &authd).await;
-    let listed = client.gateway.list(client.assertion.clone()).await.expect("listed");
+    let listed = client.gateway.list(client.assertion()).await.expect("listed");
     assert!(!listed.is_empty() && listed.len() < entries.len(), "{} are listed", listed.len());
     let expected = format!(
         "the registry's file cannot be used; {} entries were added before, 0 were known",
@@ -179,7 +184,7 @@ async fn a_full_disk_refuses_and_heals() {
     client.state_is_intact().await;
     // Even a revocation, which needs room too, is refused rather than half done.
     let first = client.acknowledged[0].clone();
-    let refused = client.gateway.revoke(client.assertion.clone(), first, "").await;
+    let refused = client.gateway.revoke(client.assertion(), first, "").await;
     assert_eq!(told(refused).0, Code::Unavailable);
     client.state_is_intact().await;
 
@@ -264,7 +269,7 @@ async fn a_file_system_that_turns_read_only_refuses_and_another_in_its_place_hea
         client.state_is_intact().await;
     }
     let first = client.acknowledged[0].clone();
-    let refused = client.gateway.revoke(client.assertion.clone(), first.clone(), "").await;
+    let refused = client.gateway.revoke(client.assertion(), first.clone(), "").await;
     assert_eq!(told(refused).0, Code::Unavailable);
     client.state_is_intact().await;
 
@@ -281,7 +286,7 @@ async fn a_file_system_that_turns_read_only_refuses_and_another_in_its_place_hea
         client.register().await.expect("healed without a restart");
     }
     client.state_is_intact().await;
-    client.gateway.revoke(client.assertion.clone(), first, "").await.expect("revoked");
+    client.gateway.revoke(client.assertion(), first, "").await.expect("revoked");
     client.acknowledged.remove(0);
     client.state_is_intact().await;
 }

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    process::Child,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -337,9 +337,11 @@ fn who_only_listens_keeps_the_session_and_hears_of_its_end() {
 fn events_end_when_nobody_reads_them() {
     let world = World::new();
     world.log_in();
-    let mut running = Running::start(&world, &["events", "tick"]);
-    drop(running.child.stdout.take());
-    assert_eq!(running.child.wait().unwrap().code(), Some(0));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = world.command(&["events", "tick"]);
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    assert_eq!(command.status().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl ChannelHandler for Handler {
 }
 
 /// Less than the deadline.
-const A_WHILE: Duration = Duration::from_millis(700);
+const A_WHILE: Duration = Duration::from_secs(2);
 
 fn passed_on(channel: &str) -> proto::Publication {
     let (pk, message) = (Some("3".into()), b"\"passed on\"".to_vec());
@@ -195,7 +195,7 @@ impl Scene {
         let handler = Handler::default();
         let task = serve(&handler, &socket);
         let uid = Identity::current().uid;
-        let one = format!("{{ socket = {socket:?}, user = \"{uid}\", seconds = 1 }}");
+        let one = format!("{{ socket = {socket:?}, user = \"{uid}\", seconds = 5 }}");
         let table = format!(
             "[channels.group]\nhandler = {one}\n[channels.user]\npublish = \"nobody\"\nhandler = {one}\n\
              [channels.ward]\nsubscribe = \"member\"\nhandler = {{ socket = \"/none\", user = \"{uid}\" }}\n\
@@ -406,7 +406,7 @@ async fn a_handler_that_hangs_costs_a_request_one_deadline_however_much_it_names
     for pk in 0..100 {
         assert_eq!(client.text().await, error("subscribe permission denied", 403), "{pk}");
     }
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(18), "{:?}", began.elapsed());
     assert!(scene.handler.state().asked <= 4, "{}", scene.handler.state().asked);
 }
 

@@ -449,7 +449,7 @@ async fn credentials_in_the_path_of_which_nothing_can_come_are_refused_at_once()
     let url = "ws://localhost/ws/events?token=x";
     let mut client = Client::over(gateway.unix_stream().await, url).await.expect("a WebSocket");
     // The client is looked at again after some seconds, whatever it does.
-    let told = tokio::time::timeout(Duration::from_secs(4), client.text()).await.expect("it is told");
+    let told = tokio::time::timeout(Duration::from_secs(7), client.text()).await.expect("it is told");
     assert_eq!(told, error("system", "invalid credentials", 401));
     assert!(gateway.authd.received("begin").is_empty());
 }

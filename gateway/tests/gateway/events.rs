@@ -152,7 +152,7 @@ async fn rights_are_asked_again_before_an_event_is_sent() {
 #[tokio::test]
 async fn a_session_is_told_when_its_end_is_near_and_once() {
     let gateway = Gateway::start().await;
-    gateway.authd.set_life(Duration::from_secs(61));
+    gateway.authd.set_life(Duration::from_secs(63));
     let (mut client, token) = gateway.alice().await;
     assert_eq!(client.query().await, 0);
     assert_eq!(client.reply().await, event("auth", json!({"reason": "expiring", "seconds": 60})));

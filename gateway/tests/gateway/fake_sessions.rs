@@ -23,9 +23,10 @@ impl sessions_server::Sessions for Service {
 
     async fn end(&self, request: Request<proto::EndRequest>) -> Result<Response<proto::EndReply>, Status> {
         let token = request.into_inner().token;
-        self.0.note("end", "", token.as_str());
         let ended = self.0.session(&token).is_some();
         self.0.end(&token, proto::EndReason::Cleared);
+        // Whoever waits for this finds it ended.
+        self.0.note("end", "", token.as_str());
         Ok(Response::new(proto::EndReply { ended }))
     }
 
@@ -84,8 +85,15 @@ impl sessions_server::Sessions for Service {
             uuid::Uuid::from_u128(granted.session.as_u128().wrapping_add(*copy))
         };
         let after = uuid::Uuid::try_parse(&after).ok();
-        let before =
-            after.map_or(0, |after| all.clone().position(|one| named(&one) == after).map_or(0, |at| at + 1));
+        // By what its copies are named after, since there may be thousands.
+        let before = after.map_or(0, |after| {
+            let copy = |granted: &Granted| after.as_u128().wrapping_sub(granted.session.as_u128());
+            let at = sessions.values().position(|granted| copy(granted) < copies);
+            let copy = at.and_then(|at| sessions.values().nth(at)).map_or(0, copy);
+            at.map_or(0, |at| {
+                at * usize::try_from(copies).expect("few") + usize::try_from(copy).expect("few") + 1
+            })
+        });
         let entry = |one: (&String, &Granted, u128)| proto::SessionEntry {
             session: named(&one).to_string(),
             user: one.1.user.clone(),
@@ -106,7 +114,6 @@ impl sessions_server::Sessions for Service {
         request: Request<proto::EndOtherRequest>,
     ) -> Result<Response<proto::EndOtherReply>, Status> {
         let proto::EndOtherRequest { token, which } = request.into_inner();
-        self.0.note("end_other", "", token.as_str());
         let sessions = self.0.sessions.lock().expect("not poisoned").clone();
         let caller = sessions.get(&token).ok_or_else(|| failure("Unauthenticated"))?;
         let ends = |(of, granted): &(&String, &Granted)| match which.as_ref().expect("which") {
@@ -120,6 +127,7 @@ impl sessions_server::Sessions for Service {
         for token in &due {
             self.0.end(token, proto::EndReason::Revoked);
         }
+        self.0.note("end_other", "", token.as_str());
         Ok(Response::new(proto::EndOtherReply { ended: u32::try_from(due.len()).expect("few") }))
     }
 

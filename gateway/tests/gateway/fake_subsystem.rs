@@ -51,6 +51,7 @@ pub(crate) struct State {
     under_way: AtomicUsize,
     dropped: AtomicUsize,
     parts: AtomicUsize,
+    listeners: AtomicUsize,
     events: Mutex<Vec<mpsc::UnboundedSender<Result<proto::Event, Status>>>>,
     die: watch::Sender<u64>,
 }
@@ -97,6 +98,7 @@ impl FakeSubsystem {
             under_way: AtomicUsize::default(),
             dropped: AtomicUsize::default(),
             parts: AtomicUsize::default(),
+            listeners: AtomicUsize::new(0),
             events: Mutex::default(),
             die: watch::Sender::new(0),
         };
@@ -223,6 +225,11 @@ impl FakeSubsystem {
         for listener in self.state.events.lock().expect("not poisoned").iter() {
             drop(listener.send(Ok(event.clone())));
         }
+    }
+
+    /// How many have begun to listen to its events, since ever.
+    pub(crate) fn listeners(&self) -> usize {
+        self.state.listeners.load(Ordering::SeqCst)
     }
 
     /// Waits until somebody listens to its events.
@@ -418,6 +425,7 @@ impl subsystem_server::Subsystem for Service {
     async fn events(&self, _: Request<proto::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         let (tell, told) = mpsc::unbounded_channel();
         self.0.events.lock().expect("not poisoned").push(tell);
+        self.0.listeners.fetch_add(1, Ordering::SeqCst);
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(told))))
     }
 }

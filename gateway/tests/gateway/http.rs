@@ -188,8 +188,8 @@ async fn closes(mut stream: impl tokio::io::AsyncRead + Unpin) {
 #[tokio::test]
 async fn who_says_nothing_or_half_of_it_is_closed() {
     let gateway = Gateway::start_with(|config| {
-        config.timers.handshake_seconds = 1;
-        config.timers.keep_alive_seconds = 1;
+        config.timers.handshake_seconds = 3;
+        config.timers.keep_alive_seconds = 3;
     })
     .await;
     let tcp = tokio::net::TcpStream::connect(gateway.tls).await.expect("connect");

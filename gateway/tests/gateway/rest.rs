@@ -185,7 +185,7 @@ async fn a_page_must_say_that_it_sends_json() {
 
 #[tokio::test]
 async fn bodies_have_a_limit_and_a_form() {
-    let gateway = Gateway::start_with(|config| config.timers.body_seconds = 1).await;
+    let gateway = Gateway::start_with(|config| config.timers.body_seconds = 5).await;
     let (_client, token) = gateway.alice().await;
     let filled = |length: usize| format!(r#"{{"x":"{}"}}"#, "x".repeat(length - 8));
     for (headers, length, expected) in [

@@ -87,7 +87,7 @@ async fn what_does_not_end_when_the_gateway_stops_is_refused_in_time() {
     assert_eq!((token.status, token.json()["status_code"].clone()), (503, json!(503)));
     // 3 s, and some for a machine that is busy.
     assert!(
-        (Duration::from_secs(2)..Duration::from_secs(6)).contains(&began.elapsed()),
+        (Duration::from_secs(2)..Duration::from_secs(15)).contains(&began.elapsed()),
         "{:?}",
         began.elapsed()
     );

@@ -33,7 +33,7 @@ async fn dropped(fake: &crate::fake_subsystem::FakeSubsystem, count: usize) {
     let began = Instant::now();
     until(|| (fake.hanging() == (0, count)).then_some(())).await;
     // Within a second, and some for a machine that is busy.
-    assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ impl World {
         let gateway = Gateway::start_in(place, authd, |config| {
             config.subsystems.directory.clone_from(&directory);
             config.subsystems.pace.every = Duration::from_millis(300);
-            config.subsystems.pace.within = Duration::from_millis(700);
+            config.subsystems.pace.within = Duration::from_secs(3);
             config.limits.in_flight = 300;
         })
         .await;
@@ -206,7 +206,7 @@ async fn registrations_come_change_and_go_while_the_gateway_runs() {
 
 #[tokio::test]
 async fn a_hang_is_408_in_time_and_disturbs_nobody() {
-    let (world, fake) = World::with("a", "call_seconds = 1").await;
+    let (world, fake) = World::with("a", "call_seconds = 5").await;
     let (mut client, _) = world.gateway.alice().await;
     let (mut other, _) = world.gateway.alice().await;
     let began = Instant::now();
@@ -218,7 +218,7 @@ async fn a_hang_is_408_in_time_and_disturbs_nobody() {
     assert_eq!(ask_code(&mut client, "a", json!({"action": "echo"})).await, 0, "nor itself");
     let reply = client.reply().await;
     assert_eq!((code(&reply), &reply["id"]), (408, &json!("slow")));
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     fake.hang(0).await;
 }
 

@@ -381,14 +381,19 @@ impl Client {
     /// Reads nothing from now on, and is answered so much that the gateway waits for it.
     pub(crate) async fn stops_reading(&mut self) {
         // Each ping is answered at once, with as much.
-        let pings = [&[0x89, 0x80 | 125][..], &[0; 4 + 125]].concat().repeat(1_000);
+        self.fill_with(&[&[0x89, 0x80 | 125][..], &[0; 4 + 125]].concat().repeat(1_000)).await;
+    }
+
+    /// Sends these frames again and again, until the gateway waits for this client, which reads no answer.
+    pub(crate) async fn fill_with(&mut self, frames: &[u8]) {
         let stream = self.0.get_mut();
-        let filled = timeout(Duration::from_millis(500), async {
-            loop {
-                stream.write_all(&pings).await.expect("it is connected");
+        let mut rest = frames;
+        while let Ok(written) = timeout(Duration::from_millis(500), stream.write(rest)).await {
+            rest = &rest[written.expect("it is connected")..];
+            if rest.is_empty() {
+                rest = frames;
             }
-        });
-        let Err(_) = filled.await;
+        }
     }
 
     pub(crate) async fn query(&mut self) -> u64 {

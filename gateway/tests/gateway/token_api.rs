@@ -191,7 +191,7 @@ async fn who_gets_no_token_hears_why_after_the_credentials() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
-    let gateway = Gateway::start_with(|config| config.timers.body_seconds = 1).await;
+    let gateway = Gateway::start_with(|config| config.timers.body_seconds = 5).await;
     let mut web = Web(gateway.tls_stream().await);
     let head = format!("{}Content-Length: 2\r\n", basic("alice", "wonderland"));
     web.send(&format!("POST /0.1/token HTTP/1.1\r\nHost: localhost\r\n{head}\r\n{{")).await;

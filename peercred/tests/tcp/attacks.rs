@@ -172,8 +172,6 @@ fn a_hostile_gateway_connects_from_its_own_port_and_is_refused() {
     let mut gateway = Gateway::new();
     let port = gateway.port();
     let (listener, address) = somebodys_listener(ALICE);
-    // The hostile process binds the port itself.
-    gateway.listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     gateway.tcp.uid = GATEWAY;
     let copy = tempfile::tempdir().expect("a directory");
     let program = copy.path().join("tcp");
@@ -184,6 +182,8 @@ fn a_hostile_gateway_connects_from_its_own_port_and_is_refused() {
     assert!(copied.expect("install runs").success());
     std::fs::set_permissions(copy.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
     let about = [("DOORWARD_VICTIM", address.to_string()), ("DOORWARD_PORT", port.to_string())];
+    // The hostile process binds the port itself.
+    gateway.listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let made =
         play("hostile gateway", &about, Command::new(&program).uid(GATEWAY).gid(GATEWAY).current_dir("/"))
             .expect("a descriptor");

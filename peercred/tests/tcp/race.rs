@@ -44,15 +44,18 @@ impl Thief {
         // After a FIN the port is kept for a while, and free once in some rounds.
         let patience = Duration::from_millis(if by == By::Rst { 20 } else { 4 });
         let began = Instant::now();
-        while !self.stop.load(Ordering::Acquire) && began.elapsed() < patience {
+        // Once at least, however late it is given time.
+        loop {
             let stolen = as_user(thief, || socket(port));
             if bind(&stolen, &port).is_ok() && connect(&stolen, &self.gateway).is_ok() {
                 let taken = if by == By::Rst { &self.after_rst } else { &self.after_fin };
                 taken.fetch_add(1, Ordering::Relaxed);
                 return Some(stolen);
             }
+            if self.stop.load(Ordering::Acquire) || began.elapsed() >= patience {
+                return None;
+            }
         }
-        None
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use doorward_proto::authd::v1::{
     BeginRequest, CheckRequest, Dialect, Password, Session, TokenWish, begin_request::Method, outcome::Kind,
 };
+use doorward_tests::client::PATIENCE;
 use doorward_tests::grpc::Authd;
 use doorward_tests::{Options, Pam, Person, Program, Role, Stack, doorward, secrets, skip};
 use serde_json::Value;
@@ -39,7 +40,7 @@ fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "it does not happen");
+        assert!(began.elapsed() < PATIENCE, "it does not happen");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -18,11 +18,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::support::{listed, log_in_with, register, revoke};
 
 /// A service is ready again within this; the promise is one second, the rest is a busy machine's.
-const BACK: Duration = Duration::from_secs(5);
+const BACK: Duration = Duration::from_secs(15);
 /// So long after that until everything works again.
 const WORKS: Duration = Duration::from_secs(10);
 /// No client waits longer when what it waits for is killed.
-pub(super) const ANSWERED: Duration = Duration::from_secs(5);
+pub(super) const ANSWERED: Duration = Duration::from_secs(15);
 /// So many of each are remembered; what is older is ended.
 const REMEMBERED: usize = 6;
 

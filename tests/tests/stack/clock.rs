@@ -73,8 +73,8 @@ async fn a_step_of_the_wall_clock_prolongs_no_session() {
     for seconds in [-DAY, DAY] {
         stack.set_wall_clock(0);
         let mut client = Client::tls(&stack).await;
-        client.login(stack.person(Role::Full)).await.expect("alice logs in");
         let began = Instant::now();
+        client.login(stack.person(Role::Full)).await.expect("alice logs in");
         stack.set_wall_clock(seconds);
         let last = loop {
             match client.receive().await {
@@ -84,7 +84,7 @@ async fn a_step_of_the_wall_clock_prolongs_no_session() {
         };
         assert_eq!(last, Some(1000), "{seconds}");
         let lived = began.elapsed();
-        assert!(lived >= Duration::from_millis(3_500) && lived < Duration::from_secs(8), "{lived:?}");
+        assert!(lived >= Duration::from_secs(4) && lived < Duration::from_secs(20), "{lived:?}");
     }
 }
 

@@ -122,7 +122,7 @@ async fn killed_conversations(pam: Pam) {
     }
     let code = client.respond(&conversation, &[doorward_tests::CODE]).await.expect_err("its worker is dead");
     assert!(matches!(code, 401 | 500 | 503), "{code}");
-    stack.await_no_conversations(Duration::from_secs(5));
+    stack.await_no_conversations(Duration::from_secs(20));
     client.login(stack.person(Role::Full)).await.expect("a login after that");
     // The listening guard, with a conversation open: whatever becomes of that, nothing stays.
     let mut other = Client::tls(&stack).await;
@@ -136,7 +136,7 @@ async fn killed_conversations(pam: Pam) {
     Client::tls(&stack).await.login(stack.person(Role::Limited)).await.expect("a login after the restart");
     other.close().await;
     client.close().await;
-    stack.await_no_conversations(Duration::from_secs(5));
+    stack.await_no_conversations(Duration::from_secs(20));
 }
 
 #[tokio::test(flavor = "multi_thread")]

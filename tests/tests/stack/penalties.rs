@@ -94,7 +94,7 @@ async fn five_failures_shut_their_source_out_over_a_restart_and_for_its_time() {
     match authd_says(&stack, bad).await {
         Some(Kind::Penalised(penalised)) => {
             let left = Duration::from_millis(penalised.left_ms);
-            assert!(left <= PENALTY.saturating_sub(began.elapsed()) + Duration::from_secs(1), "{left:?}");
+            assert!(left <= PENALTY.saturating_sub(began.elapsed()) + Duration::from_secs(3), "{left:?}");
         }
         other => assert!(began.elapsed() >= PENALTY, "a restart forgave it: {other:?}"),
     }
@@ -102,7 +102,7 @@ async fn five_failures_shut_their_source_out_over_a_restart_and_for_its_time() {
         assert!(began.elapsed() < PENALTY + Duration::from_secs(20), "the penalty does not end");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(began.elapsed() + Duration::from_secs(1) >= PENALTY, "it ended after {:?}", began.elapsed());
+    assert!(began.elapsed() + Duration::from_secs(3) >= PENALTY, "it ended after {:?}", began.elapsed());
     let mut client = Client::unix_as(&stack, bad).await;
     client.login(&alice).await.expect("after its time");
     client.close().await;
@@ -310,5 +310,5 @@ async fn half_handshakes_half_heads_and_silence_are_closed_and_keep_nobody_out()
     let closed = tokio::task::spawn_blocking(move || all_closed(sockets, opened));
     everybody_else_logs_in(&stack, good, 3).await;
     let took = closed.await.expect("no panic");
-    assert!(took <= Duration::from_secs(15), "closed after {took:?}, opened in {:?}", opened - since);
+    assert!(took <= Duration::from_secs(30), "closed after {took:?}, opened in {:?}", opened - since);
 }

@@ -90,7 +90,8 @@ async fn people_call_sysinfo(pam: Pam) {
     // Down: nobody waits; back: by itself.
     stack.kill_sysinfo();
     until("gone", async || alice.ask("sysadm/systemmanager", memory.clone()).await == Err(503)).await;
-    assert!(alice.ask("rpc/query", json!({})).await.expect("a list")["sysadm/systemmanager"].is_null());
+    let listed = async |client: &mut Client| client.ask("rpc/query", json!({})).await.expect("a list");
+    until("listed no more", async || listed(&mut alice).await["sysadm/systemmanager"].is_null()).await;
     assert_eq!(nobody.ask("sysadm/systemmanager", memory.clone()).await, Err(401));
     stack.start_sysinfo_again();
     up(&mut alice, "sysadm/systemmanager").await;
@@ -304,7 +305,7 @@ async fn work_that_nobody_waits_for_is_stopped() {
         }
     }
     dropped(1).await;
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
 
     // The client is gone.
     let mut other = Client::unix(&stack).await;
@@ -314,7 +315,7 @@ async fn work_that_nobody_waits_for_is_stopped() {
     let gone = Instant::now();
     drop(other);
     dropped(2).await;
-    assert!(gone.elapsed() < Duration::from_secs(2), "{:?}", gone.elapsed());
+    assert!(gone.elapsed() < Duration::from_secs(15), "{:?}", gone.elapsed());
 
     // The session has ended elsewhere.
     let mut other = Client::unix(&stack).await;
@@ -324,7 +325,7 @@ async fn work_that_nobody_waits_for_is_stopped() {
     let ended = Instant::now();
     alice.ask("rpc/auth_clear", json!({"reply": true})).await.expect("cleared");
     dropped(3).await;
-    assert!(ended.elapsed() < Duration::from_secs(2), "{:?}", ended.elapsed());
+    assert!(ended.elapsed() < Duration::from_secs(15), "{:?}", ended.elapsed());
 }
 
 /// A subsystem whose answers are wrong could fill the gateway's log: of all its faults there is a line a second.

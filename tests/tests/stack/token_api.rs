@@ -247,7 +247,7 @@ async fn use_never_extends_a_life_that_was_wished_for() {
 /// A look at a session of another dialect is no use of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn looking_at_a_session_does_not_keep_it_alive() {
-    let Some(stack) = Stack::start(&options(Pam::Wrapper).authd("sessions.idle_seconds", 2)) else { return };
+    let Some(stack) = Stack::start(&options(Pam::Wrapper).authd("sessions.idle_seconds", 4)) else { return };
     let alice = stack.person(Role::Full).clone();
     let mut client = doorward_tests::Client::tls(&stack).await;
     let token = client.login(&alice).await.expect("logs in");

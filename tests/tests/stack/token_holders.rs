@@ -17,10 +17,17 @@ fn entries(entries: &[&str]) -> Vec<String> {
     entries.iter().map(|&entry| entry.to_owned()).collect()
 }
 
-/// Nothing that this gateway remembers is left.
-fn forget(stack: &mut Stack) {
+/// Nothing that this gateway remembers is left; a connection to the new one, once it hears of ended sessions.
+async fn forget(stack: &mut Stack) -> Web {
     stack.kill(Program::Gateway);
     stack.start_again(Program::Gateway);
+    let mut web = Web::connect(stack, Way::Token).await;
+    let began = Instant::now();
+    while web.ask("HEAD /0.1/status", "", "").await.status != 200 {
+        assert!(began.elapsed() < PATIENCE, "the token API is not served");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    web
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,8 +40,7 @@ async fn a_token_has_what_it_was_given_and_its_holder_still_has() {
     assert_eq!(web.check(&token, "?scope=confd.lines.x").await, 204);
     stack.set(Program::Authd, "token_api.acl", entries(&["confd.users.#", "dird.me", "agentd.#"]));
     stack.reload(Program::Authd);
-    forget(&mut stack);
-    let mut web = Web::connect(&stack, Way::Token).await;
+    let mut web = forget(&mut stack).await;
     for (scope, status) in
         [("confd.users.x", 204), ("dird.me", 204), ("confd.lines.x", 403), ("agentd.x", 403)]
     {
@@ -49,8 +55,7 @@ async fn a_token_has_what_it_was_given_and_its_holder_still_has() {
         entries(&["confd.users.#", "dird.me", "!confd.users.secret.#"]),
     );
     stack.reload(Program::Authd);
-    forget(&mut stack);
-    let mut web = Web::connect(&stack, Way::Token).await;
+    let mut web = forget(&mut stack).await;
     assert_eq!(web.check(&token, "?scope=confd.users.secret.x").await, 403);
     assert_eq!(web.check(&token, "?scope=confd.users.x").await, 204);
 }
@@ -73,8 +78,7 @@ async fn a_token_ends_with_its_holders_access() {
     // authd keeps for a second what it has looked up.
     stack.kill(Program::Authd);
     stack.start_again(Program::Authd);
-    forget(&mut stack);
-    let mut web = Web::connect(&stack, Way::Token).await;
+    let mut web = forget(&mut stack).await;
     crate::token_api::until_refused(&mut web, &token).await;
     let refused = web.ask("POST /0.1/token", &basic_of(&spare), "{}").await;
     assert_eq!((refused.status, refused.reason().as_str()), (401, "Authentication Failed"));

@@ -5,7 +5,7 @@ use doorward_tests::{Options, Pam, Stack, python, skip};
 
 /// Short, so that the transcript of a module that hangs takes no longer.
 fn options(pam: Pam) -> Options {
-    Options::new(pam).authd("pam.silent_seconds", 2)
+    Options::new(pam).authd("pam.silent_seconds", 5)
 }
 
 /// Replays all that suit the stack; `over` says what for a transcript's own transport.
