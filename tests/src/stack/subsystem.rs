@@ -137,10 +137,13 @@ impl Stack {
 
     /// Whom subsystems run as.
     pub fn subsystem_uid(&self) -> u32 {
-        match self.accounts.is_some() {
-            true => *accounts::unused_uids(8, self.uids.gateway).last().expect("an unused uid"),
-            false => self.uids.gateway,
+        if self.accounts.is_none() {
+            return self.uids.gateway;
         }
+        // None of the services' own, which no account has either.
+        let own = [self.uids.certd, self.uids.authd, self.uids.gateway];
+        let unused = accounts::unused_uids(8, self.uids.gateway).into_iter();
+        unused.rev().find(|uid| !own.contains(uid)).expect("an unused uid")
     }
 
     /// The audit records of doorward-sysinfo that match all of these fields.
